@@ -1,0 +1,1 @@
+"""Harvests what happened in Opencast and Zoom; the library, which never imports Celery."""

@@ -1,0 +1,309 @@
+"""Every setting: its variable, type, default and meaning, read once from the environment and `.env`."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import decouple
+import tzlocal
+
+from uaharvest.errors import BadInputError
+
+HIDDEN = "(set)"
+
+
+def text(value: str) -> str:
+    """Take the value as it is."""
+    return value
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Return a reader of whole numbers from `low` to `high`."""
+    expected = f"a whole number from {low} to {high}" if high is not None else f"a whole number, {low} or more"
+
+    def read(value: str) -> int:
+        if not re.fullmatch(r"\d{1,12}", value) or int(value) < low or (high is not None and int(value) > high):
+            raise ValueError(expected)
+        return int(value)
+
+    return read
+
+
+def flag(value: str) -> bool:
+    """Read true/false, yes/no, on/off, 1/0."""
+    words = {
+        "true": True,
+        "yes": True,
+        "on": True,
+        "1": True,
+        "false": False,
+        "no": False,
+        "off": False,
+        "0": False,
+    }
+    if value.lower() not in words:
+        raise ValueError("true or false")
+    return words[value.lower()]
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Return a reader of one of `words`."""
+
+    def read(value: str) -> str:
+        if value.lower() not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return value.lower()
+
+    return read
+
+
+def zone(value: str) -> ZoneInfo:
+    """Read a name of the IANA time zone database."""
+    try:
+        return ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("a time zone such as America/New_York") from None
+
+
+def base_url(value: str) -> str:
+    """Read a host, with or without a scheme (none means http, as the old tool had it), as a base URL."""
+    expected = "a host such as engage.example.edu, or an http(s) URL without user, password and query"
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        usable = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        raise ValueError(expected) from None
+    if not usable or parts.username or parts.password or parts.query or parts.fragment or re.search(r"\s", value):
+        raise ValueError(expected)
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + "/", "", ""))
+
+
+def queue_name(value: str) -> str:
+    """Read the name of a standard SQS queue, or "-" for stdout."""
+    if value.endswith(".fifo"):
+        raise ValueError(
+            "the name of a standard queue: FIFO queues take 300 calls a second and forget duplicates after"
+            " 5 minutes; useractions carry ids, by which a repeat is removed"
+        )
+    if value != "-" and not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", value):
+        raise ValueError('1 to 80 letters, digits, "-" or "_", or "-" alone for stdout')
+    return value
+
+
+def url(*schemes: str) -> Callable[[str], str]:
+    """Return a reader of URLs with one of `schemes`."""
+
+    def read(value: str) -> str:
+        if urlsplit(value).scheme not in schemes:
+            raise ValueError(f"a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return value
+
+    return read
+
+
+def _setting(
+    variable: str,
+    read: Callable[[str], Any],
+    meaning: str,
+    *,
+    default: Any = None,
+    shown_default: str = "",
+    secret: bool = False,
+) -> Any:
+    metadata = {
+        "variable": variable,
+        "read": read,
+        "meaning": meaning,
+        "shown_default": shown_default or ("" if default is None else str(default).lower()),
+        "secret": secret,
+    }
+    return dataclasses.field(default=default, metadata=metadata, repr=not secret)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings, validated; secrets are in no repr. Times are seconds unless the meaning says more."""
+
+    engage_url: str | None = _setting(
+        "MATTERHORN_ENGAGE_HOST",
+        base_url,
+        "The engage (presentation) host of Opencast; without a scheme http.",
+    )
+    admin_url: str | None = _setting(
+        "MATTERHORN_ADMIN_HOST", base_url, "The admin host of Opencast, for the episodes stream."
+    )
+    opencast_user: str | None = _setting("MATTERHORN_REST_USER", text, "User for Opencast's REST interface.")
+    opencast_password: str | None = _setting("MATTERHORN_REST_PASS", text, "Password of that user.", secret=True)
+    opencast_zone: ZoneInfo = _setting(
+        "OPENCAST_TIMEZONE",
+        zone,
+        "The time zone of the Opencast server, of the local times in its answers; checked against the data.",
+        shown_default="this machine's zone",
+    )
+    default_interval: int = _setting(
+        "DEFAULT_INTERVAL",
+        whole(1),
+        "Where no watermark exists, the harvest starts this many minutes ago.",
+        default=2,
+    )
+    every: int = _setting("HARVEST_EVERY_SECONDS", whole(1), "How often beat harvests useractions.", default=120)
+    lag: int = _setting(
+        "HARVEST_LAG_SECONDS", whole(0), "How far behind the source's clock a window ends.", default=10
+    )
+    overlap: int = _setting(
+        "HARVEST_OVERLAP_SECONDS",
+        whole(0),
+        "How far before the watermark rows that appear late are still looked for.",
+        default=3600,
+    )
+    max_window: int = _setting(
+        "HARVEST_MAX_WINDOW", whole(1), "The longest window that one run harvests.", default=3600
+    )
+    max_span: int | None = _setting(
+        "MAX_START_END_SPAN",
+        whole(1),
+        "Refuse to harvest when the watermark lies further back than this; unset: never refuse.",
+    )
+    catch_up: bool = _setting(
+        "HARVEST_CATCH_UP",
+        flag,
+        "Harvest a longer span than MAX_START_END_SPAN too, window by window.",
+        default=False,
+    )
+    batch_size: int = _setting(
+        "HARVEST_BATCH_SIZE", whole(1), "Most actions per request (--batch-size).", default=1000
+    )
+    wait: int = _setting(
+        "HARVEST_WAIT_SECONDS",
+        whole(0),
+        "Least time between two requests for actions, kept by all workers together (--wait).",
+        default=0,
+    )
+    lease: int = _setting(
+        "HARVEST_LEASE_SECONDS",
+        whole(1),
+        "After this time a slice of a worker that died is given to another.",
+        default=60,
+    )
+    attempts: int = _setting(
+        "HARVEST_ATTEMPTS", whole(1), "Attempts at one slice before it becomes a dead letter.", default=5
+    )
+    bucket: str | None = _setting(
+        "S3_HARVEST_TS_BUCKET",
+        text,
+        "S3 bucket of the watermarks and dead letters; created if it does not exist.",
+    )
+    watermark_key: str = _setting(
+        "S3_LAST_ACTION_TS_KEY", text, "S3 key of the useractions watermark.", default="last-action-timestamp"
+    )
+    dead_letter_prefix: str = _setting(
+        "S3_DEAD_LETTER_PREFIX", text, "Where in that bucket dead letters are kept.", default="dead-letters/"
+    )
+    queue: str | None = _setting(
+        "SQS_QUEUE_NAME",
+        queue_name,
+        'SQS queue of the useractions, created if it does not exist; "-": stdout.',
+    )
+    events_per_message: int = _setting(
+        "SQS_EVENTS_PER_MESSAGE",
+        whole(1, 1000),
+        "Useractions per SQS message; more than 1: as a JSON array, which Logstash's json codec splits.",
+        default=1,
+    )
+    episode_cache_expire: int = _setting(
+        "EPISODE_CACHE_EXPIRE", whole(1), "How long an episode is cached.", default=900
+    )
+    redis_url: str = _setting(
+        "REDIS_URL",
+        url("redis", "rediss", "unix"),
+        "Redis >= 6.2 or Valkey: run ledger, known ids, episode cache.",
+        default="redis://localhost:6379/0",
+        secret=True,
+    )
+    broker_url: str = _setting(
+        "CELERY_BROKER_URL",
+        url("redis", "rediss", "sentinel", "sqs"),
+        "Celery's broker.",
+        shown_default="REDIS_URL",
+        secret=True,
+    )
+    es_host: str | None = _setting(
+        "ES_HOST", text, "Elasticsearch host:port. Not used yet: read for what comes next."
+    )
+    zoom_key: str | None = _setting("ZOOM_KEY", text, "Zoom client id. Not used yet.", secret=True)
+    zoom_secret: str | None = _setting("ZOOM_SECRET", text, "Zoom client secret. Not used yet.", secret=True)
+    log_level: str = _setting(
+        "LOG_LEVEL",
+        one_of("debug", "info", "warning", "error"),
+        "Least level that is logged.",
+        default="info",
+    )
+
+    def __post_init__(self) -> None:
+        """Fill in the two defaults that depend on something else."""
+        if not self.opencast_zone:
+            object.__setattr__(self, "opencast_zone", _local_zone())
+        if not self.broker_url:
+            object.__setattr__(self, "broker_url", self.redis_url)
+
+    def require(self, *names: str) -> None:
+        """Raise BadInputError that names every one of the fields `names` that is not set."""
+        variables = {field.name: field.metadata["variable"] for field in dataclasses.fields(self)}
+        missing = [variables[name] for name in names if getattr(self, name) is None]
+        if missing:
+            raise BadInputError(
+                f"not set: {', '.join(missing)}. Set it in the environment or in .env (example.env has all)."
+            )
+
+
+def load(environment: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:
+    """Read all settings, the environment before the `.env` file; an empty value counts as not set.
+
+    boto3 reads AWS_* from the environment only, so those that stand in `.env` are put there.
+
+    Args:
+        environment: In place of `os.environ`, for tests.
+        dotenv: The `.env` file; by default the one in the current folder.
+
+    Raises:
+        BadInputError: Names each variable that cannot be used and what was expected; never shows a secret.
+    """
+    path = dotenv or Path(".env")
+    file: Mapping[str, str] = decouple.RepositoryEnv(str(path)).data if path.is_file() else {}
+    if environment is None:
+        environment = os.environ
+        for name, value in file.items():
+            if name.startswith("AWS_"):
+                os.environ.setdefault(name, value)
+    values, errors = {}, []
+    for field in dataclasses.fields(Settings):
+        variable = field.metadata["variable"]
+        value = (environment.get(variable) or file.get(variable) or "").strip()
+        if not value:
+            continue
+        try:
+            values[field.name] = field.metadata["read"](value)
+        except ValueError as error:
+            shown = HIDDEN if field.metadata["secret"] else f"'{value}'"
+            errors.append(f"{variable}: {shown} cannot be used. Expected {error}.")
+    if errors:
+        raise BadInputError("\n".join(errors))
+    return Settings(**values)
+
+
+def table() -> str:
+    """Return the settings as a Markdown table: the README's, which a test compares with this."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for field in dataclasses.fields(Settings):
+        shown = field.metadata["shown_default"]
+        rows.append(f"| `{field.metadata['variable']}` | {shown or '-'} | {field.metadata['meaning']} |")
+    return "\n".join(rows)
+
+
+def _local_zone() -> ZoneInfo:
+    return ZoneInfo(tzlocal.get_localzone_name() or "UTC")
