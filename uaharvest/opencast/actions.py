@@ -1,0 +1,124 @@
+"""One row of the usertracking table, made regular."""
+
+import dataclasses
+import datetime as dt
+from typing import Any
+
+from uaharvest.errors import PoisonError
+from uaharvest.opencast.foreign import text, whole
+
+OMITTED = "-omitted-"
+"""What Opencast >= 6 stores in place of user, address and session unless the site has it log them."""
+
+# Harvard DCE's Matterhorn has 0, 1 and 2 (live), stock Opencast a boolean. 1 is also the key of True and 1.0.
+_PLAYING = {1: (True, False), 2: (True, True)} | {
+    "true": (True, False),
+    "1": (True, False),
+    "2": (True, True),
+    "live": (True, True),
+}
+_STILL = (False, False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UserAction:
+    """What a viewer did.
+
+    Attributes:
+        id: The row's id; not monotonic in `created`, for it is handed out in blocks per node.
+        created: Aware, with the offset that the source gave it: the check of the zone needs that.
+        mpid: The mediapackage.
+        session: The viewer's HTTP session.
+        user: The login name.
+        ip: The address of the client as it or its first proxy gave it.
+        proxies: The further addresses of X-Forwarded-For.
+        agent: The browser, cut by Opencast at 255 characters.
+        type: HEARTBEAT, PLAY, SEEK …
+        inpoint: Seconds into the video.
+        outpoint: Seconds into the video.
+        length: Seconds; the source may have it negative.
+        is_playing: Not paused.
+        is_live: Playing a live stream, as the player said.
+    """
+
+    id: int
+    created: dt.datetime
+    mpid: str | None
+    session: str | None
+    user: str | None
+    ip: str | None
+    proxies: tuple[str, ...]
+    agent: str | None
+    type: str | None
+    inpoint: int | None
+    outpoint: int | None
+    length: int | None
+    is_playing: bool
+    is_live: bool
+
+
+def read_action(raw: dict[str, Any]) -> UserAction:
+    """Make a row of `actions.json` regular; only `id` and `created` are needed.
+
+    Raises:
+        PoisonError: `id` or `created` is missing or cannot be used.
+    """
+    number = whole(raw.get("id"))
+    if number is None:
+        raise PoisonError("A useraction has no usable 'id'; expected a whole number.")
+    nested = raw.get("sessionId")
+    # Opencast >= 2 nests the session, Matterhorn <= 1.6 has its members on the action itself.
+    session = nested if isinstance(nested, dict) else raw
+    ip, proxies = _addresses(_given(session.get("userIp")))
+    is_playing, is_live = _playing(raw.get("isPlaying"))
+    return UserAction(
+        number,
+        _created(raw.get("created"), number),
+        text(raw.get("mediapackageId")),
+        _given(session.get("sessionId")),
+        _given(session.get("userId")),
+        ip,
+        proxies,
+        text(session.get("userAgent")),
+        text(raw.get("type")),
+        whole(raw.get("inpoint")),
+        whole(raw.get("outpoint")),
+        whole(raw.get("length")),
+        is_playing,
+        is_live,
+    )
+
+
+def _created(value: Any, number: int) -> dt.datetime:
+    try:
+        created = dt.datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        created = dt.datetime.min  # noqa: DTZ901 - refused below
+    # The first and the last year there is cannot be brought to UTC from every offset.
+    if created.tzinfo is None or not dt.MINYEAR < created.year < dt.MAXYEAR:
+        raise PoisonError(
+            f"Useraction {number} has no usable 'created'; expected a time with its offset, such as"
+            " 2014-09-01T12:46:18-04:00."
+        )
+    return created
+
+
+def _given(value: Any) -> str | None:
+    known = text(value)
+    return None if known == OMITTED else known
+
+
+def _addresses(forwarded: str | None) -> tuple[str | None, tuple[str, ...]]:
+    if forwarded is None or "," not in forwarded:
+        return forwarded, ()
+    given = [address for address in map(str.strip, forwarded.split(",")) if address]
+    return (given[0], tuple(given[1:])) if given else (None, ())
+
+
+def _playing(value: Any) -> tuple[bool, bool]:
+    if isinstance(value, str):
+        value = value.lower()
+    try:
+        return _PLAYING.get(value, _STILL)
+    except TypeError:  # a list or an object, which cannot be looked up
+        return _STILL

@@ -1,0 +1,296 @@
+"""The Opencast client: asks as the old tool did, and tells each kind of failure apart."""
+
+import dataclasses
+import json
+import random
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from pyhorn.client import MHClient
+from requests.adapters import HTTPAdapter
+from requests.auth import HTTPDigestAuth
+from urllib3.exceptions import ReadTimeoutError
+
+from uaharvest.errors import BadInputError, BlockedError, SourceError
+from uaharvest.opencast.foreign import many, members, text, whole
+
+ACTIONS = "usertracking/actions.json"
+EPISODE = "search/episode.json"
+
+TIMEOUT = (5, 60)  # seconds: to connect, and between two pieces of the answer
+FIRST_PAUSE = 0.5  # seconds, doubled from one attempt to the next, give or take a half
+PEEK = 65536  # bytes of an answer that is not JSON, to tell what it is
+LONGEST_RETRY_AFTER = 10.0  # seconds; what takes longer is the run's to wait for, not a worker's
+
+HOST = "MATTERHORN_ENGAGE_HOST"
+LOGIN = "MATTERHORN_REST_USER and MATTERHORN_REST_PASS"
+
+Headers = Mapping[str, str]
+Read = TypeVar("Read")
+
+
+class _BusyError(SourceError):
+    """The server answered that it cannot now; `after` holds the seconds that it asks to be left alone."""
+
+    def __init__(self, message: str, after: float) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ActionsPage:
+    """An answer of `actions.json`.
+
+    Attributes:
+        total: How many rows there are in the range asked for, whatever the limit.
+        rows: The rows, in no order that may be relied upon.
+        now: The server's clock as it answered, UTC.
+    """
+
+    total: int
+    rows: list[dict[str, Any]]
+    now: datetime
+
+
+class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
+    """pyhorn's client with a transport of its own.
+
+    pyhorn's has no pool of its own, asks twice for everything (it never uses a digest challenge again), gives
+    up after 5 s and takes any 200 for JSON; its helpers lose `total`. Threads may share a client.
+
+    Args:
+        base_url: Scheme, host and, where Opencast lives below one, a path.
+        user: A digest user of Opencast; None: ask anonymously.
+        password: That user's password.
+        pool_size: Connections kept open: how many threads ask at once.
+        attempts: How often one request is tried before its SourceError is raised.
+        pause: Sleeps for some seconds between two attempts.
+
+    Raises:
+        BadInputError: Of user and password only one is given.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        user: str | None = None,
+        password: str | None = None,
+        *,
+        pool_size: int = 4,
+        attempts: int = 4,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if bool(user) != bool(password):
+            raise BadInputError(f"Of {LOGIN} only one is set; set both, or neither to ask anonymously.")
+        # default_headers then force a digest challenge where Opencast would take us for anonymous, by
+        # X-Opencast-Matterhorn-Authorization up to 8.x, by X-Requested-Auth from 9.0.
+        super().__init__(
+            base_url.rstrip("/") + "/", user or None, password or None, timeout=TIMEOUT, cache_enabled=False
+        )
+        self._attempts = attempts
+        self._pause = pause
+        self._session = requests.Session()
+        adapter = HTTPAdapter(pool_maxsize=pool_size)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+        # One for all requests: it keeps the nonce, per thread, and answers a stale one. Anonymous means
+        # anonymous: without an auth requests would look for the host in ~/.netrc.
+        self._session.auth = HTTPDigestAuth(user, password) if user and password else lambda request: request
+
+    def __repr__(self) -> str:
+        return f"Opencast({self.base_url!r}, user={self.user!r})"
+
+    def get(self, path: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the JSON object at `path`, as pyhorn's own methods ask for it.
+
+        Raises:
+            BlockedError: Opencast refuses, redirects, or does not have it.
+            SourceError: Opencast cannot be reached, is busy, fails or answers something else than JSON.
+        """
+        return self._retried(lambda: self._answer(path, params)[0])
+
+    def actions(self, first: datetime, last: datetime, limit: int) -> ActionsPage:
+        """Return the useractions created from `first` to `last`, at most `limit` of them.
+
+        No offset is sent: pages of a table without an order lose rows.
+
+        Args:
+            first: Wall time at the server, naive, to the second.
+            last: The same, inclusive.
+            limit: Most rows; the server knows no maximum, and takes 0 for 10.
+
+        Raises:
+            BlockedError: As for `get`.
+            SourceError: As for `get`; or there is no page in the answer, or no time on it.
+        """
+        params = {"start": f"{first:%Y%m%d%H%M%S}", "end": f"{last:%Y%m%d%H%M%S}", "limit": limit}
+        return self._retried(lambda: self._page(*self._answer(ACTIONS, params)))
+
+    def episode(self, mpid: str) -> dict[str, Any] | None:
+        """Return the search result of a mediapackage as Opencast gives it, None if there is none.
+
+        `includeDeleted` finds what was retracted (Harvard DCE's fork; others ignore it), `admin` what is not
+        public (up to 15; later versions ask who we are).
+
+        Raises:
+            BlockedError: As for `get`; or the user is not an admin.
+            SourceError: As for `get`.
+        """
+        # Anyone may write rows with any id. One that cannot even be sent in a URL names no mediapackage.
+        if not mpid.isprintable():
+            return None
+        params = {"id": mpid, "includeDeleted": "true"} | ({"admin": "true"} if self.user else {})
+        answer = self.get(EPISODE, params)
+        # "search-results" up to Opencast 15, at the top from 16.
+        results = map(members, many(members(answer.get("search-results", answer)).get("result")))
+        return next((result for result in results if mpid in _ids(result)), None)
+
+    def _retried(self, ask: Callable[[], Read]) -> Read:
+        for attempt in range(self._attempts - 1):
+            try:
+                return ask()
+            except SourceError as error:
+                if _is_timeout(error.__cause__):  # has waited long enough
+                    raise
+                backoff = FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+                self._pause(max(backoff, error.after if isinstance(error, _BusyError) else 0.0))
+        return ask()
+
+    def _answer(self, path: str, params: Mapping[str, Any] | None) -> tuple[dict[str, Any], Headers]:
+        url = self.base_url + path.lstrip("/")
+        try:
+            # No redirect is followed: a digest is bound to its path, and a log-in page is no answer.
+            response = self._session.get(
+                url,
+                params=params,
+                headers=self.default_headers,
+                timeout=self.timeout,
+                allow_redirects=False,
+            )
+        # ValueError: a host, user or Location that cannot be one comes through requests untranslated.
+        except (requests.RequestException, ValueError) as error:
+            raise _failure(url, error) from error
+        self._check(url, response)
+        return _json(url, response), response.headers
+
+    def _check(self, url: str, response: requests.Response) -> None:
+        """Raise what a status other than success means."""
+        status = response.status_code
+        passing = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+        if status in passing or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise _BusyError(f"Opencast at {url} answered {status}.", _retry_after(response))
+        if status >= HTTPStatus.BAD_REQUEST:
+            raise BlockedError(self._refusal(url, response))
+        if status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise BlockedError(self._redirect(url, response.headers.get("Location", "")))
+
+    def _refusal(self, url: str, response: requests.Response) -> str:
+        status = response.status_code
+        who = f"user '{self.user}'" if self.user else "an anonymous request"
+        refused = f"Opencast at {url} refused {who} ({status})."
+        if status == HTTPStatus.UNAUTHORIZED and self.user and _is_no_admin(response):
+            return f"{refused} It is not an admin there: give it ROLE_ADMIN, or choose another with {LOGIN}."
+        if status in {401, 403, 419}:  # 419: asked for a log-in, where others redirect
+            return f"{refused} {self._mend_login()}"
+        if status == HTTPStatus.NOT_FOUND and url.endswith(ACTIONS):
+            return (
+                f"Opencast has nothing at {url} (404). Check that {HOST} is the engage (presentation) node"
+                " and, from Opencast 13 on, that opencast-plugin-usertracking is on there."
+            )
+        return f"Opencast at {url} answered {status}. Check {HOST}."
+
+    def _redirect(self, url: str, location: str) -> str:
+        here, there = urlsplit(self.base_url), urlsplit(urljoin(url, location))
+        path = there.path.partition(";")[0]  # what follows may be a session's id
+        if "login" in path.lower():
+            return f"Opencast at {url} wants a log-in (redirect to {path}). {self._mend_login()}"
+        if (here.scheme, there.scheme) == ("http", "https"):
+            secure = f"https://{there.netloc}{here.path}".rstrip("/")
+            return f"Opencast at {url} redirects to https. Set {HOST} to {secure}."
+        return f"Opencast at {url} redirects to {there.scheme}://{there.netloc}{path}. Check {HOST}."
+
+    def _mend_login(self) -> str:
+        return f"{'Check' if self.user else 'Set'} {LOGIN}."
+
+    def _page(self, answer: dict[str, Any], headers: Headers) -> ActionsPage:
+        actions = members(answer.get("actions"))
+        total, rows = whole(actions.get("total")), many(actions.get("action"))
+        if total is None or not all(isinstance(row, dict) for row in rows):
+            raise SourceError(f"Opencast at {self.base_url}{ACTIONS} answered without a page of useractions.")
+        try:
+            now = parsedate_to_datetime(headers.get("Date", ""))
+        except ValueError:
+            raise SourceError(
+                f"Opencast at {self.base_url}{ACTIONS} answered without a usable Date header;"
+                " see whether a proxy drops it."
+            ) from None
+        # "-0000" is read as naive. HTTP knows UTC only.
+        return ActionsPage(total, rows, now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC))
+
+
+def _failure(url: str, error: Exception) -> Exception:
+    """Return what a request without an answer means, told by its first cause: the rest shows the query."""
+    cause: BaseException = error
+    while inner := cause.__cause__ or next((arg for arg in cause.args if isinstance(arg, BaseException)), None):
+        cause = inner
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return BlockedError(
+            f"Opencast at {url} has a certificate that is not trusted ({cause.verify_message}). Mend it, or"
+            " set REQUESTS_CA_BUNDLE to a file with its authority's."
+        )
+    if isinstance(error, requests.ConnectTimeout):
+        return SourceError(f"Opencast at {url} took no connection within {TIMEOUT[0]} s.")
+    if _is_timeout(error):
+        return SourceError(f"Opencast at {url} did not answer within {TIMEOUT[1]} s.")
+    if isinstance(
+        error,
+        requests.ConnectionError
+        | requests.exceptions.ChunkedEncodingError
+        | requests.exceptions.ContentDecodingError,
+    ):
+        return SourceError(f"No whole answer from Opencast at {url}: {cause}.")
+    return BlockedError(f"Opencast cannot be asked at {url} ({type(error).__name__}). Check {HOST} and {LOGIN}.")
+
+
+def _is_timeout(error: BaseException | None) -> bool:
+    """Tell a time-out, also one in the midst of an answer, which requests calls a ConnectionError."""
+    return isinstance(error, requests.Timeout) or (
+        isinstance(error, requests.ConnectionError) and isinstance(next(iter(error.args), None), ReadTimeoutError)
+    )
+
+
+def _json(url: str, response: requests.Response) -> dict[str, Any]:
+    try:
+        answer = json.loads(response.content)
+    except (ValueError, RecursionError):
+        answer = None
+    if isinstance(answer, dict):
+        return answer
+    page = response.content[:PEEK].decode("ascii", "replace").lower()
+    if "<html" not in page:
+        raise SourceError(f"Opencast at {url} answered with something that is not a JSON object.")
+    login = f" It looks like a log-in page: check {LOGIN}." if "login" in page or "password" in page else ""
+    raise SourceError(f"Opencast at {url} answered with a web page instead of JSON.{login}")
+
+
+def _retry_after(response: requests.Response) -> float:
+    """Return the seconds that the server asks for; 0 where it does not, or gives a date."""
+    return float(min(max(whole(response.headers.get("Retry-After")) or 0, 0), LONGEST_RETRY_AFTER))
+
+
+def _is_no_admin(response: requests.Response) -> bool:
+    """Tell whether the search endpoint itself refuses: in these words, after the log-in has gone well."""
+    return "WWW-Authenticate" not in response.headers and response.content.strip() == b"unauthorized"
+
+
+def _ids(result: dict[str, Any]) -> set[str | None]:
+    """Return the names of a result's mediapackage; Opencast >= 16 has the true one under `dc` only."""
+    mediapackage, dc = members(result.get("mediapackage")), members(result.get("dc"))
+    return {text(name) for name in (result.get("id"), mediapackage.get("id"), *many(dc.get("identifier")))}
