@@ -1,0 +1,528 @@
+"""The engine: `advance` is coordinator, finalizer and repair at once; `work` fetches and delivers one slice.
+
+Both may be called at any time, twice, late or not at all: what is true stands in the watermark (S3) and the ledger
+(Redis), and each step decides anew from these.
+"""
+
+import contextlib
+import dataclasses
+import random
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import redis
+import structlog
+
+from uaharvest.dead_letters import DeadLetter, DeadLetters
+from uaharvest.errors import BadInputError, BlockedError, RetryableError, SourceError, SpanRefusedError
+from uaharvest.runs.failures import LONGEST_BACK_OFF, GiveUp, Halve, PutOff, after_deaths, after_failure
+from uaharvest.runs.known import KnownIds, forget_former_epoch, known_key
+from uaharvest.runs.ledger import Claim, Kind, Ledger, Outcome, Place, Run
+from uaharvest.runs.stream import Split, Stream
+from uaharvest.runs.watermark import ChangedError, Stored, Watermark, WatermarkStore, advanced, first
+from uaharvest.runs.windows import Interval, guard_span, whole_second, without
+from uaharvest.settings import Settings
+from uaharvest.sinks import Outgoing
+
+# Hints on their way per run: enough that no worker waits, few enough that a ledger of thousands of slices
+# does not become thousands of messages. Each slice that ends sends the next one.
+HINTS = 64
+# Confirmed rows are marked as known in groups: one message to Redis for many, no long gap for a crash.
+MARK_AT_ONCE = 500
+
+log = structlog.get_logger()
+
+
+class Hints(Protocol):
+    """Tells workers what there may be to do. A hint that is lost costs a tick, one too many does no harm."""
+
+    def advance(self) -> None:
+        """Ask for the stream's `advance`."""
+        ...
+
+    def work(self, run_id: str, slice_id: str) -> None:
+        """Ask for a slice to be worked at."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What may differ from run to run.
+
+    Attributes:
+        batch_size: Most rows per request.
+        wait: Least seconds between two requests to the source.
+        interval: Minutes; where no watermark exists, the harvest starts so long ago.
+        check_span: Refuse a span of more than MAX_START_END_SPAN.
+    """
+
+    batch_size: int
+    wait: int
+    interval: int
+    check_span: bool
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Options":
+        """Return what the settings say: how beat harvests."""
+        return cls(
+            batch_size=settings.batch_size,
+            wait=settings.wait,
+            interval=settings.default_interval,
+            check_span=not settings.catch_up,
+        )
+
+
+class Engine:
+    """Advances the runs of one stream."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        ledger: Ledger,
+        watermarks: WatermarkStore | None,
+        letters: DeadLetters,
+        hints: Hints,
+        settings: Settings,
+        destination: str,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            stream: What is harvested.
+            ledger: Of that stream.
+            watermarks: Of that stream; None where no bucket is set: then only private runs go.
+            letters: Where slices go that keep failing.
+            hints: How workers are told.
+            settings: Spans, overlap, attempts.
+            destination: Source and queue, as text: known ids are kept per destination.
+        """
+        self.stream = stream
+        self.ledger = ledger
+        self.watermarks = watermarks
+        self.hints = hints
+        self.settings = settings
+        self._letters = letters
+        self._destination = destination
+
+    # Coordinator, finalizer and repair
+
+    def advance(self, options: Options | None = None) -> None:
+        """Take every open run of the stream as far as it goes without fetching, and open the next live one.
+
+        Raises:
+            BlockedError: No window can be opened until a person changes something; it stands on the stream too.
+            SpanRefusedError: The watermark lies too far back; it stands on the stream too.
+            RetryableError: Something does not answer; the next call tries again.
+        """
+        try:
+            with self._standing_still("opening"):
+                while self._live_step(options or Options.of(self.settings)):
+                    pass
+        finally:
+            for run_id in self.ledger.asked():
+                self.advance_asked(run_id)
+
+    def advance_asked(self, run_id: str) -> None:
+        """Take an explicit run as far as it goes without fetching.
+
+        Raises:
+            BlockedError: Its next window cannot be planned until a person changes something.
+            RetryableError: Something does not answer; the next call tries again.
+        """
+        with self._standing_still("opening"):
+            while self._asked_step(run_id):
+                pass
+
+    def _live_step(self, options: Options) -> bool:
+        """Take one step of the live run; tell whether there may be another."""
+        # The ledger first: a run that is committed and followed by the next in between is then not taken for void.
+        run = self.ledger.live()
+        stored = self.store().read()
+        if run is None:
+            return self._open(stored, options)
+        if stored is None or stored.etag != run.etag:
+            if stored is not None and stored.mark.run == run.id:
+                self._close(run, "done")  # committed by one who died before saying so here
+            else:
+                self._close(run, "void", "the watermark was moved meanwhile; its rows are harvested again")
+            return True
+        if run.outstanding:
+            self._hint(run, HINTS)
+            return False
+        if not run.finished:
+            self._close(run, "void", "its ledger does not add up; the window is harvested again")
+            return True
+        return self._commit(run, stored)
+
+    def _open(self, stored: Stored | None, options: Options) -> bool:
+        now = self.stream.now()
+        if stored is None:
+            begin = whole_second(now - timedelta(minutes=options.interval))
+            with contextlib.suppress(ChangedError):  # another was first: go on from theirs
+                self.store().create(first(begin))
+            return True
+        mark = stored.mark
+        window = self.stream.next_window(mark.at, now)
+        if window is None:
+            return False
+        if options.check_span:
+            guard_span(mark.at, whole_second(now), longest=self.settings.max_span)
+        forget_former_epoch(self.ledger.redis, self.stream.name, mark.epoch, self._destination)
+        run = self._run("live", window, window, options, stored=stored, moves=True)
+        plan = self.stream.plan(run, late=self._late(mark, mark.at), known=self._known(mark.epoch))
+        run = dataclasses.replace(run, expected=plan.expected)
+        if self.ledger.open(run, plan.slices):
+            log.info("run opened", run=run.id, window=str(window), slices=len(plan.slices), rows=plan.expected)
+        # Published in the next step only, after another look at the watermark.
+        return True
+
+    def _commit(self, run: Run, stored: Stored) -> bool:
+        """Move the watermark: the one write that counts. It holds only if nobody moved it since the opening."""
+        mark = advanced(stored.mark, run.window.end, run.id)
+        try:
+            self.store().replace(mark, stored.etag)
+        except ChangedError:
+            self._close(run, "void", "the watermark was moved meanwhile; its rows are harvested again")
+            return True
+        bound = self.stream.late_from(mark.at)
+        self._known(run.epoch).trim(bound)
+        self.ledger.trim_gaps(bound)
+        self._close(run, "done")
+        return True
+
+    def _asked_step(self, run_id: str) -> bool:
+        run = self.ledger.run(run_id)
+        if run is None:
+            self.ledger.forget(run_id)
+            return False
+        if run.outstanding:
+            self._hint(run, HINTS)
+            return False
+        if not run.finished:
+            self._close(run, "void", "its ledger does not add up; ask for it again")
+            return False
+        if run.window.end < run.asked.end:
+            window = self._first_window(Interval(run.window.end, run.asked.end))
+            plan = self.stream.plan(dataclasses.replace(run, window=window), late=[], known=self._known(run.epoch))
+            self.ledger.next_window(run, window, plan.slices)
+            return True
+        self._close(run, "done", self._move_watermark(run))
+        return False
+
+    def _move_watermark(self, run: Run) -> str:
+        """Move the watermark to the end of an explicit run, if it may and nobody moved it; return what to say."""
+        if run.etag is None:
+            return ""
+        stored = self.store().read()
+        if stored is not None and stored.mark.run == run.id:
+            return "the watermark moved to its end"
+        if stored is not None and stored.etag == run.etag:
+            with contextlib.suppress(ChangedError):
+                self.store().replace(advanced(stored.mark, run.asked.end, run.id), run.etag)
+                return "the watermark moved to its end"
+        return "the watermark stays: it was moved meanwhile"
+
+    def _close(self, run: Run, outcome: Outcome, note: str = "") -> None:
+        if self.ledger.close(run, outcome, note):
+            log.info("run closed", run=run.id, outcome=outcome, note=note, delivered=run.delivered, dead=run.dead)
+
+    # Explicit windows
+
+    def ask(self, asked: Interval, options: Options, *, may_move: bool, private: bool = False) -> Run:
+        """Open an explicit run; it sends all that it finds, once, and does not heed what was sent before.
+
+        It moves the watermark only if it begins at or before it and ends after it: then everything up to its end
+        is delivered. Its end is clipped to what the source can have.
+
+        Args:
+            asked: The window asked for.
+            options: For this run.
+            may_move: The caller does not mind the watermark being moved, and source and queue are the configured.
+            private: Only this process works at it.
+
+        Raises:
+            BadInputError: The window lies in the future.
+            SpanRefusedError: It is longer than MAX_START_END_SPAN.
+            BlockedError: As for `advance`.
+        """
+        stored = self.watermarks.read() if self.watermarks and not private else None
+        now = whole_second(self.stream.now())
+        mark = stored.mark if stored else None
+        moves = may_move and mark is not None and asked.start <= mark.at < asked.end
+        end = min(asked.end, now - timedelta(seconds=self.settings.lag) if moves else now)
+        if end <= asked.start:
+            raise BadInputError(
+                f"nothing to harvest: {asked.start:%F %T} UTC is after the source's clock, {now:%F %T} UTC"
+            )
+        moves = moves and mark is not None and end > mark.at
+        asked = Interval(asked.start, end)
+        if options.check_span:
+            guard_span(asked.start, asked.end, longest=self.settings.max_span)
+        run = self._run(
+            "private" if private else "explicit",
+            asked,
+            self._first_window(asked),
+            options,
+            stored=stored,
+            moves=moves,
+        )
+        late = self._late(mark, asked.start) if moves and mark else []
+        plan = self.stream.plan(run, late=late, known=self._known(run.epoch))
+        whole = plan.expected if run.window == asked else self.stream.count(asked, wait=run.wait)
+        run = dataclasses.replace(run, expected=whole)
+        self.ledger.open(run, plan.slices)
+        log.info("run opened", run=run.id, asked=str(asked), slices=len(plan.slices), rows=plan.expected)
+        return run
+
+    def _first_window(self, rest: Interval) -> Interval:
+        return Interval(rest.start, min(rest.end, rest.start + timedelta(seconds=self.settings.max_window)))
+
+    # One slice
+
+    def work(self, run_id: str, slice_id: str) -> None:
+        """Claim a slice, fetch and deliver it, and say in the ledger what became of it.
+
+        What goes wrong ends in the ledger: put off, halved, blocked or a dead letter. Does nothing if the slice is
+        done, not due or another's.
+
+        Raises:
+            redis.RedisError: The ledger cannot be reached; the slice is due again when its lease ends.
+        """
+        claim = self.ledger.claim(run_id, slice_id, uuid.uuid4().hex)
+        run = self.ledger.run(run_id)
+        if claim is None or run is None:
+            return
+        with structlog.contextvars.bound_contextvars(run=run_id, slice=slice_id):
+            if claim.attempts > self.settings.attempts:
+                self._end(run, claim, self._after_deaths(claim), "every worker that took it died")
+            else:
+                self._attempt(run, claim)
+        self._go_on(run_id)
+
+    def _attempt(self, run: Run, claim: Claim) -> None:
+        try:
+            with self._renewed(run, claim), self._desk(run, claim) as desk:
+                outcome = self.stream.work(run, claim.slice_id, desk)
+        except BlockedError as error:
+            self.ledger.block("working", str(error), error.exit_code)
+            self.ledger.release(run.id, claim, delay=0, attempts=claim.attempts - 1, waits=claim.waits)
+            log.warning("blocked", reason=str(error))
+        except redis.RedisError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the ledger decides what becomes of the slice
+            self._failed(run, claim, error)
+        else:
+            if isinstance(outcome, Split):
+                self.ledger.split(run.id, claim.slice_id, outcome.parts)
+            else:
+                self.ledger.complete(run.id, claim.slice_id, found=outcome.found, dead=outcome.dead)
+                log.info("slice delivered", found=outcome.found, dead=outcome.dead)
+            self.ledger.unblock("working")
+
+    def _failed(self, run: Run, claim: Claim, error: Exception) -> None:
+        if isinstance(error, RetryableError):
+            log.warning("slice put off", reason=str(error))
+        else:
+            log.error("slice failed", exc_info=error)
+        # What the sink, S3 or a look-up fails at is never the slice's fault.
+        suspect = isinstance(error, SourceError) or not isinstance(error, RetryableError)
+        fresh = self.ledger.run(run.id)
+        alone = fresh is not None and fresh.outstanding == 1
+        divisible = bool(self.stream.halves(claim.slice_id))
+        decision = after_failure(
+            attempts=claim.attempts,
+            waits=claim.waits,
+            most=self.settings.attempts,
+            own_fault=suspect and self._others_succeed(claim, alone=alone and not divisible),
+            alone=suspect and alone,
+            divisible=divisible,
+            jitter=random.uniform(0.5, 1.5),  # noqa: S311 - no secret
+        )
+        self._end(run, claim, decision, str(error))
+
+    def _others_succeed(self, claim: Claim, *, alone: bool) -> bool:
+        if claim.progress is not None and self.ledger.progress() > claim.progress:
+            return True
+        if not alone:
+            return False
+        # Nothing else is left that could succeed: ask the source for something small.
+        try:
+            self.stream.now()
+        except RetryableError:
+            return False
+        return claim.progress is not None
+
+    def _after_deaths(self, claim: Claim) -> Halve | GiveUp:
+        divisible = bool(self.stream.halves(claim.slice_id))
+        return after_deaths(divisible=divisible, most=self.settings.attempts)
+
+    def _end(self, run: Run, claim: Claim, decision: PutOff | Halve | GiveUp, reason: str) -> None:
+        match decision:
+            case PutOff(delay, attempts, waits):
+                self.ledger.release(run.id, claim, delay=delay, attempts=attempts, waits=waits)
+            case Halve(attempts):
+                log.warning("slice halved", reason=reason)
+                self.ledger.split(run.id, claim.slice_id, self.stream.halves(claim.slice_id), attempts=attempts)
+            case GiveUp():
+                self._bury(run, claim, reason)
+
+    def _bury(self, run: Run, claim: Claim, reason: str) -> None:
+        """Write the dead letter of a slice, then take it out of the ledger."""
+        interval = self.stream.slice_interval(claim.slice_id)
+        try:
+            payload = {"start": f"{interval.start:%FT%TZ}", "end": f"{interval.end:%FT%TZ}"}
+            self._letters.put(DeadLetter.of_slice(self.stream.name, claim.slice_id, reason, payload))
+        except (RetryableError, BlockedError) as error:
+            log.warning("dead letter not written", reason=str(error))
+            self.ledger.release(
+                run.id, claim, delay=LONGEST_BACK_OFF, attempts=claim.attempts - 1, waits=claim.waits
+            )
+            return
+        log.error("slice is a dead letter", reason=reason)
+        if run.kind == "live":
+            self.ledger.add_gap(interval)  # or the look back for late rows would find it again and again
+        self.ledger.complete(run.id, claim.slice_id, found=0, dead=1)
+
+    def _go_on(self, run_id: str) -> None:
+        run = self.ledger.run(run_id)
+        if run is None:
+            return
+        if run.outstanding:
+            self._hint(run, 1)
+        else:
+            self.hints.advance()
+
+    def _hint(self, run: Run, most: int) -> None:
+        # While it stands still one slice a tick tries whether it is mended.
+        if self.ledger.blocked():
+            most = 1 if most > 1 else 0
+        for slice_id in self.ledger.take(run.id, most):
+            self.hints.work(run.id, slice_id)
+
+    # Parts
+
+    def _run(
+        self,
+        kind: Kind,
+        asked: Interval,
+        window: Interval,
+        options: Options,
+        *,
+        stored: Stored | None,
+        moves: bool,
+    ) -> Run:
+        return Run(
+            id=uuid.uuid4().hex,
+            stream=self.stream.name,
+            kind=kind,
+            asked=asked,
+            window=window,
+            etag=stored.etag if stored and moves else None,
+            epoch=stored.mark.epoch if stored else "",
+            known_from=max(stored.mark.floor, self.stream.late_from(stored.mark.at)) if stored else None,
+            batch_size=options.batch_size,
+            wait=options.wait,
+            opened_at=datetime.now(UTC),
+        )
+
+    def _late(self, mark: Watermark, until: datetime) -> list[Interval]:
+        """Return where late rows are looked for: the overlap before `until`, less slices that are dead letters."""
+        start = max(mark.floor, self.stream.late_from(mark.at))
+        return without([Interval(start, until)], self.ledger.gaps()) if start < until else []
+
+    def _known(self, epoch: str) -> KnownIds:
+        return KnownIds(self.ledger.redis, known_key(self.stream.name, epoch, self._destination))
+
+    def store(self) -> WatermarkStore:
+        """Return where the watermark is kept.
+
+        Raises:
+            BadInputError: No bucket is set.
+        """
+        if self.watermarks is None:
+            raise BadInputError("not set: S3_HARVEST_TS_BUCKET. The watermark is kept there.")
+        return self.watermarks
+
+    @contextlib.contextmanager
+    def _standing_still(self, place: Place) -> Iterator[None]:
+        """Let what stops the stream stand in the ledger, for status, until the same succeeds."""
+        try:
+            yield
+        except (BlockedError, SpanRefusedError) as error:
+            self.ledger.block(place, str(error), error.exit_code)
+            raise
+        self.ledger.unblock(place)
+
+    @contextlib.contextmanager
+    def _renewed(self, run: Run, claim: Claim) -> Iterator[None]:
+        """Renew the lease while the slice is worked at."""
+        ended = threading.Event()
+
+        def renew() -> None:
+            while not ended.wait(self.ledger.lease / 3):
+                try:
+                    if not self.ledger.renew(run.id, claim):
+                        return
+                except redis.RedisError:
+                    log.warning("lease not renewed")
+
+        thread = threading.Thread(target=renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    @contextlib.contextmanager
+    def _desk(self, run: Run, claim: Claim) -> Iterator["SliceDesk"]:
+        desk = SliceDesk(self.ledger, run, self.stream.slice_interval(claim.slice_id), self._known(run.epoch))
+        try:
+            yield desk
+        finally:
+            desk.flush()
+
+
+class SliceDesk:
+    """Where a slice is worked at; marks rows as known after they are confirmed, never before."""
+
+    def __init__(self, ledger: Ledger, run: Run, interval: Interval, shared: KnownIds) -> None:
+        """Choose the sets of ids that count for this slice.
+
+        A live run leaves out what is known. An explicit run sends what it was asked for whether known or not, but
+        once: it keeps its own set. What it looks for before its window, as a live run does, it leaves out too.
+        """
+        self._ledger = ledger
+        self._run_id = run.id
+        sent = KnownIds(ledger.redis, ledger.sent_key(run.id))
+        late = interval.end <= run.asked.start
+        self._left_out = shared if run.kind == "live" or late else sent
+        self._marked = [] if run.kind == "live" else [sent.key]
+        if run.known_from is not None and interval.end > run.known_from:
+            self._marked.append(shared.key)
+        self._confirmed: list[tuple[float, int | str]] = []
+
+    def known(self, start: datetime, end: datetime) -> set[str]:
+        """Return the ids in [start, end) that this slice must not send."""
+        return self._left_out.within(start, end)
+
+    def confirm(self, rows: Iterable[Outgoing]) -> None:
+        """Take rows that the sink has confirmed."""
+        self._confirmed.extend((row.at, row.id) for row in rows)
+        if len(self._confirmed) >= MARK_AT_ONCE:
+            self.flush()
+
+    def bury(self, rows: Iterable[tuple[float, int | str]]) -> None:
+        """Take rows whose dead letters are written."""
+        self._ledger.mark(self._run_id, self._marked, list(rows), delivered=0)
+
+    def flush(self) -> None:
+        """Mark what is confirmed."""
+        while self._confirmed:
+            rows = self._confirmed[:MARK_AT_ONCE]
+            self._ledger.mark(self._run_id, self._marked, rows, delivered=len(rows))
+            del self._confirmed[:MARK_AT_ONCE]

@@ -1,0 +1,58 @@
+"""What becomes of a slice that failed; pure."""
+
+import dataclasses
+
+LONGEST_BACK_OFF = 300.0
+FIRST_BACK_OFF = 2.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PutOff:
+    """The slice goes back and may be claimed again after `delay` seconds."""
+
+    delay: float
+    attempts: int
+    waits: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Halve:
+    """Two halves take its place, so that what is wrong with it narrows down."""
+
+    attempts: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GiveUp:
+    """It becomes a dead letter, so that one bad second does not stop a weekend."""
+
+
+def after_failure(
+    *, attempts: int, waits: int, most: int, own_fault: bool, alone: bool, divisible: bool, jitter: float
+) -> PutOff | Halve | GiveUp:
+    """Decide what becomes of a slice.
+
+    An outage uses up no attempts: a failure counts only if the source meanwhile gave other things.
+
+    Args:
+        attempts: Attempts used up, this one included.
+        waits: Times in a row that it was put off before.
+        most: Attempts that a slice has (HARVEST_ATTEMPTS).
+        own_fault: Others succeed meanwhile.
+        alone: Nothing else of its run is outstanding, so only its own halves can show whose fault it is.
+        divisible: It has halves.
+        jitter: From 0.5 to 1.5, so that what failed together does not come back together.
+    """
+    if alone and divisible and waits:
+        return Halve(attempts=attempts - 1)
+    if not own_fault:
+        attempts -= 1
+    elif attempts >= most:
+        # The halves have an attempt each: a dozen halvings reach the bad second of an hour.
+        return Halve(attempts=most - 1) if divisible else GiveUp()
+    return PutOff(min(FIRST_BACK_OFF * 2**waits, LONGEST_BACK_OFF) * jitter, attempts, waits + 1)
+
+
+def after_deaths(*, divisible: bool, most: int) -> Halve | GiveUp:
+    """Decide what becomes of a slice whose every attempt ended with its worker: it may be too big for it."""
+    return Halve(attempts=most - 1) if divisible else GiveUp()

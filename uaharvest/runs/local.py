@@ -1,0 +1,72 @@
+"""Works at a run in this process, with the same calls that workers make."""
+
+import collections
+import time
+from collections.abc import Callable
+
+from uaharvest.errors import BlockedError, Exit, HarvestError, SpanRefusedError
+from uaharvest.runs.engine import Engine, Options
+from uaharvest.runs.watch import Snapshot, Watch
+
+# While other workers hold the slices that are left, or these wait for their time.
+POLL = 0.2
+
+
+class LocalHints:
+    """Keeps hints for this process."""
+
+    def __init__(self) -> None:
+        self.waiting: collections.deque[tuple[str, str]] = collections.deque()
+
+    def advance(self) -> None:
+        """Do nothing: `drive` advances by itself."""
+
+    def work(self, run_id: str, slice_id: str) -> None:
+        """Keep the hint."""
+        self.waiting.append((run_id, slice_id))
+
+
+def drive(
+    engine: Engine,
+    hints: LocalHints,
+    watch: Watch,
+    *,
+    run_id: str | None,
+    options: Options,
+    show: Callable[[Snapshot], None],
+) -> Snapshot:
+    """Advance and work until what `watch` looks at has ended; return its last state.
+
+    Args:
+        engine: Made with `hints`.
+        hints: Where the engine leaves what there is to do.
+        watch: The run, or the live runs up to an instant.
+        run_id: The explicit run; None for the live ones.
+        options: For live runs that are opened.
+        show: Called with each new state.
+
+    Raises:
+        HarvestError: What stops it: blocked, span refused, run lost.
+    """
+    while True:
+        if run_id is None:
+            engine.advance(options)
+        else:
+            engine.advance_asked(run_id)
+        while True:
+            snapshot = watch.poll()
+            show(snapshot)
+            raise_if_blocked(engine.ledger.blocked())
+            if not hints.waiting:
+                break
+            engine.work(*hints.waiting.popleft())
+        if snapshot.ended:
+            return snapshot
+        time.sleep(POLL)
+
+
+def raise_if_blocked(entry: "dict[str, object] | None") -> None:
+    """Raise what stands on a stream as the error that it was."""
+    if entry:
+        kinds: dict[object, type[HarvestError]] = {Exit.SPAN_REFUSED.value: SpanRefusedError}
+        raise kinds.get(entry["exit_code"], BlockedError)(str(entry["reason"]))

@@ -1,0 +1,175 @@
+"""The stream of useractions: windows of time, cut by time into slices of about a batch each."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from uaharvest.dead_letters import DeadLetter, DeadLetters
+from uaharvest.documents.useraction import record
+from uaharvest.errors import BlockedError, PoisonError
+from uaharvest.opencast.actions import UserAction, read_action
+from uaharvest.opencast.cache import EpisodeCache
+from uaharvest.opencast.source import ActionsSource, TooMany
+from uaharvest.opencast.times import ambiguous, look_back
+from uaharvest.runs.known import KnownIds
+from uaharvest.runs.ledger import Run
+from uaharvest.runs.stream import Desk, Plan, Split, Tally
+from uaharvest.runs.windows import Interval, next_window
+from uaharvest.settings import Settings
+from uaharvest.sinks import Outgoing, Sink
+
+SECOND = timedelta(seconds=1)
+# Where late rows are searched for by halves, what is left is fetched once it is this small: cheaper than two more
+# requests that count.
+SMALL = 500
+# A page of which more than this share cannot be read is a source that changed, not some bad rows.
+UNREADABLE_SHARE = 0.05
+FEW = 3
+
+
+class Useractions:
+    """The stream `useractions`."""
+
+    name = "useractions"
+
+    def __init__(
+        self,
+        source: ActionsSource,
+        episodes: EpisodeCache,
+        sink: Sink,
+        letters: DeadLetters,
+        settings: Settings,
+    ) -> None:
+        """Read from `source`, enrich from `episodes`, deliver to `sink`; what can never go there to `letters`."""
+        self._source = source
+        self._episodes = episodes
+        self._sink = sink
+        self._letters = letters
+        self._settings = settings
+
+    def now(self) -> datetime:
+        """Return Opencast's clock, UTC."""
+        return self._source.now(wait=self._settings.wait)
+
+    def next_window(self, watermark: datetime, now: datetime) -> Interval | None:
+        """Return the window after `watermark`, at most HARVEST_MAX_WINDOW long."""
+        return next_window(watermark, now, lag=self._settings.lag, longest=self._settings.max_window)
+
+    def late_from(self, watermark: datetime) -> datetime:
+        """Return the watermark less HARVEST_OVERLAP_SECONDS, more where clocks went back."""
+        return look_back(watermark, timedelta(seconds=self._settings.overlap), self._settings.opencast_zone)
+
+    def plan(self, run: Run, *, late: Sequence[Interval], known: KnownIds) -> Plan:
+        """Cut the window by its total, and find the late rows before it by comparing counts."""
+        window = run.window
+        # Late rows first: a row that appears between the two requests is then at worst seen twice, as known.
+        slices = [slice_ for interval in late for slice_ in self._late_slices(run, interval, known)]
+        total = self._source.total(window.start, window.end, wait=run.wait)
+        if total:
+            slices += window.cut(-(-total // run.batch_size))
+        else:
+            self._source.check_zone_around(window.start, window.end, wait=run.wait)
+        return Plan([str(slice_) for slice_ in slices], total)
+
+    def count(self, interval: Interval, *, wait: float) -> int:
+        """Return how many rows Opencast says there are in `interval`."""
+        return self._source.total(interval.start, interval.end, wait=wait)
+
+    def work(self, run: Run, slice_id: str, desk: Desk) -> Tally | Split:
+        """Fetch the slice, leave out what is known, enrich and deliver the rest."""
+        slice_ = Interval.parse(slice_id)
+        page = self._source.fetch(slice_, run.batch_size, wait=run.wait)
+        if isinstance(page, TooMany):
+            return Split([str(part) for part in slice_.cut(-(-page.total // run.batch_size))])
+        known = desk.known(slice_.start, slice_.end)
+        new = [action for action in page.actions if str(action.id) not in known]
+        dead = self._bury_unreadable(page.unreadable, len(page.actions), slice_, desk)
+        episodes = self._episodes.get_many({action.mpid for action in new if action.mpid})
+        dead += self._deliver(new, episodes, desk)
+        return Tally(len(page.actions) + len(page.unreadable), dead)
+
+    def halves(self, slice_id: str) -> Sequence[str]:
+        """Return two halves of a slice of more than a second."""
+        parts = Interval.parse(slice_id).cut(2)
+        return [str(part) for part in parts] if len(parts) > 1 else []
+
+    def slice_interval(self, slice_id: str) -> Interval:
+        """Return the time that the slice stands for."""
+        return Interval.parse(slice_id)
+
+    def redeliver(self, payload: Mapping[str, Any]) -> None:
+        """Send the record of a dead letter after all.
+
+        Raises:
+            PoisonError: It still cannot be read, or the sink still refuses it.
+        """
+        if "raw" in payload:
+            action = read_action(payload["raw"])
+            episodes = self._episodes.get_many([action.mpid] if action.mpid else [])
+            body = record(action, episodes.get(action.mpid or "", "{}"))
+        else:
+            body = json.dumps(payload["record"], separators=(",", ":"))
+        for delivery in self._sink.deliver([Outgoing("replayed", 0.0, body)]):
+            if delivery.refused:
+                raise PoisonError(delivery.refused[0][1])
+
+    def _late_slices(self, run: Run, late: Interval, known: KnownIds) -> list[Interval]:
+        # The watermark's own second is the window's: the ranges compared are closed, as Opencast counts.
+        last = late.end - SECOND
+        # In a repeated hour the server counts rows that it tells as of another hour: nothing to compare.
+        if last < late.start or ambiguous(last, self._settings.opencast_zone):
+            return []
+        return self._differing(run, late.start, last, known)
+
+    def _differing(self, run: Run, first: datetime, last: datetime, known: KnownIds) -> list[Interval]:
+        """Return the parts of [first, last] in which the source counts other rows than are known."""
+        # Known first, the source second: a row that is confirmed in between then shows as a difference, at worst.
+        expected = known.count(first, last)
+        total = self._source.total(first, last, wait=run.wait)
+        if total == expected:
+            return []
+        whole = Interval(first, last + SECOND)
+        # Where most rows are new (known ids lost with Redis) halving would only ask the more.
+        if total <= SMALL or expected < total // 2 or whole.seconds == 1:
+            return whole.cut(-(-total // run.batch_size))
+        middle = first + SECOND * (whole.seconds // 2)
+        halves = [
+            *self._differing(run, first, middle - SECOND, known),
+            *self._differing(run, middle, last, known),
+        ]
+        # Closed ranges of whole seconds leave out what has a fraction between them.
+        return halves or [Interval(middle - SECOND, middle)]
+
+    def _bury_unreadable(
+        self, unreadable: Sequence[tuple[dict[str, Any], str]], readable: int, slice_: Interval, desk: Desk
+    ) -> int:
+        if len(unreadable) > max(FEW, UNREADABLE_SHARE * (readable + len(unreadable))):
+            raise BlockedError(
+                f"{len(unreadable)} of {readable + len(unreadable)} useractions of Opencast cannot be read: "
+                f"{unreadable[0][1]} Its answers may have changed with an upgrade."
+            )
+        for raw, reason in unreadable:
+            text = json.dumps(raw, sort_keys=True)
+            row_id = str(raw.get("id") or "") or hashlib.sha256(text.encode()).hexdigest()
+            self._bury(row_id, slice_.start.timestamp(), {"raw": raw}, reason, desk)
+        return len(unreadable)
+
+    def _deliver(self, actions: Sequence[UserAction], episodes: Mapping[str, str], desk: Desk) -> int:
+        refused: list[tuple[Outgoing, str]] = []
+        outgoing = (
+            Outgoing(action.id, action.created.timestamp(), record(action, episodes.get(action.mpid or "", "{}")))
+            for action in actions
+        )
+        for delivery in self._sink.deliver(outgoing):
+            desk.confirm(delivery.confirmed)
+            refused.extend(delivery.refused)
+        for row, reason in refused:
+            self._bury(row.id, row.at, {"record": json.loads(row.body)}, reason, desk)
+        return len(refused)
+
+    def _bury(self, row_id: int | str, at: float, payload: dict[str, Any], reason: str, desk: Desk) -> None:
+        """Write a record's dead letter; only then does the record count as known."""
+        self._letters.put(DeadLetter.of_record(self.name, row_id, reason, payload))
+        desk.bury([(at, row_id)])
