@@ -1,0 +1,34 @@
+"""What `manage.py` needs of Celery: hints for the workers, the depth of the queues, who is alive."""
+
+import contextlib
+
+from kombu.exceptions import ChannelError
+
+from tasks.app import app
+from tasks.useractions import CeleryHints
+
+# Workers that are busy fetching answer all the same: their main process does.
+ANSWER_WITHIN = 1.0
+
+
+def hints() -> CeleryHints:
+    """Return hints for the workers."""
+    return CeleryHints()
+
+
+def queues() -> dict[str, int]:
+    """Return how many messages wait in each queue."""
+    depths = {}
+    with app.connection_for_read() as connection:
+        for queue in app.conf.task_queues:
+            depths[queue.name] = 0
+            with contextlib.suppress(ChannelError):  # Redis has no key for an empty queue
+                channel = connection.default_channel
+                depths[queue.name] = channel.queue_declare(queue.name, passive=True).message_count
+    return depths
+
+
+def alive() -> dict[str, list[str]]:
+    """Return the queues that each worker that answers hears, by the worker's name."""
+    answers = app.control.inspect(timeout=ANSWER_WITHIN).active_queues() or {}
+    return {name: [queue["name"] for queue in queues] for name, queues in answers.items()}

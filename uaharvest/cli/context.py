@@ -1,0 +1,89 @@
+"""What every command is given, and what its options have in common."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import click
+
+from uaharvest import settings as settings_
+from uaharvest.errors import BadInputError
+from uaharvest.runs.engine import Hints
+from uaharvest.runs.windows import whole_second
+from uaharvest.settings import Settings
+
+
+class Workers(Protocol):
+    """What is handed in of Celery."""
+
+    def hints(self) -> Hints:
+        """Return hints that are sent to the workers."""
+        ...
+
+    def queues(self) -> Mapping[str, int]:
+        """Return how many messages wait in each queue."""
+        ...
+
+    def alive(self) -> Mapping[str, list[str]]:
+        """Return the queues that each worker that answers hears, by the worker's name."""
+        ...
+
+
+@dataclasses.dataclass(slots=True)
+class Context:
+    """What every command is given.
+
+    Attributes:
+        workers: Loads what is needed of Celery.
+        debug: Show stack traces.
+    """
+
+    workers: Callable[[], Workers]
+    debug: bool = False
+    _settings: Settings | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """Return the settings, read once."""
+        if self._settings is None:
+            self._settings = settings_.load()
+        return self._settings
+
+
+class Moment(click.ParamType[datetime]):
+    """An instant: `YYYYMMDDHHmmss` in OPENCAST_TIMEZONE, as the old tool had it, or ISO 8601 with a zone."""
+
+    name = "time"
+
+    def __init__(self, fold: int) -> None:
+        """Where clocks go back take the earlier (`fold` 0) or the later (1) of the two instants."""
+        self._fold = fold
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the instant in UTC, whole seconds."""
+        zone = ctx.obj.settings.opencast_zone if ctx else UTC
+        try:
+            if re.fullmatch(r"\d{14}", value):
+                local = datetime.strptime(value, "%Y%m%d%H%M%S").replace(tzinfo=zone, fold=self._fold)
+                return whole_second(local)
+            instant = datetime.fromisoformat(value)
+        except ValueError:
+            instant = None
+        if instant is None or instant.tzinfo is None:
+            name = max(param.opts, key=len) if param else "time"
+            raise BadInputError(
+                f"{name}: '{value}' is no date. Expected YYYYMMDDHHmmss (in {zone}) or ISO 8601 with a zone, "
+                "such as 2026-11-01T05:00:00Z."
+            )
+        return whole_second(instant)
+
+
+START = Moment(fold=0)
+END = Moment(fold=1)
+
+
+def utc(instant: datetime) -> str:
+    """Return an instant as tables and lines show it."""
+    return f"{instant:%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,302 @@
+"""`run`: harvest in this process; `enqueue`: let the workers do it."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from uaharvest import assembly
+from uaharvest import settings as settings_
+from uaharvest.cli.context import END, START, Context, utc
+from uaharvest.cli.progress import shown
+from uaharvest.errors import BadInputError, Exit
+from uaharvest.runs.engine import Engine, Options
+from uaharvest.runs.ledger import Run
+from uaharvest.runs.local import LocalHints, drive, raise_if_blocked
+from uaharvest.runs.watch import LiveWatch, RunWatch, Snapshot, Watch, windows_of
+from uaharvest.runs.windows import Interval, duration, whole_second
+from uaharvest.settings import Settings
+
+POLL = 0.25  # seconds between two looks at the ledger
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a person asked for on the command line; None is what was not said."""
+
+    start: datetime | None
+    end: datetime | None
+    interval: int | None
+    batch_size: int | None
+    wait: int | None
+    no_update_last_ts: bool
+    disable_start_end_span_check: bool
+
+    def options(self, settings: Settings) -> Options:
+        """Return the options of the runs that are opened."""
+        usual = Options.of(settings)
+        return Options(
+            batch_size=self.batch_size or usual.batch_size,
+            wait=usual.wait if self.wait is None else self.wait,
+            interval=self.interval or usual.interval,
+            check_span=usual.check_span and not self.disable_start_end_span_check,
+        )
+
+
+WINDOW_OPTIONS = (
+    click.option("-s", "--start", type=START, help="Begin here; default: the watermark."),
+    click.option("-e", "--end", type=END, help="End before this; default: now."),
+    click.option(
+        "-w",
+        "--wait",
+        type=click.IntRange(min=0),
+        help="Least seconds between two requests for actions, of all workers together.",
+    ),
+    click.option("-b", "--batch-size", type=click.IntRange(min=1), help="Most actions per request."),
+    click.option(
+        "-i",
+        "--interval",
+        type=click.IntRange(min=1),
+        help="Where no watermark exists, begin this many minutes ago.",
+    ),
+    click.option("--no-update-last-ts", is_flag=True, help="Leave the watermark where it is."),
+    click.option(
+        "--disable-start-end-span-check",
+        is_flag=True,
+        help="Harvest a span longer than MAX_START_END_SPAN too.",
+    ),
+    click.option("-f", "--follow", is_flag=True, help="Show the progress."),
+)
+
+
+def window_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that `run` and `enqueue` share."""
+    for option in reversed(WINDOW_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.group()
+def run() -> None:
+    """Harvest in this process, with Redis as ledger; workers may help."""
+
+
+@run.command("useractions")
+@window_options
+@click.option("-H", "--engage-host", help="Opencast's engage host; default: MATTERHORN_ENGAGE_HOST.")
+@click.option("-u", "--user", help="Its REST user; default: MATTERHORN_REST_USER.")
+@click.option("-p", "--password", help="That user's password; default, and safer: MATTERHORN_REST_PASS.")
+@click.option("-o", "--output", help='Where to send the records: "-" prints them as JSON lines.')
+@click.option("-q", "--queue-name", help='SQS queue; default: SQS_QUEUE_NAME; "-" is as --output -.')
+@click.pass_obj
+def run_useractions(
+    context: Context,
+    /,
+    *,
+    engage_host: str | None,
+    user: str | None,
+    password: str | None,
+    output: str | None,
+    queue_name: str | None,
+    follow: bool,
+    **asked: Any,
+) -> None:
+    """Harvest useractions, by default from the watermark to now.
+
+    TIMES are YYYYMMDDHHmmss in OPENCAST_TIMEZONE, or ISO 8601 with a zone. With --output - the records are
+    printed, the watermark stays, and --interval N means exactly the last N minutes.
+    """
+    if output not in {None, "-"}:
+        raise BadInputError(f"--output: '{output}' cannot be used. Expected \"-\".")
+    configured = context.settings
+    given = {
+        "engage_url": ("--engage-host", engage_host, settings_.base_url),
+        "opencast_user": ("--user", user, settings_.text),
+        "opencast_password": ("--password", password, settings_.text),
+        "queue": ("--queue-name", "-" if output == "-" else queue_name, settings_.queue_name),
+    }
+    settings = _with_options(configured, given)
+    # What goes elsewhere, or comes from elsewhere, says nothing about the watermark, and no worker may take part.
+    private = settings.queue == assembly.STDOUT or any(
+        getattr(configured, name) not in {None, getattr(settings, name)} for name in ("engage_url", "queue")
+    )
+    hints = LocalHints()
+    engine = assembly.useractions(settings, hints)
+    wanted = Asked(**asked)
+    options = wanted.options(settings)
+    opened = _open(engine, wanted, options, private=private)
+    with shown(wanted=follow) as show:
+        end = drive(
+            engine, hints, opened.watch, run_id=opened.run.id if opened.run else None, options=options, show=show
+        )
+    _finish(engine, opened, end)
+
+
+@click.group()
+def enqueue() -> None:
+    """Give a harvest to the workers."""
+
+
+def _refused(setting: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def refuse(_: click.Context, option: click.Parameter, value: Any) -> None:
+        if value is not None:
+            raise BadInputError(
+                f"{max(option.opts, key=len)}: connections and credentials are never put into a message; the "
+                f"workers take them from their own settings ({setting}). `manage.py run useractions` takes it."
+            )
+
+    return refuse
+
+
+@enqueue.command("useractions")
+@window_options
+@click.option("-H", "--engage-host", hidden=True, callback=_refused("MATTERHORN_ENGAGE_HOST"), expose_value=False)
+@click.option("-u", "--user", hidden=True, callback=_refused("MATTERHORN_REST_USER"), expose_value=False)
+@click.option("-p", "--password", hidden=True, callback=_refused("MATTERHORN_REST_PASS"), expose_value=False)
+@click.option("-o", "--output", hidden=True, callback=_refused("SQS_QUEUE_NAME"), expose_value=False)
+@click.option("-q", "--queue-name", hidden=True, callback=_refused("SQS_QUEUE_NAME"), expose_value=False)
+@click.pass_obj
+def enqueue_useractions(context: Context, /, *, follow: bool, **asked: Any) -> None:
+    """Open a harvest of useractions and let the workers do it, by default from the watermark to now.
+
+    TIMES are YYYYMMDDHHmmss in OPENCAST_TIMEZONE, or ISO 8601 with a zone. Connections and credentials are the
+    workers' own; `run useractions` takes them as options.
+    """
+    settings = context.settings
+    if settings.queue == assembly.STDOUT:
+        raise BadInputError('SQS_QUEUE_NAME is "-": workers have no terminal to print to. Use `run useractions`.')
+    engine = assembly.useractions(settings, context.workers().hints())
+    wanted = Asked(**asked)
+    options = wanted.options(settings)
+    opened = _open(engine, wanted, options, private=False)
+    if opened.run is None:
+        engine.advance(options)
+    else:
+        engine.advance_asked(opened.run.id)
+    if not follow:
+        again = f" --follow {opened.run.id[:8]}" if opened.run else ""
+        click.echo(f"the workers have it. Watch: manage.py status{again}", err=True)
+        return
+    follow_to_the_end(engine, opened)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What was opened: an explicit run, or the live ones up to an instant."""
+
+    watch: Watch
+    run: Run | None = None
+    moves: bool = False
+
+
+def follow_to_the_end(engine: Engine, opened: Opened) -> None:
+    """Show the progress of what the workers do until it ends."""
+
+    def wonder() -> None:
+        click.echo("nothing has moved for 30 s. Is a worker running? celery -A tasks worker", err=True)
+
+    try:
+        with shown(wanted=True, on_still=wonder) as show:
+            while True:
+                snapshot = opened.watch.poll()
+                show(snapshot)
+                raise_if_blocked(engine.ledger.blocked())
+                if snapshot.ended:
+                    break
+                time.sleep(POLL)
+    except KeyboardInterrupt:
+        again = f" --follow {opened.run.id[:8]}" if opened.run else ""
+        click.echo(f"still running: the workers have it. Watch again: manage.py status{again}", err=True)
+        sys.exit(Exit.DONE)
+    _finish(engine, opened, snapshot)
+
+
+def _open(engine: Engine, asked: Asked, options: Options, *, private: bool) -> Opened:
+    """Open an explicit run if one was asked for, else look at the way from the watermark to now."""
+    settings = engine.settings
+    stored = engine.watermarks.read() if engine.watermarks and not (private and asked.start) else None
+    now = whole_second(engine.stream.now())
+    minutes_ago = now - timedelta(minutes=options.interval)
+    if asked.start is None and asked.end is None and not private and not asked.no_update_last_ts:
+        since = stored.mark.at if stored else minutes_ago
+        until = now - timedelta(seconds=settings.lag)
+        expected = engine.stream.count(Interval(since, until), wait=options.wait) if since < until else 0
+        watch = LiveWatch(
+            engine.ledger,
+            engine.store(),
+            since=since,
+            until=until,
+            expected=expected,
+            max_window=settings.max_window,
+        )
+        _say_window(
+            "useractions",
+            since,
+            until,
+            windows_of(Interval(since, until), settings.max_window) if since < until else 0,
+            expected,
+        )
+        return Opened(watch=watch)
+    exactly = settings.queue == assembly.STDOUT and asked.interval is not None
+    start = asked.start or (minutes_ago if exactly or stored is None else stored.mark.at)
+    end = asked.end or now
+    if end <= start:
+        raise BadInputError(f"--end {utc(end)} UTC is not after --start {utc(start)} UTC.")
+    run = engine.ask(
+        Interval(start, end), options, may_move=not (private or asked.no_update_last_ts), private=private
+    )
+    windows = windows_of(run.asked, settings.max_window)
+    _say_window(f"run {run.id[:8]}", run.asked.start, run.asked.end, windows, run.expected)
+    return Opened(watch=RunWatch(engine.ledger, run, settings.max_window), run=run, moves=run.etag is not None)
+
+
+def _say_window(what: str, start: datetime, end: datetime, windows: int, expected: int) -> None:
+    if end <= start:
+        click.echo(f"{what}: nothing to do yet, the watermark is {utc(start)} UTC", err=True)
+        return
+    length = duration((end - start).total_seconds())
+    click.echo(
+        f"{what}: {utc(start)} to {utc(end)} UTC ({length}), {windows} window{'s' * (windows != 1)}, "
+        f"{expected:,} useractions",
+        err=True,
+    )
+
+
+def _finish(engine: Engine, opened: Opened, end: Snapshot) -> None:
+    """Say what came of it, and exit by it."""
+    what = f"run {opened.run.id[:8]}" if opened.run else "useractions"
+    click.echo(f"{what}: done. {end.records:,} sent.{_watermark(engine, opened, end)}", err=True)
+    if end.dead:
+        click.echo(f"{end.dead} dead letters: manage.py dead-letters list", err=True)
+        sys.exit(Exit.DEAD_LETTERS)
+
+
+def _watermark(engine: Engine, opened: Opened, end: Snapshot) -> str:
+    if opened.run is not None and opened.run.kind == "private":
+        return " The watermark stays: source and queue are not the configured ones."
+    stored = engine.store().read()
+    at = f"{utc(stored.mark.at)} UTC" if stored else "unset"
+    if opened.run is None:
+        return f" The watermark is {at}."
+    if opened.moves:
+        return f" The watermark: {at} ({end.note})."
+    return f" The watermark stays at {at}."
+
+
+def _with_options(
+    configured: Settings, given: Mapping[str, tuple[str, str | None, Callable[[str], Any]]]
+) -> Settings:
+    changes = {}
+    for field, (option, value, read) in given.items():
+        if value is None:
+            continue
+        try:
+            changes[field] = read(value)
+        except ValueError as error:
+            shown_value = settings_.HIDDEN if option == "--password" else f"'{value}'"
+            raise BadInputError(f"{option}: {shown_value} cannot be used. Expected {error}.") from None
+    return dataclasses.replace(configured, **changes)

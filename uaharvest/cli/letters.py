@@ -1,0 +1,117 @@
+"""`dead-letters`: look at what could not be delivered, send it after all, or let it go."""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+
+import click
+
+from uaharvest import assembly
+from uaharvest.cli.context import Context
+from uaharvest.dead_letters import DeadLetter, DeadLetters
+from uaharvest.errors import BadInputError, Exit, HarvestError
+from uaharvest.runs.engine import Engine, Options
+from uaharvest.runs.local import LocalHints, drive
+from uaharvest.runs.watch import RunWatch
+from uaharvest.runs.windows import Interval
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """Look at what could not be delivered, send it after all, or let it go."""
+
+
+@dead_letters.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@click.pass_obj
+def list_(context: Context, *, as_json: bool) -> None:
+    """List the dead letters: name, since when, why."""
+    letters = assembly.dead_letters(context.settings)
+    empty = True
+    for name in letters.names():
+        empty = False
+        letter = letters.get(name)
+        if as_json:
+            line = {"name": letter.name, "kind": letter.kind, "at": f"{letter.at:%FT%TZ}", "reason": letter.reason}
+            click.echo(json.dumps(line))
+        else:
+            click.echo(f"{letter.name}  {letter.at:%F %T}  {letter.reason}")
+    if empty and not as_json:
+        click.echo("no dead letters")
+
+
+@dead_letters.command()
+@click.argument("name")
+@click.pass_obj
+def show(context: Context, *, name: str) -> None:
+    """Show one dead letter whole, as JSON. It may hold data about a person."""
+    letter = assembly.dead_letters(context.settings).get(name)
+    whole = {"name": letter.name, "kind": letter.kind, "at": f"{letter.at:%FT%TZ}", "reason": letter.reason}
+    click.echo(json.dumps({**whole, "payload": letter.payload}, indent=2))
+
+
+@dead_letters.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "everything", is_flag=True, help="All there are.")
+@click.pass_context
+def replay(click_context: click.Context, *, names: tuple[str, ...], everything: bool) -> None:
+    """Send dead letters after all; those that go are dropped from the list.
+
+    A slice is harvested anew as an explicit window. One that fails stays, with exit code 5.
+    """
+    context: Context = click_context.obj
+    letters = assembly.dead_letters(context.settings)
+    hints = LocalHints()
+    engine = assembly.useractions(context.settings, hints)
+    failed = 0
+    for letter in _chosen(letters, names, everything=everything):
+        try:
+            sent = _replay(engine, hints, letter)
+        except HarvestError as error:
+            failed += 1
+            click.echo(f"{letter.name}: stays: {error}", err=True)
+        else:
+            letters.drop(letter.name)
+            click.echo(f"{letter.name}: {sent:,} sent")
+    if failed:
+        click_context.exit(Exit.DEAD_LETTERS)
+
+
+@dead_letters.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "everything", is_flag=True, help="All there are.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def drop(context: Context, *, names: tuple[str, ...], everything: bool, yes: bool) -> None:
+    """Let dead letters go for good."""
+    letters = assembly.dead_letters(context.settings)
+    chosen = list(_chosen(letters, names, everything=everything))
+    if not yes:
+        click.confirm(f"{len(chosen)} dead letters will be gone for good. Go on?", abort=True)
+    for letter in chosen:
+        letters.drop(letter.name)
+        click.echo(f"{letter.name}: dropped")
+
+
+def _chosen(letters: DeadLetters, names: Iterable[str], *, everything: bool) -> Iterable[DeadLetter]:
+    names = list(names)
+    if bool(names) == everything:
+        raise BadInputError(
+            "Expected the names of dead letters, or --all. `manage.py dead-letters list` has them."
+        )
+    return [letters.get(name) for name in (letters.names() if everything else names)]
+
+
+def _replay(engine: Engine, hints: LocalHints, letter: DeadLetter) -> int:
+    """Send what the letter holds; return how many records."""
+    if letter.kind == "record":
+        engine.stream.redeliver(dict(letter.payload))
+        return 1
+    start, end = (datetime.fromisoformat(letter.payload[bound]) for bound in ("start", "end"))
+    options = Options.of(engine.settings)
+    run = engine.ask(Interval(start, end), options, may_move=False)
+    watch = RunWatch(engine.ledger, run, engine.settings.max_window)
+    snapshot = drive(engine, hints, watch, run_id=run.id, options=options, show=lambda _: None)
+    if snapshot.dead:
+        raise HarvestError("it failed again")
+    return snapshot.records

@@ -1,0 +1,160 @@
+"""`status` and `watermark`: how the harvest stands, and how a person moves it."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from uaharvest import assembly
+from uaharvest import status as status_
+from uaharvest.cli.context import START, Context, utc
+from uaharvest.cli.harvest import Opened, follow_to_the_end
+from uaharvest.errors import BadInputError
+from uaharvest.runs.watch import RunWatch
+from uaharvest.runs.windows import duration
+
+
+WIDE = 200
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with the same content.")
+@click.option("--follow", metavar="RUN", help="Show the progress of an explicit run until it ends.")
+@click.pass_obj
+def status(context: Context, *, as_json: bool, follow: str | None) -> None:
+    """Show how every stream, queue and worker stands.
+
+    Exits with 4 (3) if a stream stands still, with 5 if there are dead letters: fit for a monitor.
+    """
+    if follow:
+        _follow(context, follow)
+        return
+    report = status_.status(context.settings, context.workers())
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        _print(report)
+    sys.exit(status_.exit_code(report))
+
+
+@click.group()
+def watermark() -> None:
+    """Show or move the instant up to which useractions are delivered."""
+
+
+@watermark.command()
+@click.pass_obj
+def show(context: Context) -> None:
+    """Show the watermark."""
+    stored = assembly.watermarks(context.settings).read()
+    where = f"s3://{context.settings.bucket}/{context.settings.watermark_key}"
+    if stored is None:
+        click.echo(f"useractions: none at {where}. The next run begins DEFAULT_INTERVAL minutes before now.")
+        return
+    mark = stored.mark
+    lag = duration((datetime.now(UTC) - mark.at).total_seconds())
+    click.echo(f"useractions: {utc(mark.at)} UTC ({lag} ago), at {where}")
+    click.echo(f"late rows are looked for from {utc(mark.floor)} UTC on; epoch {mark.epoch}")
+
+
+@watermark.command("set")
+@click.argument("time", type=START)
+@click.pass_obj
+def set_(context: Context, *, time: datetime) -> None:
+    """Move the watermark to TIME: YYYYMMDDHHmmss in OPENCAST_TIMEZONE, or ISO 8601 with a zone.
+
+    Everything after it is harvested, and sent again where it was sent before. Moved forward, what lies between is
+    not harvested. A run that is open becomes void.
+    """
+    if time > datetime.now(UTC):
+        raise BadInputError(f"TIME: {utc(time)} UTC lies in the future. Expected an instant before now.")
+    store = assembly.watermarks(context.settings)
+    stored = store.move(time)
+    click.echo(f"useractions: the watermark is {utc(stored.mark.at)} UTC now; what comes after it is sent again.")
+
+
+@watermark.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def reset(context: Context, *, yes: bool) -> None:
+    """Delete the watermark: the next run begins DEFAULT_INTERVAL minutes before then."""
+    if not yes:
+        click.confirm("What lies between the watermark and then will not be harvested. Delete it?", abort=True)
+    assembly.watermarks(context.settings).delete()
+    minutes = context.settings.default_interval
+    click.echo(f"useractions: the watermark is deleted; the next run begins {minutes} minutes before it.")
+
+
+def _follow(context: Context, prefix: str) -> None:
+    ledger = assembly.ledger(context.settings)
+    found = [run_id for run_id in ledger.asked() if run_id.startswith(prefix)]
+    run = ledger.run(found[0]) if len(found) == 1 else None
+    if run is None:
+        ended = next((entry for entry in ledger.history() if entry["id"].startswith(prefix)), None)
+        if ended is None:
+            raise BadInputError(f"--follow: no open run begins with '{prefix}'. `manage.py status` lists them.")
+        click.echo(
+            f"run {ended['id'][:8]}: {ended['outcome']}. {ended['delivered']:,} sent. {ended['note']}".rstrip()
+        )
+        return
+    engine = assembly.useractions(context.settings, context.workers().hints())
+    watch = RunWatch(ledger, run, context.settings.max_window)
+    follow_to_the_end(engine, Opened(watch=watch, run=run, moves=run.etag is not None))
+
+
+def _print(report: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE  # a log or a pipe has no edge
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for column in ("stream", "watermark (UTC)", "lag", "open run", "last run", "dead letters"):
+        table.add_column(column, no_wrap=True)
+    for name, stream in report["streams"].items():
+        table.add_row(
+            name,
+            stream["watermark"].replace("T", " ").rstrip("Z") if stream["watermark"] else "none yet",
+            duration(stream["lag_seconds"]) if stream["lag_seconds"] is not None else "-",
+            "\n".join(_open_run(run) for run in stream["open_runs"]) or "-",
+            _last_run(stream["last_runs"]),
+            str(stream["dead_letters"]),
+            style="red" if stream["blocked"] or stream["dead_letters"] else None,
+        )
+    console.print(table)
+    for name, stream in report["streams"].items():
+        if stream["blocked"]:
+            since = f" (since {stream['blocked']['since']})" if stream["blocked"]["since"] else ""
+            console.print(f"{name} is blocked{since}: {stream['blocked']['reason']}", style="red")
+        if stream["dead_letters"]:
+            console.print(f"{name}: dead letters wait: manage.py dead-letters list", style="red")
+    queues = " · ".join(f"{name} {depth}" for name, depth in report["queues"].items())
+    hosts = {name.partition("@")[2] for name in report["workers"]}
+    ago = report["beat_ticked_seconds_ago"]
+    beat = "beat has not ticked yet" if ago is None else f"beat ticked {duration(ago)} ago"
+    console.print(f"\nqueues    {queues}        workers {len(report['workers'])} ({len(hosts)} hosts) · {beat}")
+    sqs = report["sqs"]
+    if sqs and "error" in sqs:
+        console.print(f"SQS       {sqs['error']}")
+    elif sqs:
+        console.print(f"SQS       {sqs['queue']}: {sqs['waiting']:,} waiting, {sqs['in_flight']:,} in flight")
+
+
+def _open_run(run: dict[str, Any]) -> str:
+    slices = run["slices"]
+    name = "" if run["kind"] == "live" else f"{run['id'][:8]}: "
+    waiting = f", {slices['put_off']} put off" if slices["put_off"] else ""
+    return (
+        f"{name}slices {slices['done']}/{slices['planned']} done, {slices['claimed']} claimed, "
+        f"{slices['due']} due{waiting}"
+    )
+
+
+def _last_run(runs: list[dict[str, Any]]) -> str:
+    if not runs:
+        return "-"
+    last = runs[0]
+    outcome = "" if last["outcome"] == "done" else f" ({last['outcome']})"
+    return f"{last['delivered']:,} records, {last['seconds']} s{outcome}"
