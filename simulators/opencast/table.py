@@ -1,0 +1,131 @@
+"""The `oc_user_action` table: columns sorted by the time that the server reports, pages of ready JSON."""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import gcd
+from zlib import crc32
+
+from simulators.opencast.rows import Row, RowWriter
+
+# Up to so many rows are put into their places one by one; for more, sorting again is cheaper.
+_SINGLY = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """The WHERE of one request: bounds inclusive, epoch ms as reported; None is unbounded."""
+
+    first_ms: int | None = None
+    last_ms: int | None = None
+    type: str | None = None
+    mediapackage: str | None = None
+
+
+class Table:
+    """All visible rows. Not thread-safe; the site locks."""
+
+    def __init__(self, writer: RowWriter, reported_ms: Callable[[int], int]) -> None:
+        """Store rows as `writer` writes them, at the time that `reported_ms` makes of their own."""
+        self._writer = writer
+        self._reported_ms = reported_ms
+        self._times = array("q")
+        self._ids = array("q")
+        self._bodies: list[bytes] = []
+        self._types: list[str] = []
+        self._mediapackages: list[str] = []
+        self._footprints: dict[int, Row] = {}
+
+    def __contains__(self, row_id: object) -> bool:
+        """Tell whether a row has this id."""
+        return row_id in self._ids
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Store rows, in any order of time."""
+        stragglers = []
+        for row in rows:
+            time_ms = self._reported_ms(row.created_ms)
+            if self._times and time_ms < self._times[-1]:
+                stragglers.append(row)
+            else:
+                self._insert(len(self._times), row, time_ms)
+        for row in stragglers:
+            time_ms = self._reported_ms(row.created_ms)
+            singly = len(stragglers) <= _SINGLY
+            self._insert(bisect_right(self._times, time_ms) if singly else len(self._times), row, time_ms)
+        if len(stragglers) > _SINGLY:
+            self._sort()
+
+    def grow_footprints(self, seconds: int, only: frozenset[int] | None) -> list[int]:
+        """Let FOOTPRINT rows (all, or those in `only`) grow in place; return their ids."""
+        grown = [row for row in self._footprints.values() if only is None or row.id in only]
+        for row in grown:
+            time_ms = self._reported_ms(row.created_ms)
+            position = self._ids.index(row.id, bisect_left(self._times, time_ms))
+            self._footprints[row.id] = row.grown(seconds)
+            self._bodies[position] = self._writer.write(self._footprints[row.id], time_ms)
+        return [row.id for row in grown]
+
+    def matching(self, where: Filter) -> Sequence[int]:
+        """Give the positions that a filter selects, ordered by `created`."""
+        low = 0 if where.first_ms is None else bisect_left(self._times, where.first_ms)
+        high = len(self._times) if where.last_ms is None else bisect_right(self._times, where.last_ms)
+        span = range(low, max(low, high))
+        if where.type is None:
+            return span
+        # MariaDB's usual collation compares without case.
+        wanted = where.type.casefold()
+        return [
+            position
+            for position in span
+            if self._types[position].casefold() == wanted
+            and where.mediapackage in (None, self._mediapackages[position])
+        ]
+
+    def ids(self, first_ms: int, last_ms: int) -> list[int]:
+        """Give the ids of the rows reported within these bounds, both inclusive."""
+        return [self._ids[position] for position in self.matching(Filter(first_ms, last_ms))]
+
+    def by_id(self, positions: Sequence[int]) -> Sequence[int]:
+        """Order positions by row id, as a full scan of the primary key does."""
+        return sorted(positions, key=self._ids.__getitem__)
+
+    def bodies(self, positions: Iterable[int]) -> list[bytes]:
+        """Give the JSON of the rows at these positions."""
+        bodies = self._bodies
+        return [bodies[position] for position in positions]
+
+    def _insert(self, position: int, row: Row, time_ms: int) -> None:
+        self._times.insert(position, time_ms)
+        self._ids.insert(position, row.id)
+        self._bodies.insert(position, self._writer.write(row, time_ms))
+        self._types.insert(position, row.type)
+        self._mediapackages.insert(position, row.mediapackage)
+        if row.type == "FOOTPRINT":
+            self._footprints[row.id] = row
+
+    def _sort(self) -> None:
+        order = sorted(range(len(self._times)), key=self._times.__getitem__)
+        self._times = array("q", [self._times[position] for position in order])
+        self._ids = array("q", [self._ids[position] for position in order])
+        self._bodies = [self._bodies[position] for position in order]
+        self._types = [self._types[position] for position in order]
+        self._mediapackages = [self._mediapackages[position] for position in order]
+
+
+def shuffled(positions: Sequence[int], offset: int, limit: int, salt: str) -> list[int]:
+    """Deal one page of positions in an order that has nothing to do with them.
+
+    A rotation and a stride prime to the number of rows: O(page), whatever the table holds. The same query
+    over the same rows is dealt alike, so its pages fit together; once a row more is there, all is dealt anew,
+    as when the database changes its plan, and pages by offset skip and repeat.
+    """
+    count = len(positions)
+    if not count:
+        return []
+    chance = crc32(f"{salt} {count}".encode())
+    stride = max(1, int(count * 0.618) - chance % (count // 4 + 1))
+    while gcd(stride, count) != 1:
+        stride += 1
+    return [positions[(chance + stride * step) % count] for step in range(offset, min(count, offset + limit))]

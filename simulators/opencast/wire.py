@@ -1,0 +1,98 @@
+"""HTTP/1.1 on a socket's two files: just what a simulator needs, and cheap enough not to be a bottleneck."""
+
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import BinaryIO
+from urllib.parse import parse_qs, unquote, urlsplit
+
+_MAX_LINE = 1 << 20
+JSON_TYPE = "application/json"
+HTML_TYPE = "text/html;charset=utf-8"
+TEXT_TYPE = "text/plain"
+
+
+class BadRequestError(ValueError):
+    """What came in is not HTTP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request; header names in lower case, `target` as it was sent."""
+
+    method: str
+    target: str
+    path: str
+    query: dict[str, list[str]]
+    headers: dict[str, str]
+    body: bytes
+    keep_alive: bool
+
+    def header(self, name: str) -> str:
+        """Give a header's value, empty when it is absent."""
+        return self.headers.get(name, "")
+
+    def parameter(self, name: str) -> str:
+        """Give the first value of a query parameter as JAX-RS does; empty when absent."""
+        return self.query.get(name, [""])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer. `cut` sends half of the body and then closes the connection."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = JSON_TYPE
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: bool = False
+
+
+def html(status: int, text: str) -> Response:
+    """Give a small HTML page, as Jetty and the login form do."""
+    page = f"<!DOCTYPE html><html><head><title>{text}</title></head><body><h1>{text}</h1></body></html>"
+    return Response(status, page.encode(), HTML_TYPE)
+
+
+def read_request(stream: BinaryIO) -> Request | None:
+    """Read the next request; None when the client has closed. Raises `BadRequestError`."""
+    line = stream.readline(_MAX_LINE)
+    if not line:
+        return None
+    try:
+        method, target, version = line.decode("latin-1").split()
+        headers = {}
+        while (line := stream.readline(_MAX_LINE)) not in (b"\r\n", b"\n", b""):
+            name, _, value = line.decode("latin-1").partition(":")
+            headers[name.strip().lower()] = value.strip()
+        length = int(headers.get("content-length", "0"))
+        parts = urlsplit(target)
+        return Request(
+            method=method,
+            target=target,
+            path=unquote(parts.path),
+            query=parse_qs(parts.query, keep_blank_values=True),
+            headers=headers,
+            body=stream.read(length) if length else b"",
+            keep_alive=version == "HTTP/1.1" and headers.get("connection", "").lower() != "close",
+        )
+    except ValueError as error:
+        raise BadRequestError(str(error)) from error
+
+
+def write_response(stream: BinaryIO, response: Response, *, now: float, keep_alive: bool) -> None:
+    """Send an answer in one write; `now` (epoch seconds) becomes its Date."""
+    try:
+        phrase = HTTPStatus(response.status).phrase
+    except ValueError:
+        phrase = "Unknown"
+    lines = [
+        f"HTTP/1.1 {response.status} {phrase}",
+        f"Date: {formatdate(now, usegmt=True)}",
+        f"Content-Type: {response.content_type}",
+        f"Content-Length: {len(response.body)}",
+        *(f"{name}: {value}" for name, value in response.headers.items()),
+        *(() if keep_alive else ("Connection: close",)),
+    ]
+    body = response.body[: len(response.body) // 2] if response.cut else response.body
+    stream.write("\r\n".join((*lines, "", "")).encode("latin-1") + body)
