@@ -1,0 +1,74 @@
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from uaharvest.sinks import Outgoing
+from uaharvest.sinks.stdout import StdoutSink
+
+ROOT = Path(__file__).parents[2]
+
+
+def records(count):
+    return [Outgoing(number, 0.0, f'{{"action_id": {number}}}') for number in range(count)]
+
+
+class Recorder(io.StringIO):
+    """Knows how much of it was flushed."""
+
+    flushed = 0
+
+    def flush(self):
+        self.flushed = len(self.getvalue().splitlines())
+
+
+@pytest.mark.parametrize("count", [0, 1, 499, 500, 501, 1200])
+def test_every_record_is_one_line_in_order_and_confirmed_once(count):
+    stream = io.StringIO()
+    confirmed = [
+        record for delivery in StdoutSink(stream).deliver(records(count)) for record in delivery.confirmed
+    ]
+    assert stream.getvalue().splitlines() == [record.body for record in records(count)]
+    assert confirmed == records(count)
+
+
+def test_what_is_confirmed_was_flushed_before():
+    stream = Recorder()
+    confirmed = 0
+    for delivery in StdoutSink(stream).deliver(records(1200)):
+        confirmed += len(delivery.confirmed)
+        assert confirmed <= stream.flushed
+
+
+def test_a_reader_that_goes_away_is_one_clear_error_and_no_noise_at_exit():
+    program = """
+import sys
+from uaharvest.errors import HarvestError
+from uaharvest.sinks import Outgoing
+from uaharvest.sinks.stdout import StdoutSink
+sys.stdin.read()  # until the reader of stdout has gone
+try:
+    list(StdoutSink(sys.stdout).deliver([Outgoing(1, 0.0, "{}")]))
+except HarvestError as error:
+    sys.stderr.write(str(error))
+    sys.exit(1)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
+    )
+    process.stdout.close()
+    process.stdin.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 1
+    assert said.startswith("stdout was closed by its reader")
+    assert "Exception ignored" not in said

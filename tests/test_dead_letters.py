@@ -1,0 +1,128 @@
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from uaharvest.dead_letters import DeadLetter, DeadLetters
+from uaharvest.errors import BadInputError, BlockedError, RetryableError
+
+SECRET = {"raw": {"huid": "60002627"}}
+
+
+@pytest.fixture
+def letters(bucket):
+    return DeadLetters(boto3.client("s3"), bucket, "dead-letters/")
+
+
+def record(number, stream="useractions", payload=SECRET):
+    return DeadLetter.of_record(stream, number, "no date", payload)
+
+
+def test_a_letter_comes_back_as_it_was_put(letters):
+    letter = DeadLetter.of_slice("zoom", "a1b2", "404 for ever", {"meeting": "x"})
+    letters.put(letter)
+    assert letters.get("zoom/slice-a1b2") == letter
+
+
+def test_the_same_record_put_twice_is_one_letter_the_later_one(letters):
+    letters.put(record(7))
+    letters.put(DeadLetter.of_record("useractions", 7, "still no date", SECRET))
+    assert list(letters.names()) == ["useractions/record-7"]
+    assert letters.get("useractions/record-7").reason == "still no date"
+
+
+def test_a_record_without_id_is_named_after_its_content():
+    assert record(None).name == record(None).name
+    assert record(None).name != record(None, payload={"raw": {"huid": "1"}}).name
+
+
+@pytest.mark.parametrize("record_id", ["/a+b==", "../x", "", "a" * 101, "é"])
+def test_an_id_that_would_not_do_in_a_key_goes_by_its_digest(record_id):
+    name = record(record_id).name
+    assert name.startswith("useractions/record-")
+    assert name.removeprefix("useractions/record-").isalnum()
+    assert name == record(record_id).name
+
+
+def test_letters_are_listed_and_counted_by_stream_over_many_pages(letters, monkeypatch):
+    s3 = letters._s3
+    paginator = s3.get_paginator("list_objects_v2")
+    paginate = paginator.paginate
+    monkeypatch.setattr(s3, "get_paginator", lambda name: paginator)
+    monkeypatch.setattr(paginator, "paginate", lambda **kw: paginate(**kw, PaginationConfig={"PageSize": 2}))
+    for number in range(5):
+        letters.put(record(number))
+    letters.put(record(1, stream="useractions-other"))
+    assert list(letters.names("useractions")) == [f"useractions/record-{number}" for number in range(5)]
+    assert letters.count("useractions") == 5
+    assert len(list(letters.names())) == 6
+
+
+def test_a_dropped_letter_is_gone_and_cannot_be_dropped_again(letters):
+    letters.put(record(1))
+    letters.drop("useractions/record-1")
+    assert letters.count("useractions") == 0
+    with pytest.raises(BadInputError, match="useractions/record-1"):
+        letters.drop("useractions/record-1")
+
+
+def test_a_letter_that_does_not_exist_is_named(letters):
+    with pytest.raises(BadInputError, match="no dead letter 'useractions/record-9'"):
+        letters.get("useractions/record-9")
+
+
+def test_a_bucket_that_is_missing_holds_no_letters_and_is_created_by_the_first(aws):
+    letters = DeadLetters(boto3.client("s3"), "letters-of-a-new-site", "dead-letters/")
+    assert list(letters.names()) == []
+    with pytest.raises(BadInputError):
+        letters.drop("useractions/record-1")
+    letters.put(record(1))
+    assert letters.count("useractions") == 1
+
+
+def test_without_a_bucket_there_is_nowhere_to_keep_a_letter_and_none_is_listed():
+    letters = DeadLetters(boto3.client("s3", region_name="us-east-1"), None, "dead-letters/")
+    with pytest.raises(BlockedError, match="nowhere to keep it: set S3_HARVEST_TS_BUCKET"):
+        letters.put(record(1))
+    assert letters.count("useractions") == 0
+    with pytest.raises(BadInputError):
+        letters.get("useractions/record-1")
+
+
+def test_what_is_no_letter_is_not_taken_for_one(letters, bucket):
+    for content in (b"{", b"[]", b'{"schema": 2}', b"\xff"):
+        letters._s3.put_object(Bucket=bucket, Key="dead-letters/zoom/record-1.json", Body=content)
+        with pytest.raises(BlockedError, match="is no dead letter"):
+            letters.get("zoom/record-1")
+
+
+def test_a_letter_shows_its_payload_in_no_repr():
+    assert "60002627" not in repr(record(1)) + str(record(1))
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "error", "words"),
+    [("AccessDenied", 403, BlockedError, "s3:PutObject"), ("SlowDown", 503, RetryableError, "SlowDown")],
+)
+def test_a_put_that_s3_refuses_confirms_nothing(code, status, error, words):
+    s3 = boto3.client("s3", region_name="us-east-1")
+    stub = Stubber(s3)
+    stub.add_client_error("put_object", code, http_status_code=status)
+    with stub, pytest.raises(error, match=words):
+        DeadLetters(s3, "bucket", "dead-letters/").put(record(1))
+
+
+@pytest.mark.parametrize(
+    ("operation", "ask"),
+    [
+        ("list_objects_v2", lambda letters: letters.count("zoom")),
+        ("head_object", lambda letters: letters.get("zoom/record-1")),
+        ("head_object", lambda letters: letters.drop("zoom/record-1")),
+    ],
+    ids=["count", "get", "drop"],
+)
+def test_a_denial_is_not_taken_for_absence(operation, ask):
+    s3 = boto3.client("s3", region_name="us-east-1")
+    stub = Stubber(s3)
+    stub.add_client_error(operation, "403", http_status_code=403)
+    with stub, pytest.raises(BlockedError, match="s3:ListBucket"):
+        ask(DeadLetters(s3, "bucket", "dead-letters/"))
