@@ -1,0 +1,1 @@
+"""A harvest to watch: the production code, against small real servers on this machine."""

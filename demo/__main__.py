@@ -1,0 +1,158 @@
+"""`make demo`: a backlog, some live ticks, late rows; and at the end the counts, which agree."""
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import FrameType
+
+import requests
+
+from demo import count
+from demo.site import EVENTS_PER_MESSAGE, FLOWER_LOGIN, QUEUE, ROWS, SPAN, TICK, Site, beat, site
+from simulators.stack import ROOT
+from uaharvest import assembly, settings
+from uaharvest.errors import HarvestError
+from uaharvest.runs.windows import duration
+from uaharvest.settings import Settings
+
+LATE_ROWS = 25
+TICKS = 3
+PATIENCE = 90  # seconds until the demo gives up waiting for something
+
+
+def main() -> None:
+    """Run the demo; exit with 1 if something does not come up or the counts do not agree."""
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        with site() as running:
+            os.environ.update(running.environment)
+            _show(running, settings.load())
+    except HarvestError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("\nended before it was done; nothing of it is left running")
+
+
+def _end(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _show(running: Site, harvest: Settings) -> None:
+    print(
+        f"Python {platform.python_version()} · Valkey on 127.0.0.1:{running.valkey.port} · SQS and S3 stand-in on "
+        f":{running.aws.port} · Opencast simulator on :{running.opencast.port}, {ROWS:,} useractions of the last "
+        f"{duration(SPAN)}\n2 workers · Flower on {running.flower.url} ({' / '.join(FLOWER_LOGIN.split(':'))})\n\n"
+        "A backlog, as an operator harvests it: python manage.py enqueue useractions --follow",
+        flush=True,
+    )
+    began = time.monotonic()
+    _manage("enqueue", "useractions", "--follow")
+    rate = count.delivered(harvest) / (time.monotonic() - began)
+
+    late = _write_late_rows(running)
+    queue = count.Queue(QUEUE)
+    _live_ticks(running, harvest)
+    _until(lambda: _all_there(running, harvest, queue), "the last rows")
+    _report(running, harvest, queue, late, rate)
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        _stay_up(running)
+
+
+def _manage(*arguments: str) -> None:
+    """Run manage.py as a person does; what it prints goes where ours goes."""
+    if subprocess.run([sys.executable, "manage.py", *arguments], cwd=ROOT, check=False).returncode:
+        raise HarvestError(f"`manage.py {' '.join(arguments)}` failed; see above.")
+
+
+def _write_late_rows(running: Site) -> set[int]:
+    """Let rows appear at Opencast that bear times long past, as one of its nodes that was slow would."""
+    now = datetime.now(UTC).timestamp()
+    rows = [{"created": now - 120 - 100 * number} for number in range(LATE_ROWS)]
+    answer = requests.post(f"{running.opencast.url}/_sim/rows", json={"rows": rows}, timeout=60)
+    return set(answer.json()["ids"])
+
+
+def _live_ticks(running: Site, harvest: Settings) -> None:
+    """Let beat tick, and show what each tick brings."""
+    ledger = assembly.ledger(harvest)
+    before = {run["id"] for run in ledger.history()}
+    print(
+        f"\nBeat takes over, every {TICK} s (2 minutes in production); {LATE_ROWS} rows of the past hour appear late."
+        "\n  delivered per tick:",
+        end="",
+        flush=True,
+    )
+    with beat(running.environment):
+        for _ in range(TICKS):
+            _until(lambda: any(run["id"] not in before for run in ledger.history()), "a tick")
+            for run in ledger.history():
+                if run["id"] not in before:
+                    before.add(run["id"])
+                    print(f"  +{run['delivered']}", end="", flush=True)
+    print("\n", flush=True)
+
+
+def _all_there(running: Site, harvest: Settings, queue: count.Queue) -> bool:
+    """Harvest once more, and tell whether the queue then holds what Opencast shows up to the watermark."""
+    subprocess.run([sys.executable, "manage.py", "run", "useractions"], cwd=ROOT, check=True, capture_output=True)
+    queue.drain()
+    return count.at_opencast(running.opencast.url, harvest) == queue.ids
+
+
+def _until(is_so: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not is_so():
+        if time.monotonic() > end:
+            raise HarvestError(
+                f"{what} did not come within {PATIENCE} s. `python manage.py status` would tell more."
+            )
+        time.sleep(0.2)
+
+
+def _report(running: Site, harvest: Settings, queue: count.Queue, late: set[int], rate: float) -> None:
+    stored = assembly.watermarks(harvest).read()
+    if stored is None:
+        raise HarvestError("there is no watermark")
+    mark = stored.mark
+    truth = count.at_opencast(running.opencast.url, harvest)
+    sent = count.delivered(harvest)
+    agree = truth == queue.ids and sent == queue.records == len(truth) and late <= queue.ids
+    seen = len(queue.episodes) + len(queue.missing_episodes)
+    print(
+        f"From {mark.floor:%H:%M:%S} to {mark.at:%H:%M:%S} UTC:\n\n"
+        "                   at Opencast    delivered   in the queue\n"
+        f"  useractions     {len(truth):>12,} {sent:>12,} {queue.records:>14,}   "
+        f"{'all there, none twice' if agree else 'THEY DO NOT AGREE'}\n"
+        f"  of them late    {len(late):>12,} {'':>12} {len(late & queue.ids):>14,}   found by comparing counts\n"
+        f"  episodes seen   {seen:>12,} {'':>12} {len(queue.episodes):>14,}   "
+        f"{len(queue.missing_episodes)} no longer published: sent without their data\n\n"
+        f"The backlog went at {rate:,.0f} useractions a second, {EVENTS_PER_MESSAGE} to a message: {queue.messages:,} "
+        f"messages. The watermark is {mark.at:%F %H:%M:%S} UTC, at s3://{harvest.bucket}/{harvest.watermark_key}.\n"
+        'Next: README.md, "In production" · python manage.py --help'
+    )
+    if not agree:
+        raise HarvestError("the counts do not agree: this is a defect, please report it with the lines above")
+
+
+def _stay_up(running: Site) -> None:
+    """On a terminal: let a person look around, with beat ticking."""
+    settings_ = " ".join(f"{name}={value}" for name, value in running.environment.items())
+    print(
+        f"\nAll of it stays up until Ctrl-C. Flower: {running.flower.url}\nIn another terminal:\n"
+        f"  env {settings_} .venv/bin/python manage.py status"
+    )
+    with beat(running.environment):
+        try:
+            while True:
+                time.sleep(1)
+        except KeyboardInterrupt:
+            print("\nended; nothing of it is left running")
+
+
+if __name__ == "__main__":
+    main()
