@@ -6,7 +6,7 @@ results and are not retried (docs/design.md says why).
 
 from typing import Any
 
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 
 from uaharvest import settings as harvest
 
@@ -35,7 +35,10 @@ else:
 
 # One queue per upstream, so that a slow Zoom holds back no useraction and workers can be given to one of them.
 # A worker without -Q hears all.
-task_queues = tuple(Queue(name) for name in ("useractions", "episodes", "zoom", "index", "control"))
+task_queues = tuple(
+    Queue(name, Exchange(name), routing_key=name)
+    for name in ("useractions", "episodes", "zoom", "index", "control")
+)
 task_default_queue = "control"
 task_routes = {
     "*.advance": {"queue": "control"},

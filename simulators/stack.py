@@ -229,9 +229,7 @@ class Child:
     def _failure(self, what: str) -> HarvestError:
         where = f" on {HOST}:{self.port}" if self.port is not None else ""
         last = " | ".join(line.strip() for line in self.output.splitlines()[-5:] if line.strip())
-        return HarvestError(
-            f"{self.name} does not start{where}: it {what}. Its log ends: {last or '(empty)'}"
-        )
+        return HarvestError(f"{self.name} does not start{where}: it {what}. Its log ends: {last or '(empty)'}")
 
 
 def free_port() -> int:

@@ -64,7 +64,8 @@ def replay(click_context: click.Context, *, names: tuple[str, ...], everything: 
     hints = LocalHints()
     engine = assembly.useractions(context.settings, hints)
     failed = 0
-    for letter in _chosen(letters, names, everything=everything):
+    chosen = _chosen(letters, names, everything=everything)
+    for letter in chosen:
         try:
             sent = _replay(engine, hints, letter)
         except HarvestError as error:
@@ -73,6 +74,8 @@ def replay(click_context: click.Context, *, names: tuple[str, ...], everything: 
         else:
             letters.drop(letter.name)
             click.echo(f"{letter.name}: {sent:,} sent")
+    if not chosen:
+        click.echo("no dead letters")
     if failed:
         click_context.exit(Exit.DEAD_LETTERS)
 
@@ -85,7 +88,10 @@ def replay(click_context: click.Context, *, names: tuple[str, ...], everything: 
 def drop(context: Context, *, names: tuple[str, ...], everything: bool, yes: bool) -> None:
     """Let dead letters go for good."""
     letters = assembly.dead_letters(context.settings)
-    chosen = list(_chosen(letters, names, everything=everything))
+    chosen = _chosen(letters, names, everything=everything)
+    if not chosen:
+        click.echo("no dead letters")
+        return
     if not yes:
         click.confirm(f"{len(chosen)} dead letters will be gone for good. Go on?", abort=True)
     for letter in chosen:
@@ -93,7 +99,7 @@ def drop(context: Context, *, names: tuple[str, ...], everything: bool, yes: boo
         click.echo(f"{letter.name}: dropped")
 
 
-def _chosen(letters: DeadLetters, names: Iterable[str], *, everything: bool) -> Iterable[DeadLetter]:
+def _chosen(letters: DeadLetters, names: Iterable[str], *, everything: bool) -> list[DeadLetter]:
     names = list(names)
     if bool(names) == everything:
         raise BadInputError(

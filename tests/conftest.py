@@ -1,0 +1,72 @@
+"""What tests share: real servers, started by the first test that asks, and an environment of their own."""
+
+import dataclasses
+import itertools
+import os
+
+import boto3
+import pytest
+from redis import Redis
+
+from simulators import stack
+from uaharvest.settings import Settings
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_developer_configuration(pytestconfig, tmp_path_factory):
+    """Keep the developer's `.env`, settings and AWS configuration away: tests run in an empty folder."""
+    settings = {field.metadata["variable"] for field in dataclasses.fields(Settings)}
+    hypothesis_examples = str(pytestconfig.rootpath / ".hypothesis")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name in settings or name.startswith(("AWS_", "CELERY_", "FLOWER_")):
+                patch.delenv(name)
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("HYPOTHESIS_STORAGE_DIRECTORY", hypothesis_examples)
+        patch.chdir(tmp_path_factory.mktemp("working-folder"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def valkey_url():
+    """The URL of a Valkey server that the whole session shares."""
+    with stack.valkey() as server:
+        yield server.url
+
+
+@pytest.fixture
+def redis(valkey_url):
+    """A client of the shared Valkey server, which is empty."""
+    with Redis.from_url(valkey_url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture(scope="session")
+def aws():
+    """The URL of a server for SQS and S3 that the session shares; from here on boto3 talks to it."""
+    with stack.ministack() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in stack.aws_variables(server).items():
+            patch.setenv(name, value)
+        yield server.url
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def bucket(aws):
+    """The name of a new, empty S3 bucket."""
+    name = f"bucket-{next(_numbers)}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def queue_name(aws):
+    """The name of a new, empty SQS queue."""
+    name = f"queue-{next(_numbers)}"
+    boto3.client("sqs").create_queue(QueueName=name)
+    return name
