@@ -17,7 +17,6 @@ from uaharvest.errors import BadInputError
 from uaharvest.runs.watch import RunWatch
 from uaharvest.runs.windows import duration
 
-
 WIDE = 200
 
 

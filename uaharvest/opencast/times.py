@@ -64,13 +64,13 @@ def look_back(watermark: datetime, overlap: timedelta, zone: ZoneInfo) -> dateti
     overlap, it reaches from `overlap` before that hour.
     """
     instant = bound = watermark - overlap
-    while instant <= watermark:
-        fold = _fold(instant, zone)
-        if fold is not None:
-            begin = fold[0].replace(tzinfo=zone, fold=0).astimezone(UTC)
-            return min(bound, begin - overlap)
-        instant += PROBE
-    return bound
+    while (fold := _fold(instant, zone)) is None:
+        if instant == watermark:
+            return bound
+        # The watermark itself is looked at too: found later, the bound would go back behind what was forgotten.
+        instant = min(instant + PROBE, watermark)
+    begin = fold[0].replace(tzinfo=zone, fold=0).astimezone(UTC)
+    return min(bound, begin - overlap)
 
 
 def _fold(instant: datetime, zone: ZoneInfo) -> tuple[datetime, datetime] | None:

@@ -192,7 +192,9 @@ class Engine:
         self._known(run.epoch).trim(bound)
         self.ledger.trim_gaps(bound)
         self._close(run, "done")
-        return True
+        # A shorter window had caught up. What came since waits for the next tick: a quiet stream would open one
+        # window of a second after another, for ever, if its source takes that long to answer.
+        return run.window.seconds >= self.settings.max_window
 
     def _asked_step(self, run_id: str) -> bool:
         run = self.ledger.run(run_id)
@@ -397,8 +399,8 @@ class Engine:
             self.hints.advance()
 
     def _hint(self, run: Run, most: int) -> None:
-        # While it stands still one slice a tick tries whether it is mended.
-        if self.ledger.blocked():
+        # While work stands still one slice a tick tries whether it is mended.
+        if self.ledger.blocked("working"):
             most = 1 if most > 1 else 0
         for slice_id in self.ledger.take(run.id, most):
             self.hints.work(run.id, slice_id)

@@ -50,7 +50,9 @@ def after_failure(
     elif attempts >= most:
         # The halves have an attempt each: a dozen halvings reach the bad second of an hour.
         return Halve(attempts=most - 1) if divisible else GiveUp()
-    return PutOff(min(FIRST_BACK_OFF * 2**waits, LONGEST_BACK_OFF) * jitter, attempts, waits + 1)
+    # An outage of some days has a thousand waits, and 2 to the 1,024th is more than a float holds.
+    delay = min(FIRST_BACK_OFF * 2 ** min(waits, 10), LONGEST_BACK_OFF)
+    return PutOff(delay * jitter, attempts, waits + 1)
 
 
 def after_deaths(*, divisible: bool, most: int) -> Halve | GiveUp:

@@ -48,6 +48,12 @@ local function slice_state(slice)
   local text = redis.call('HGET', slices, slice)
   return text and cjson.decode(text) or {attempts = 0, waits = 0}
 end
+-- A private run has a time limit, and a key that is made anew gets it too.
+local function end_with_run()
+  local rest = redis.call('PTTL', run)
+  if rest < 0 then return end
+  for _, key in ipairs({due, hinted, slices, run .. ':sent'}) do redis.call('PEXPIRE', key, rest) end
+end
 local function add(slice, attempts)
   if redis.call('ZADD', due, 'NX', 0, slice) == 0 then return 0 end
   redis.call('HSET', slices, slice, cjson.encode({attempts = attempts, waits = 0}))
@@ -98,6 +104,7 @@ for _, slice in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', instant)) do
     taken[#taken + 1] = slice
   end
 end
+end_with_run()
 return taken
 """
 
@@ -135,6 +142,7 @@ if not remove(ARGV[1]) then return 0 end
 local added = 0
 for _, part in ipairs(cjson.decode(ARGV[2])) do added = added + add(part, tonumber(ARGV[3])) end
 redis.call('HINCRBY', run, 'planned', added - 1)
+end_with_run()
 return 1
 """
 
@@ -154,7 +162,9 @@ _MARK = """
 local members = {}
 for n = 2, #ARGV do members[#members + 1] = ARGV[n] end
 for n = 2, #KEYS do redis.call('ZADD', KEYS[n], unpack(members)) end
-if redis.call('EXISTS', run) == 1 then redis.call('HINCRBY', run, 'delivered', ARGV[1]) end
+if redis.call('EXISTS', run) == 1 then redis.call('HINCRBY', run, 'delivered', ARGV[1])
+else redis.call('UNLINK', run .. ':sent') end
+end_with_run()
 return 1
 """
 
@@ -165,6 +175,7 @@ redis.call('HSET', run, 'window', ARGV[2])
 local planned = 0
 for _, slice in ipairs(cjson.decode(ARGV[3])) do planned = planned + add(slice, 0) end
 redis.call('HINCRBY', run, 'planned', planned)
+end_with_run()
 return 1
 """
 
@@ -395,9 +406,11 @@ class Ledger:
         """Take the reason away: something succeeded there."""
         self.redis.hdel(self._key("blocked"), place)
 
-    def blocked(self) -> dict[str, Any] | None:
-        """Return why the stream stands still (reason, since, exit_code), or None."""
+    def blocked(self, place: Place | None = None) -> dict[str, Any] | None:
+        """Return why the stream stands still (reason, since, exit_code), anywhere or at `place`, or None."""
         reasons = self.redis.hgetall(self._key("blocked"))
+        if place:
+            reasons = {place: reasons[place]} if place in reasons else {}
         return json.loads(next(iter(reasons.values()))) if reasons else None
 
     def forget(self, run_id: str) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Self
@@ -31,7 +32,7 @@ class Interval:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read what `str()` of an interval wrote."""
-        start, end = text.split("-")
+        start, end = re.findall(r"(?<!\d)-?\d+", text)  # before 1970 a bound has a sign of its own
         return cls(datetime.fromtimestamp(int(start), UTC), datetime.fromtimestamp(int(end), UTC))
 
     def __str__(self) -> str:
