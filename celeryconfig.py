@@ -10,7 +10,7 @@ from kombu.entity import Exchange, Queue
 
 from uaharvest import settings as harvest
 
-_settings = harvest.load()
+_settings = harvest.current()
 
 broker_url = _settings.broker_url
 # A worker that starts before Redis waits for it, and one that loses it comes back.

@@ -1,6 +1,7 @@
 """Every setting: its variable, type, default and meaning, read once from the environment and `.env`."""
 
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -257,7 +258,7 @@ class Settings:
         missing = [variables[name] for name in names if getattr(self, name) is None]
         if missing:
             raise BadInputError(
-                f"not set: {', '.join(missing)}. Set it in the environment or in .env (example.env has all)."
+                f"not set: {', '.join(missing)}. They belong into the environment or into .env (example.env has all)."
             )
 
 
@@ -294,6 +295,12 @@ def load(environment: Mapping[str, str] | None = None, dotenv: Path | None = Non
     if errors:
         raise BadInputError("\n".join(errors))
     return Settings(**values)
+
+
+@functools.cache
+def current() -> Settings:
+    """Return the settings of this process, read once; raises as `load` does."""
+    return load()
 
 
 def table() -> str:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from uaharvest import assembly
-from uaharvest.errors import BlockedError, HarvestError
+from uaharvest.errors import BlockedError, HarvestError, RetryableError
 from uaharvest.runs.ledger import Ledger, Run
 from uaharvest.settings import Settings
 
@@ -25,8 +25,9 @@ class Workers(Protocol):
 def status(settings: Settings, workers: Workers) -> dict[str, Any]:
     """Gather the state of every stream, of the queues and of the workers.
 
+    What cannot be reached, but for Redis, is told in the report.
+
     Raises:
-        RetryableError: S3 or SQS cannot be reached.
         redis.RedisError: Redis cannot be reached.
     """
     ledger = assembly.ledger(settings)
@@ -50,13 +51,15 @@ def exit_code(report: Mapping[str, Any]) -> int:
 
 
 def _stream(settings: Settings, ledger: Ledger) -> dict[str, Any]:
-    blocked = ledger.blocked()
-    mark = None
+    blocked, letters, mark, unreachable = ledger.blocked(), None, None, None
     try:
         stored = assembly.watermarks(settings).read()
         mark = stored.mark.at if stored else None
+        letters = assembly.dead_letters(settings).count(ledger.stream)
     except BlockedError as error:
         blocked = {"reason": str(error), "since": None, "exit_code": int(error.exit_code)}
+    except RetryableError as error:
+        unreachable = str(error)
     live = ledger.live()
     asked = [run for run_id in ledger.asked() if (run := ledger.run(run_id))]
     return {
@@ -65,7 +68,8 @@ def _stream(settings: Settings, ledger: Ledger) -> dict[str, Any]:
         "blocked": blocked,
         "open_runs": [_run(ledger, run) for run in [*([live] if live else []), *asked]],
         "last_runs": ledger.history()[:5],
-        "dead_letters": assembly.dead_letters(settings).count(ledger.stream),
+        "dead_letters": letters,
+        "s3_error": unreachable,
     }
 
 

@@ -42,14 +42,11 @@ class Context:
 
     workers: Callable[[], Workers]
     debug: bool = False
-    _settings: Settings | None = None
 
     @property
     def settings(self) -> Settings:
-        """Return the settings, read once."""
-        if self._settings is None:
-            self._settings = settings_.load()
-        return self._settings
+        """Return the settings, read when they are needed: `--help` works without."""
+        return settings_.current()
 
 
 class Moment(click.ParamType[datetime]):

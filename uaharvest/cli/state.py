@@ -119,7 +119,7 @@ def _print(report: dict[str, Any]) -> None:
             duration(stream["lag_seconds"]) if stream["lag_seconds"] is not None else "-",
             "\n".join(_open_run(run) for run in stream["open_runs"]) or "-",
             _last_run(stream["last_runs"]),
-            str(stream["dead_letters"]),
+            "?" if stream["dead_letters"] is None else str(stream["dead_letters"]),
             style="red" if stream["blocked"] or stream["dead_letters"] else None,
         )
     console.print(table)
@@ -127,6 +127,8 @@ def _print(report: dict[str, Any]) -> None:
         if stream["blocked"]:
             since = f" (since {stream['blocked']['since']})" if stream["blocked"]["since"] else ""
             console.print(f"{name} is blocked{since}: {stream['blocked']['reason']}", style="red")
+        if stream["s3_error"]:
+            console.print(f"{name}: {stream['s3_error']}", style="red")
         if stream["dead_letters"]:
             console.print(f"{name}: dead letters wait: manage.py dead-letters list", style="red")
     queues = " · ".join(f"{name} {depth}" for name, depth in report["queues"].items())
