@@ -22,6 +22,8 @@ from uaharvest.runs.windows import Interval, duration, whole_second
 from uaharvest.settings import Settings
 
 POLL = 0.25  # seconds between two looks at the ledger
+# What blocked the stream before may be mended: the slice that tries it has this long to take the reason away.
+HEALING = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,13 +203,16 @@ def follow_to_the_end(engine: Engine, opened: Opened) -> None:
 
     try:
         with shown(wanted=True, on_still=wonder) as show:
-            while True:
-                snapshot = opened.watch.poll()
+            fine = time.monotonic()
+            while not (snapshot := opened.watch.poll()).ended:
                 show(snapshot)
-                raise_if_blocked(engine.ledger.blocked())
-                if snapshot.ended:
-                    break
+                blocked = engine.ledger.blocked()
+                if not blocked:
+                    fine = time.monotonic()
+                elif time.monotonic() - fine > HEALING:
+                    raise_if_blocked(blocked)
                 time.sleep(POLL)
+            show(snapshot)
     except KeyboardInterrupt:
         again = f" --follow {opened.run.id[:8]}" if opened.run else ""
         click.echo(f"still running: the workers have it. Watch again: manage.py status{again}", err=True)

@@ -20,7 +20,7 @@ from uaharvest.dead_letters import DeadLetter, DeadLetters
 from uaharvest.errors import BadInputError, BlockedError, RetryableError, SourceError, SpanRefusedError
 from uaharvest.runs.failures import LONGEST_BACK_OFF, GiveUp, Halve, PutOff, after_deaths, after_failure
 from uaharvest.runs.known import KnownIds, forget_former_epoch, known_key
-from uaharvest.runs.ledger import Claim, Kind, Ledger, Outcome, Place, Run
+from uaharvest.runs.ledger import Claim, Kind, Ledger, Outcome, Run
 from uaharvest.runs.stream import Split, Stream
 from uaharvest.runs.watermark import ChangedError, Stored, Watermark, WatermarkStore, advanced, first
 from uaharvest.runs.windows import Interval, guard_span, whole_second, without
@@ -119,12 +119,15 @@ class Engine:
             RetryableError: Something does not answer; the next call tries again.
         """
         try:
-            with self._standing_still("opening"):
+            with self._standing_still():
                 while self._live_step(options or Options.of(self.settings)):
                     pass
         finally:
             for run_id in self.ledger.asked():
-                self.advance_asked(run_id)
+                try:
+                    self.advance_asked(run_id)
+                except (BlockedError, RetryableError) as error:  # holds back no other run
+                    log.warning("explicit run not advanced", run=run_id, reason=str(error))
 
     def advance_asked(self, run_id: str) -> None:
         """Take an explicit run as far as it goes without fetching.
@@ -133,9 +136,8 @@ class Engine:
             BlockedError: Its next window cannot be planned until a person changes something.
             RetryableError: Something does not answer; the next call tries again.
         """
-        with self._standing_still("opening"):
-            while self._asked_step(run_id):
-                pass
+        while self._asked_step(run_id):
+            pass
 
     def _live_step(self, options: Options) -> bool:
         """Take one step of the live run; tell whether there may be another."""
@@ -171,7 +173,6 @@ class Engine:
             return False
         if options.check_span:
             guard_span(mark.at, whole_second(now), longest=self.settings.max_span)
-        forget_former_epoch(self.ledger.redis, self.stream.name, mark.epoch, self._destination)
         run = self._run("live", window, window, options, stored=stored, moves=True)
         plan = self.stream.plan(run, late=self._late(mark, mark.at), known=self._known(mark.epoch))
         run = dataclasses.replace(run, expected=plan.expected)
@@ -188,8 +189,10 @@ class Engine:
         except ChangedError:
             self._close(run, "void", "the watermark was moved meanwhile; its rows are harvested again")
             return True
+        # Only now it is proved that this epoch is the present one.
+        forget_former_epoch(self.ledger.redis, self.stream.name, mark.epoch, self._destination)
         bound = self.stream.late_from(mark.at)
-        self._known(run.epoch).trim(bound)
+        self._known(mark.epoch).trim(bound)
         self.ledger.trim_gaps(bound)
         self._close(run, "done")
         # A shorter window had caught up. What came since waits for the next tick: a quiet stream would open one
@@ -450,14 +453,14 @@ class Engine:
         return self.watermarks
 
     @contextlib.contextmanager
-    def _standing_still(self, place: Place) -> Iterator[None]:
+    def _standing_still(self) -> Iterator[None]:
         """Let what stops the stream stand in the ledger, for status, until the same succeeds."""
         try:
             yield
         except (BlockedError, SpanRefusedError) as error:
-            self.ledger.block(place, str(error), error.exit_code)
+            self.ledger.block("opening", str(error), error.exit_code)
             raise
-        self.ledger.unblock(place)
+        self.ledger.unblock("opening")
 
     @contextlib.contextmanager
     def _renewed(self, run: Run, claim: Claim) -> Iterator[None]:

@@ -53,13 +53,12 @@ def drive(
             engine.advance(options)
         else:
             engine.advance_asked(run_id)
-        while True:
-            snapshot = watch.poll()
-            show(snapshot)
-            raise_if_blocked(engine.ledger.blocked())
-            if not hints.waiting:
-                break
+        while hints.waiting:
             engine.work(*hints.waiting.popleft())
+            show(watch.poll())
+            raise_if_blocked(engine.ledger.blocked())
+        snapshot = watch.poll()
+        show(snapshot)
         if snapshot.ended:
             return snapshot
         time.sleep(POLL)
