@@ -119,9 +119,12 @@ class Engine:
             RetryableError: Something does not answer; the next call tries again.
         """
         try:
-            with self._standing_still():
-                while self._live_step(options or Options.of(self.settings)):
-                    pass
+            while self._live_step(options or Options.of(self.settings)):
+                pass
+            self.ledger.unblock("opening")
+        except (BlockedError, SpanRefusedError) as error:
+            self.ledger.block("opening", str(error), error.exit_code)
+            raise
         finally:
             for run_id in self.ledger.asked():
                 try:
@@ -451,16 +454,6 @@ class Engine:
         if self.watermarks is None:
             raise BadInputError("not set: S3_HARVEST_TS_BUCKET. The watermark is kept there.")
         return self.watermarks
-
-    @contextlib.contextmanager
-    def _standing_still(self) -> Iterator[None]:
-        """Let what stops the stream stand in the ledger, for status, until the same succeeds."""
-        try:
-            yield
-        except (BlockedError, SpanRefusedError) as error:
-            self.ledger.block("opening", str(error), error.exit_code)
-            raise
-        self.ledger.unblock("opening")
 
     @contextlib.contextmanager
     def _renewed(self, run: Run, claim: Claim) -> Iterator[None]:
