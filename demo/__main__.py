@@ -141,10 +141,11 @@ def _report(running: Site, harvest: Settings, queue: count.Queue, late: set[int]
 
 def _stay_up(running: Site) -> None:
     """On a terminal: let a person look around, with beat ticking."""
-    settings_ = " ".join(f"{name}={value}" for name, value in running.environment.items())
+    environment = running.valkey.directory / "env"
+    environment.write_text("".join(f"{name}={value}\n" for name, value in running.environment.items()))
     print(
         f"\nAll of it stays up until Ctrl-C. Flower: {running.flower.url}\nIn another terminal:\n"
-        f"  env {settings_} .venv/bin/python manage.py status"
+        f"  env $(cat {environment}) {sys.executable} manage.py status"
     )
     with beat(running.environment):
         try:
