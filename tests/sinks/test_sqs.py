@@ -206,7 +206,7 @@ def test_the_depth_of_a_queue_is_what_waits_and_what_is_in_flight(aws, queue_nam
 
 def test_asking_for_the_depth_creates_no_queue(aws):
     client = boto3.client("sqs")
-    with pytest.raises(BlockedError, match="SQS queue never-made"):
+    with pytest.raises(BlockedError, match="SQS queue never-made does not exist yet"):
         SqsSink(client, "never-made").depth()
     assert not client.list_queues(QueueNamePrefix="never-made").get("QueueUrls")
 

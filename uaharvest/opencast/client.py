@@ -255,7 +255,7 @@ def _failure(url: str, error: Exception) -> Exception:
         | requests.exceptions.ChunkedEncodingError
         | requests.exceptions.ContentDecodingError,
     ):
-        return SourceError(f"No whole answer from Opencast at {url}: {cause}.")
+        return SourceError(f"No whole answer from Opencast at {url}: {cause}. Does it run, and is {HOST} right?")
     return BlockedError(f"Opencast cannot be asked at {url} ({type(error).__name__}). Check {HOST} and {LOGIN}.")
 
 

@@ -174,11 +174,15 @@ class SqsSink:
             BlockedError: There is no such queue (this creates none), or AWS refuses us.
             RetryableError: SQS cannot be reached.
         """
-        with aws.translated(self._what):
+        try:
             attributes = self._client.get_queue_attributes(
                 QueueUrl=self._client.get_queue_url(QueueName=self._name)["QueueUrl"],
                 AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
             )["Attributes"]
+        except aws.ERRORS as error:
+            if aws.code(error) in _NO_QUEUE:
+                raise BlockedError(f"{self._what} does not exist yet; the first delivery creates it.") from None
+            raise aws.translate(error, self._what) from None
         return (
             int(attributes["ApproximateNumberOfMessages"]),
             int(attributes["ApproximateNumberOfMessagesNotVisible"]),
