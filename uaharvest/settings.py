@@ -96,6 +96,13 @@ def queue_name(value: str) -> str:
     return value
 
 
+def index_part(value: str) -> str:
+    """Read what may stand in an index's name."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,99}", value):
+        raise ValueError('lower-case letters, digits, "-", "_" and ".", a letter or digit first')
+    return value
+
+
 def url(*schemes: str) -> Callable[[str], str]:
     """Return a reader of URLs with one of `schemes`."""
 
@@ -188,7 +195,7 @@ class Settings:
     lease: int = _setting(
         "HARVEST_LEASE_SECONDS",
         whole(1),
-        "After this time a slice of a worker that died is given to another.",
+        "After this time the slice, or the messages, of a worker that died are given to another.",
         default=60,
     )
     attempts: int = _setting(
@@ -232,6 +239,22 @@ class Settings:
         "Celery's broker.",
         shown_default="REDIS_URL",
         secret=True,
+    )
+    index_infix: str | None = _setting(
+        "INDEX_INFIX",
+        index_part,
+        "The site's part of index names: useractions-INFIX-YYYY.MM.DD; unset: useractions-YYYY.MM.DD.",
+    )
+    indexer: bool = _setting(
+        "INDEXER",
+        flag,
+        "Index what is in the SQS queue, every minute, in place of Logstash.",
+        default=False,
+    )
+    geolite: Path | None = _setting(
+        "GEOLITE_PATH",
+        Path,
+        "A MaxMind City database (GeoLite2-City.mmdb), from which the indexer tells where an address is.",
     )
     es_host: str | None = _setting(
         "ES_HOST", text, "Elasticsearch host:port. Not used yet: read for what comes next."
