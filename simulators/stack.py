@@ -55,6 +55,7 @@ class Child:
         *,
         environment: Mapping[str, str] | None = None,
         directory: Path | None = None,
+        keep_directory: bool | None = None,
         port: int | None = None,
         url: str = "",
         deadline: float = 30,
@@ -66,7 +67,8 @@ class Child:
             command: Program and arguments.
             ready: Asked again and again after the start until it says True.
             environment: Added to this process's own environment.
-            directory: In place of a temporary folder; it is kept at the end.
+            directory: In place of a temporary folder.
+            keep_directory: Whether its folder stays at the end; by default one that was given does.
             port: Where it will listen, so that a port in use can be told.
             url: Where it will be reached.
             deadline: Seconds that it may take to become ready.
@@ -75,7 +77,7 @@ class Child:
         self.port = port
         self.url = url
         self.directory = directory or Path(tempfile.mkdtemp(prefix="uaharvest-"))
-        self._keep_directory = directory is not None
+        self._keep_directory = directory is not None if keep_directory is None else keep_directory
         self._command = command
         self._environment = environment or {}
         self._ready = ready
@@ -264,7 +266,7 @@ def valkey(*, appendonly: bool = False, port: int | None = None, directory: Path
         url = f"redis://{HOST}:{port}/0"
         return Child("Valkey", command, _answers_ping, port=port, url=url, directory=directory)
 
-    return _start(build, port)
+    return on_port(build, port)
 
 
 def ministack(*, port: int | None = None) -> Child:
@@ -292,7 +294,7 @@ def ministack(*, port: int | None = None) -> Child:
         url = f"http://{HOST}:{port}"
         return Child("ministack", command, _is_healthy, environment=environment, port=port, url=url)
 
-    return _start(build, port)
+    return on_port(build, port)
 
 
 def aws_variables(server: Child) -> dict[str, str]:
@@ -326,7 +328,7 @@ def opencast_simulator(*arguments: str, port: int | None = None) -> Child:
             url=f"http://{HOST}:{port}",
         )
 
-    return _start(build, port)
+    return on_port(build, port)
 
 
 def celery(
@@ -360,6 +362,20 @@ def celery(
     ).start()
 
 
+def on_port(build: Callable[[int], Child], port: int | None) -> Child:
+    """Start what `build` makes for `port`; without one for a free port, and for another if that is taken meanwhile.
+
+    Raises:
+        HarvestError: It does not come up, or (PortInUseError) `port` is taken.
+    """
+    try:
+        return build(port or free_port()).start()
+    except PortInUseError:
+        if port is not None:
+            raise
+        return build(free_port()).start()
+
+
 @contextlib.contextmanager
 def supervised(*children: Child) -> Iterator[None]:
     """Start each of `children` again when it ends or is killed, as compose does in production."""
@@ -377,16 +393,6 @@ def supervised(*children: Child) -> Iterator[None]:
     finally:
         over.set()
         watcher.join()
-
-
-def _start(build: Callable[[int], Child], port: int | None) -> Child:
-    """Start what `build` makes for `port`; a free port that was taken meanwhile is replaced once."""
-    try:
-        return build(port or free_port()).start()
-    except PortInUseError:
-        if port is not None:
-            raise
-        return build(free_port()).start()
 
 
 def _is_free(port: int) -> bool:

@@ -84,6 +84,21 @@ def base_url(value: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + "/", "", ""))
 
 
+def elasticsearch_url(value: str) -> str:
+    """Read host, host:port (http; port 9200, as the old tool had it) or an http(s) URL as a base URL."""
+    parts = urlsplit(base_url(value))
+    if "://" not in value and not parts.port:
+        parts = parts._replace(netloc=f"{parts.netloc}:9200")
+    return urlunsplit(parts)
+
+
+def sqlite_url(value: str) -> str:
+    """Read the URL of an SQLite file: `sqlite:///` and its path."""
+    if not re.fullmatch(r"sqlite:///[^?#]*[^?#/]", value):
+        raise ValueError("sqlite:/// and a path: sqlite:///documents.db, or sqlite:////srv/uaharvest/documents.db")
+    return value
+
+
 def queue_name(value: str) -> str:
     """Read the name of a standard SQS queue, or "-" for stdout."""
     if value.endswith(".fifo"):
@@ -256,8 +271,21 @@ class Settings:
         Path,
         "A MaxMind City database (GeoLite2-City.mmdb), from which the indexer tells where an address is.",
     )
-    es_host: str | None = _setting(
-        "ES_HOST", text, "Elasticsearch host:port. Not used yet: read for what comes next."
+    documents_url: str | None = _setting(
+        "DOCUMENTS_URL",
+        sqlite_url,
+        "sqlite:///path: keep documents in this SQLite file, for a demo or a small site; unset: in ES_HOST.",
+    )
+    es_url: str | None = _setting(
+        "ES_HOST", elasticsearch_url, "Elasticsearch 8 or 9: host, host:port (9200) or an http(s) URL."
+    )
+    es_api_key: str | None = _setting(
+        "ES_API_KEY", text, "API key for Elasticsearch, encoded; in place of ES_USER.", secret=True
+    )
+    es_user: str | None = _setting("ES_USER", text, "User for Elasticsearch.")
+    es_password: str | None = _setting("ES_PASSWORD", text, "Password of that user.", secret=True)
+    es_ca_file: str | None = _setting(
+        "ES_CA_FILE", text, "Certificates (PEM) that Elasticsearch's is checked with; unset: those of certifi."
     )
     zoom_key: str | None = _setting("ZOOM_KEY", text, "Zoom client id. Not used yet.", secret=True)
     zoom_secret: str | None = _setting("ZOOM_SECRET", text, "Zoom client secret. Not used yet.", secret=True)
