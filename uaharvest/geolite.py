@@ -1,6 +1,7 @@
 """Where an address is, as a MaxMind City database says, in the shape that Logstash's geoip filter gave it."""
 
 import functools
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,14 @@ class GeoLite:
     def _locate(self, address: str) -> Mapping[str, Any] | None:
         """Return the `geoip` fields of `address`; None if it is private, unknown or no address."""
         try:
-            found = self._reader.get(address)
+            found = self._reader.get(ipaddress.ip_address(address))
         except ValueError:  # "-omitted-", "unknown", a list of addresses, IPv6 in a database of IPv4
             return None
         return fields(address, found) if isinstance(found, dict) else None
+
+
+def nowhere(_: str) -> None:
+    """Say of every address that it is not known: without a database."""
 
 
 def fields(address: str, found: Mapping[str, Any]) -> Mapping[str, Any]:
