@@ -12,9 +12,12 @@ its place.
 """
 
 import argparse
+import base64
+import hashlib
 import http.client
 import json
 import os
+import secrets
 import shutil
 import signal
 import stat
@@ -69,8 +72,11 @@ _SETTINGS = {
     "node.processors": "2",
     "xpack.security.autoconfiguration.enabled": "false",
 }
-# Who gives no credentials may do everything; who gives some must give the right ones.
+# Who gives no credentials may do everything; who gives some must give the right ones. (Users and API keys that are
+# made by request need an index that the minimal server cannot make; users in a file do not.)
 _SECURITY = {"xpack.security.authc.anonymous.roles": "superuser", "xpack.security.authc.api_key.enabled": "true"}
+READER = ("reader", "only-reads")  # user and password, with security on
+_READER_ROLE = {"reader": {"cluster": ["monitor"], "indices": [{"names": ["*"], "privileges": ["read"]}]}}
 
 
 class CannotFetchError(HarvestError):
@@ -226,11 +232,22 @@ def _configure(home: Path, folder: Path, settings: dict[str, str], jvm_options: 
     (config / "jvm.options").write_text(jvm_options)
     lines = {**settings, "path.data": str(folder / "data"), "path.logs": str(folder / "logs")}
     (config / "elasticsearch.yml").write_text(json.dumps(lines))  # JSON is YAML too
+    user, password = READER
+    (config / "users").write_text(f"{user}:{_hashed(password)}\n")
+    (config / "users_roles").write_text(f"{user}:{user}\n")
+    (config / "roles.yml").write_text(json.dumps(_READER_ROLE))
     for name in ("data", "logs", "tmp"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, _NOBODY, _NOBODY)
+
+
+def _hashed(password: str) -> str:
+    """Return a password as the file realm keeps it."""
+    salt = secrets.token_bytes(32)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 10_000, 32)
+    return f"{{PBKDF2}}10000${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
 def _serves(child: Child) -> bool:

@@ -6,10 +6,31 @@ import os
 
 import boto3
 import pytest
+from elasticsearch import Elasticsearch
 from redis import Redis
 
+from simulators import elasticsearch as simulated_elasticsearch
 from simulators import stack
+from uaharvest import index_templates
+from uaharvest.documents.indices import FAMILIES
 from uaharvest.settings import Settings
+
+TESTS_INDEX = "uaharvest-tests"  # says that a server's useractions are those of tests
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--elasticsearch",
+        metavar="VERSION",
+        default=os.environ.get("ES_VERSION") or simulated_elasticsearch.VERSIONS[-1],
+        help="the Elasticsearch to test with (default: ES_VERSION, else %(default)s)",
+    )
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "elasticsearch_url" in item.fixturenames:
+            item.add_marker("elasticsearch")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -70,3 +91,55 @@ def queue_name(aws):
     name = f"queue-{next(_numbers)}"
     boto3.client("sqs").create_queue(QueueName=name)
     return name
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url(pytestconfig):
+    """The URL of a real Elasticsearch that the session shares: ES_TEST_URL, else one from Maven Central.
+
+    That one has security: who gives no credentials may do everything, simulators.elasticsearch.READER may read.
+    """
+    if given := os.environ.get("ES_TEST_URL"):
+        _claim(given)
+        yield given
+        return
+    version = pytestconfig.getoption("--elasticsearch")
+    try:
+        simulated_elasticsearch.fetch(version)
+    except simulated_elasticsearch.CannotFetchError as error:
+        if os.environ.get("ES_REQUIRED"):
+            raise
+        pytest.skip(f"no Elasticsearch: {error}")
+    with simulated_elasticsearch.elasticsearch(version, security=True) as server:
+        yield server.url
+
+
+def _indices(client):
+    return list(client.indices.get(index=[f"{family}*" for family in FAMILIES], features="aliases"))
+
+
+def _claim(url):
+    """Refuse a server that holds documents which no test has written: the tests delete all."""
+    with Elasticsearch(url) as client:
+        if not client.indices.exists(index=TESTS_INDEX):
+            assert not _indices(client), (
+                f"ES_TEST_URL={url} holds documents: tests would delete them. Name another."
+            )
+            client.indices.create(index=TESTS_INDEX)
+
+
+@pytest.fixture
+def es(elasticsearch_url):
+    """A client of that Elasticsearch, which has no indices of ours and no templates."""
+    with Elasticsearch(elasticsearch_url, request_timeout=60) as client:
+        for index in _indices(client):
+            client.indices.delete(index=index)
+        client.options(ignore_status=404).indices.delete_index_template(name="uaharvest-*")
+        client.options(ignore_status=404).cluster.delete_component_template(name="uaharvest-*")
+        yield client
+
+
+@pytest.fixture
+def templates(es):
+    """The templates of index_templates/, loaded."""
+    index_templates.load(es)

@@ -1,6 +1,7 @@
 """Puts the parts together as the settings say: the one place that knows all of them."""
 
 import sys
+from pathlib import Path
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -16,7 +17,9 @@ from uaharvest.runs.engine import Engine, Hints
 from uaharvest.runs.ledger import Ledger
 from uaharvest.runs.watermark import WatermarkStore
 from uaharvest.settings import Settings
-from uaharvest.sinks import Sink
+from uaharvest.sinks import Sink, elasticsearch
+from uaharvest.sinks.documents import DocumentStore
+from uaharvest.sinks.sqlite import SqliteStore
 from uaharvest.sinks.sqs import SqsSink
 from uaharvest.sinks.stdout import StdoutSink
 from uaharvest.streams.useractions import Useractions
@@ -100,3 +103,14 @@ def sqs_sink(settings: Settings) -> SqsSink:
         events_per_message=settings.events_per_message,
         threads=SENDERS,
     )
+
+
+def document_store(settings: Settings) -> DocumentStore:
+    """Return where documents are kept: DOCUMENTS_URL, else ES_HOST.
+
+    Raises:
+        BadInputError: Neither is set, or the settings of Elasticsearch do not go together.
+    """
+    if settings.documents_url:
+        return SqliteStore(Path(settings.documents_url.removeprefix("sqlite:///")))
+    return elasticsearch.ElasticsearchStore(elasticsearch.connect(settings))

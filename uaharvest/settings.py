@@ -86,7 +86,12 @@ def base_url(value: str) -> str:
 
 def elasticsearch_url(value: str) -> str:
     """Read host, host:port (http; port 9200, as the old tool had it) or an http(s) URL as a base URL."""
-    parts = urlsplit(base_url(value))
+    try:
+        parts = urlsplit(base_url(value))
+    except ValueError:
+        raise ValueError(
+            "host, host:port or an http(s) URL; user and password stand in ES_USER, ES_PASSWORD"
+        ) from None
     if "://" not in value and not parts.port:
         parts = parts._replace(netloc=f"{parts.netloc}:9200")
     return urlunsplit(parts)
@@ -341,7 +346,8 @@ def load(environment: Mapping[str, str] | None = None, dotenv: Path | None = Non
         try:
             values[field.name] = field.metadata["read"](value)
         except ValueError as error:
-            shown = HIDDEN if field.metadata["secret"] else f"'{value}'"
+            # A URL may hold a password where none belongs.
+            shown = HIDDEN if field.metadata["secret"] or "@" in value else f"'{value}'"
             errors.append(f"{variable}: {shown} cannot be used. Expected {error}.")
     if errors:
         raise BadInputError("\n".join(errors))

@@ -1,11 +1,12 @@
 """The names of the indices: one per family, or one per family and day."""
 
 import datetime as dt
-from typing import Literal
+from typing import Literal, get_args
 
 from uaharvest.settings import Settings
 
 Family = Literal["useractions", "episodes", "meetings", "sessions"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
 
 
 def index_name(family: Family, day: dt.date | None, settings: Settings) -> str:

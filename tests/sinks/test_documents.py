@@ -1,0 +1,170 @@
+"""What both document stores have in common: the same tests run on Elasticsearch and on SQLite."""
+
+import pytest
+
+from uaharvest.errors import BlockedError
+from uaharvest.sinks.documents import Document, Written, require_few
+from uaharvest.sinks.elasticsearch import ElasticsearchStore
+from uaharvest.sinks.sqlite import SqliteStore
+
+DAY = "useractions-2026.11.20"
+
+
+@pytest.fixture(params=[pytest.param("elasticsearch", marks=pytest.mark.elasticsearch), "sqlite"])
+def store(request, tmp_path):
+    if request.param == "sqlite":
+        return SqliteStore(tmp_path / "documents.db")
+    request.getfixturevalue("templates")
+    return ElasticsearchStore(request.getfixturevalue("es"))
+
+
+@pytest.fixture
+def settled(store, request):
+    """Lets what was written be found by searches."""
+    if isinstance(store, ElasticsearchStore):
+        return lambda: request.getfixturevalue("es").indices.refresh(index="_all")
+    return lambda: None
+
+
+def write(store, *documents):
+    """Write and return what was confirmed, by index and id."""
+    written = list(store.write(documents))
+    assert not any(entry.refused for entry in written)
+    return [(document.index, document.id) for entry in written for document in entry.confirmed]
+
+
+def test_all_documents_are_confirmed_and_can_be_read_back(store):
+    documents = [Document(DAY, str(number), {"action_id": number, "mpid": "ü\n"}) for number in range(2500)]
+    assert sorted(write(store, *documents)) == sorted((DAY, str(number)) for number in range(2500))
+    assert store.get(DAY, "2499") == {"action_id": 2499, "mpid": "ü\n"}
+
+
+def test_no_documents_are_no_work(store):
+    assert write(store) == []
+
+
+def test_what_is_not_there_is_none_by_id_and_by_index(store):
+    write(store, Document(DAY, "1", {"mpid": "a"}))
+    assert store.get(DAY, "2") is None
+    assert store.get("useractions-2026.11.21", "1") is None
+
+
+def test_a_repeat_replaces_the_whole_document(store):
+    write(store, Document(DAY, "1", {"mpid": "a", "huid": "h"}))
+    assert write(store, Document(DAY, "1", {"mpid": "b"})) == [(DAY, "1")]
+    assert store.get(DAY, "1") == {"mpid": "b"}
+
+
+def test_of_versions_the_highest_stays_and_a_lower_one_counts_as_confirmed(store):
+    write(store, Document(DAY, "1", {"action": {"length": 20}}, version=20))
+    assert write(store, Document(DAY, "1", {"action": {"length": 10}}, version=10)) == [(DAY, "1")]
+    assert store.get(DAY, "1") == {"action": {"length": 20}}
+    write(store, Document(DAY, "1", {"action": {"length": 30}}, version=30))
+    assert store.get(DAY, "1") == {"action": {"length": 30}}
+
+
+def test_the_same_version_again_replaces(store):
+    write(store, Document(DAY, "1", {"mpid": "a"}, version=0))
+    write(store, Document(DAY, "1", {"mpid": "b"}, version=0))
+    assert store.get(DAY, "1") == {"mpid": "b"}
+
+
+def test_within_one_write_the_highest_version_stays_whatever_the_order(store):
+    versions = [3, 7, 5, 7, 1]
+    write(store, *(Document(DAY, "1", {"action_id": number}, version=number) for number in versions))
+    assert store.get(DAY, "1") == {"action_id": 7}
+
+
+def test_a_document_without_a_version_has_the_next_one(store):
+    write(store, Document(DAY, "1", {"mpid": "a"}, version=5), Document(DAY, "1", {"mpid": "b"}))
+    write(store, Document(DAY, "1", {"mpid": "late"}, version=5))
+    assert store.get(DAY, "1") == {"mpid": "b"}
+    write(store, Document(DAY, "1", {"mpid": "c"}, version=6))
+    assert store.get(DAY, "1") == {"mpid": "c"}
+
+
+def test_an_update_keeps_what_it_does_not_say(store):
+    write(store, Document("episodes", "m", {"title": "t", "live_start": "2026-11-19T16:00:00+00:00"}, update=True))
+    write(store, Document("episodes", "m", {"title": "new"}, update=True))
+    assert store.get("episodes", "m") == {"title": "new", "live_start": "2026-11-19T16:00:00+00:00"}
+
+
+def test_an_update_merges_objects_replaces_lists_and_takes_null(store):
+    first = {"extra": {"a": 1, "b": {"c": 2}}, "slides": [{"img": "1"}, {"img": "2"}], "crn": "1"}
+    write(store, Document("episodes", "m", first, update=True))
+    second = {"extra": {"b": {"d": 3}}, "slides": [{"img": "3"}], "crn": None}
+    write(store, Document("episodes", "m", second, update=True))
+    expected = {"extra": {"a": 1, "b": {"c": 2, "d": 3}}, "slides": [{"img": "3"}], "crn": None}
+    assert store.get("episodes", "m") == expected
+
+
+def test_an_update_has_no_version():
+    with pytest.raises(ValueError, match="no external version with an update"):
+        Document("episodes", "m", {}, version=1, update=True)
+
+
+def test_indices_are_counted_by_name(store, settled):
+    assert store.indices() == {}
+    write(store, *(Document(DAY, str(number), {}) for number in range(3)), Document("episodes", "m", {}))
+    settled()
+    assert list(store.indices().items()) == [("episodes", 1), (DAY, 3)]
+
+
+def test_export_gives_every_document_of_the_matching_indices_index_by_index(store, settled):
+    days = ["useractions-a-2026.11.20", "useractions-a-2026.11.21", "useractions-b-2026.11.20"]
+    write(
+        store, *(Document(day, str(number), {"action_id": number}) for number in range(1200) for day in days[::-1])
+    )
+    settled()
+    exported = list(store.export("useractions-a-*,useractions-c*"))
+    assert [document["_index"] for document in exported] == [days[0]] * 1200 + [days[1]] * 1200
+    assert {document["_id"] for document in exported} == {str(number) for number in range(1200)}
+    assert all(document == {**document, "action_id": int(document["_id"])} for document in exported)
+    assert list(store.export("sessions-*")) == []
+
+
+def test_an_export_may_be_left_half_way(store, settled):
+    write(store, *(Document(DAY, str(number), {}) for number in range(3)))
+    settled()
+    export = store.export(DAY)
+    next(export)
+    export.close()
+
+
+def test_distinct_gives_every_value_of_a_field_once(store, settled):
+    documents = [
+        Document(f"useractions-2026.11.{20 + number % 2}", str(number), {"mpid": f"m{number % 1100}"})
+        for number in range(2200)
+    ]
+    documents.append(Document(DAY, "none", {"huid": None}))
+    documents.append(Document(DAY, "nested", {"episode": {"series": "20260210038"}}))
+    write(store, *documents)
+    settled()
+    assert sorted(store.distinct("useractions-*", "mpid")) == sorted(f"m{number}" for number in range(1100))
+    assert list(store.distinct("useractions-*", "episode.series")) == ["20260210038"]
+    assert list(store.distinct("useractions-2026.11.20", "huid")) == []
+    assert list(store.distinct("useractions-1999*", "mpid")) == []
+
+
+def test_a_lone_surrogate_harms_nobody(store):
+    documents = [Document(DAY, "1", {"action": {"type": "a\ud800b"}}), Document(DAY, "2", {"mpid": "a"})]
+    assert len(write(store, *documents)) == 2
+    assert store.get(DAY, "2") == {"mpid": "a"}
+
+
+@pytest.mark.parametrize(
+    ("refused", "total", "blocks"), [(3, 3, False), (4, 4, True), (5, 100, False), (6, 100, True)]
+)
+def test_more_than_a_few_and_more_than_5_percent_refused_block(refused, total, blocks):
+    entries = [(Document(DAY, str(number), {}), "400 no number") for number in range(refused)]
+    if not blocks:
+        require_few(entries, total, "it")
+        return
+    with pytest.raises(BlockedError, match=f"it refuses {refused} of {total} documents.*400 no number.*mapping"):
+        require_few(entries, total, "it")
+
+
+def test_documents_show_no_content_in_their_repr():
+    document = Document(DAY, "1", {"huid": "60002627"})
+    assert "60002627" not in repr(document)
+    assert "60002627" not in repr(Written(confirmed=[document]))
