@@ -43,6 +43,7 @@ task_default_queue = "control"
 task_routes = {
     "*.advance": {"queue": "control"},
     "useractions.*": {"queue": "useractions"},
+    "index.*": {"queue": "index"},
 }
 task_create_missing_queues = False  # a typing error in a queue's name is an error, not a queue that nobody hears
 
@@ -75,7 +76,7 @@ enable_utc = True
 
 # Beat is only a trigger: the window comes from the watermark, so a tick that is missed, late or double does no
 # harm. A tick that waited for longer than a period is dropped, so that they do not pile up in an outage.
-beat_schedule = {
+beat_schedule: dict[str, dict[str, Any]] = {
     "useractions": {
         "task": "useractions.advance",
         "schedule": float(_settings.every),
@@ -83,3 +84,6 @@ beat_schedule = {
         "options": {"expires": float(_settings.every)},
     },
 }
+if _settings.indexer:
+    # It ends when the queue is empty, or within the minute; one that waited for so long is dropped.
+    beat_schedule["index"] = {"task": "index.drain", "schedule": 60.0, "options": {"expires": 60.0}}

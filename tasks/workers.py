@@ -4,6 +4,7 @@ import contextlib
 
 from kombu.exceptions import ChannelError
 
+from tasks import index
 from tasks.app import app
 from tasks.useractions import CeleryHints
 
@@ -14,6 +15,12 @@ ANSWER_WITHIN = 1.0
 def hints() -> CeleryHints:
     """Return hints for the workers."""
     return CeleryHints()
+
+
+def drain_index(indexers: int) -> None:
+    """Send a message for each of so many indexers."""
+    for _ in range(indexers):
+        index.drain.delay(seconds=index.ASKED)
 
 
 def queues() -> dict[str, int]:

@@ -9,6 +9,9 @@ from redis.retry import Retry
 
 from uaharvest import aws
 from uaharvest.dead_letters import DeadLetters
+from uaharvest.errors import BadInputError
+from uaharvest.geolite import GeoLite, nowhere
+from uaharvest.indexer import STREAM, THREADS, Board, Indexer
 from uaharvest.opencast.cache import EpisodeCache, fetch_from
 from uaharvest.opencast.client import Opencast
 from uaharvest.opencast.pace import Pace
@@ -114,3 +117,27 @@ def document_store(settings: Settings) -> DocumentStore:
     if settings.documents_url:
         return SqliteStore(Path(settings.documents_url.removeprefix("sqlite:///")))
     return elasticsearch.ElasticsearchStore(elasticsearch.connect(settings))
+
+
+def board(settings: Settings, client: "redis.Redis | None" = None) -> Board:
+    """Return what is remembered of the indexers."""
+    return Board(Ledger(client or redis_client(settings), STREAM, lease=settings.lease))
+
+
+def indexer(settings: Settings) -> Indexer:
+    """Return what takes the useractions from the queue to the document store.
+
+    Raises:
+        BadInputError: A setting that it needs is not set, or GEOLITE_PATH cannot be used.
+    """
+    settings.require("queue")
+    if settings.queue == STDOUT:
+        raise BadInputError('SQS_QUEUE_NAME is "-": there is no queue to index from.')
+    return Indexer(
+        aws.sqs_client(THREADS),
+        document_store(settings),
+        letters=dead_letters(settings),
+        board=board(settings),
+        locate=GeoLite(settings.geolite).locate if settings.geolite else nowhere,
+        settings=settings,
+    )

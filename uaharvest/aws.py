@@ -50,6 +50,7 @@ _PASSING_CODES = frozenset(
         "InternalFailure",
         "LimitExceededException",
         "OperationAborted",  # S3: the bucket is being made or deleted
+        "OverLimit",  # SQS: 120,000 messages are in flight
         "PriorRequestNotComplete",
         "QueueDeletedRecently",  # SQS: a name can be used again 60 s after it was deleted
         "RequestLimitExceeded",
@@ -85,8 +86,10 @@ _ADVICE = {
     "RequestTimeTooSkewed": "the clock of this machine is wrong: set it by NTP",
 }
 _ACTIONS = {
+    "ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
     "CreateBucket": "s3:CreateBucket",
     "CreateQueue": "sqs:CreateQueue",
+    "DeleteMessageBatch": "sqs:DeleteMessage",
     "DeleteObject": "s3:DeleteObject",
     "GetObject": "s3:GetObject",
     "GetQueueAttributes": "sqs:GetQueueAttributes",
@@ -94,17 +97,22 @@ _ACTIONS = {
     "HeadObject": "s3:GetObject",
     "ListObjectsV2": "s3:ListBucket",
     "PutObject": "s3:PutObject",
+    "ReceiveMessage": "sqs:ReceiveMessage",
     "SendMessageBatch": "sqs:SendMessage",
 }
 _ROLES = {
     "s3": "s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucket",
     "sqs": "sqs:SendMessage, sqs:GetQueueUrl, sqs:GetQueueAttributes",
 }
+_INDEXER = "; the indexer also sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility"
 _HINTS = {
+    "ChangeMessageVisibilityBatch": _INDEXER,
     "CreateBucket": "; create the bucket by hand, or add s3:CreateBucket",
     "CreateQueue": "; create the queue by hand, or add sqs:CreateQueue",
+    "DeleteMessageBatch": _INDEXER,
     "GetObject": " (without s3:ListBucket a missing key answers 403 too)",
     "HeadObject": " (without s3:ListBucket a missing key answers 403 too)",
+    "ReceiveMessage": _INDEXER,
 }
 
 

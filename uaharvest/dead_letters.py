@@ -14,7 +14,7 @@ from uaharvest.errors import BadInputError, BlockedError
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-Kind = Literal["record", "slice"]
+Kind = Literal["record", "slice", "message"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,10 +24,10 @@ class DeadLetter:
     Attributes:
         name: "<stream>/<kind>-<id>": the same letter written twice is one object.
         stream: The stream it belongs to.
-        kind: One record, or a whole slice.
+        kind: One record, a whole slice, or a message of the queue.
         reason: What refused it; shows no personal data.
         at: When, UTC.
-        payload: The record, or the slice's arguments; personal data, so in no repr.
+        payload: The record, the slice's arguments, or the message's body; personal data, so in no repr.
     """
 
     name: str
@@ -50,6 +50,14 @@ class DeadLetter:
     def of_slice(cls, stream: str, slice_id: str, reason: str, payload: Mapping[str, Any]) -> "DeadLetter":
         """Return the letter of a whole slice, named after its id."""
         return cls(_name(stream, "slice", slice_id, payload), stream, "slice", reason, datetime.now(UTC), payload)
+
+    @classmethod
+    def of_message(cls, stream: str, message_id: str, reason: str, body: str) -> "DeadLetter":
+        """Return the letter of a message of the queue, named after the id that SQS gave it."""
+        payload = {"body": body}
+        return cls(
+            _name(stream, "message", message_id, payload), stream, "message", reason, datetime.now(UTC), payload
+        )
 
 
 class DeadLetters:
@@ -129,7 +137,7 @@ class DeadLetters:
             match json.loads(text):
                 case {
                     "stream": str(stream),
-                    "kind": "record" | "slice" as kind,
+                    "kind": "record" | "slice" | "message" as kind,
                     "reason": str(reason),
                     "at": str(at),
                     "payload": dict(payload),

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from uaharvest import assembly
 from uaharvest.errors import BlockedError, HarvestError, RetryableError
+from uaharvest.indexer import STREAM
 from uaharvest.runs.ledger import Ledger, Run
 from uaharvest.settings import Settings
 
@@ -38,16 +39,17 @@ def status(settings: Settings, workers: Workers) -> dict[str, Any]:
         "workers": dict(sorted(workers.alive().items())),
         "beat_ticked_seconds_ago": None if ticked is None else round((datetime.now(UTC) - ticked).total_seconds()),
         "sqs": _sqs(settings),
+        "index": _index(settings),
     }
 
 
 def exit_code(report: Mapping[str, Any]) -> int:
     """Return 4 (or 3) if a stream stands still, 5 if there are dead letters, else 0: fit for a monitor."""
-    streams = report["streams"].values()
-    standing = [stream["blocked"]["exit_code"] for stream in streams if stream["blocked"]]
+    parts = [*report["streams"].values(), *([report["index"]] if report["index"] else [])]
+    standing = [part["blocked"]["exit_code"] for part in parts if part["blocked"]]
     if standing:
         return int(standing[0])
-    return 5 if any(stream["dead_letters"] for stream in streams) else 0
+    return 5 if any(part["dead_letters"] for part in parts) else 0
 
 
 def _stream(settings: Settings, ledger: Ledger) -> dict[str, Any]:
@@ -96,3 +98,22 @@ def _sqs(settings: Settings) -> dict[str, Any] | None:
     except HarvestError as error:
         return {"queue": settings.queue, "error": str(error)}
     return {"queue": settings.queue, "waiting": waiting, "in_flight": in_flight}
+
+
+def _index(settings: Settings) -> dict[str, Any] | None:
+    """Return the state of the indexer; None where it is not used."""
+    board = assembly.board(settings)
+    last, blocked, letters, unreachable = board.last(), board.blocked(), None, None
+    if not (settings.indexer or last or blocked):
+        return None
+    try:
+        letters = assembly.dead_letters(settings).count(STREAM)
+    except HarvestError as error:
+        unreachable = str(error)
+    return {
+        **board.counts(),
+        "last_drain": last,
+        "blocked": blocked,
+        "dead_letters": letters,
+        "s3_error": unreachable,
+    }

@@ -9,7 +9,7 @@ import click
 import redis
 
 from uaharvest import logs
-from uaharvest.cli import documents, harvest, letters, state
+from uaharvest.cli import documents, harvest, index, letters, state
 from uaharvest.cli.context import Context, Workers
 from uaharvest.errors import Exit, HarvestError
 
@@ -78,7 +78,17 @@ def cli(context: Context, *, debug: bool) -> None:
     logs.configure("debug" if debug else "warning")
 
 
-for command in (harvest.run, harvest.enqueue, state.status, state.watermark, letters.dead_letters, documents.documents, documents.setup):
+harvest.run.add_command(index.run_index)
+harvest.enqueue.add_command(index.enqueue_index)
+for command in (
+    harvest.run,
+    harvest.enqueue,
+    state.status,
+    state.watermark,
+    letters.dead_letters,
+    documents.documents,
+    documents.setup,
+):
     cli.add_command(command)
 
 

@@ -22,6 +22,10 @@ class Workers(Protocol):
         """Return hints that are sent to the workers."""
         ...
 
+    def drain_index(self, indexers: int) -> None:
+        """Let so many workers index until the queue is empty."""
+        ...
+
     def queues(self) -> Mapping[str, int]:
         """Return how many messages wait in each queue."""
         ...

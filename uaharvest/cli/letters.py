@@ -1,5 +1,6 @@
 """`dead-letters`: look at what could not be delivered, send it after all, or let it go."""
 
+import functools
 import json
 from collections.abc import Iterable
 from datetime import datetime
@@ -10,10 +11,12 @@ from uaharvest import assembly
 from uaharvest.cli.context import Context
 from uaharvest.dead_letters import DeadLetter, DeadLetters
 from uaharvest.errors import BadInputError, Exit, HarvestError
+from uaharvest.indexer import STREAM, Indexer
 from uaharvest.runs.engine import Engine, Options
 from uaharvest.runs.local import LocalHints, drive
 from uaharvest.runs.watch import RunWatch
 from uaharvest.runs.windows import Interval
+from uaharvest.settings import Settings
 
 
 @click.group("dead-letters")
@@ -57,17 +60,17 @@ def show(context: Context, *, name: str) -> None:
 def replay(click_context: click.Context, *, names: tuple[str, ...], everything: bool) -> None:
     """Send dead letters after all; those that go are dropped from the list.
 
-    A slice is harvested anew as an explicit window. One that fails stays, with exit code 5.
+    A slice is harvested anew as an explicit window; what the indexer could not read or store is indexed. One that
+    fails stays, with exit code 5.
     """
     context: Context = click_context.obj
     letters = assembly.dead_letters(context.settings)
-    hints = LocalHints()
-    engine = assembly.useractions(context.settings, hints)
+    replayer = _Replayer(context.settings)
     failed = 0
     chosen = _chosen(letters, names, everything=everything)
     for letter in chosen:
         try:
-            sent = _replay(engine, hints, letter)
+            sent = replayer.replay(letter)
         except HarvestError as error:
             failed += 1
             click.echo(f"{letter.name}: stays: {error}", err=True)
@@ -108,16 +111,34 @@ def _chosen(letters: DeadLetters, names: Iterable[str], *, everything: bool) -> 
     return [letters.get(name) for name in (letters.names() if everything else names)]
 
 
-def _replay(engine: Engine, hints: LocalHints, letter: DeadLetter) -> int:
-    """Send what the letter holds; return how many records."""
-    if letter.kind == "record":
-        engine.stream.redeliver(dict(letter.payload))
-        return 1
-    start, end = (datetime.fromisoformat(letter.payload[bound]) for bound in ("start", "end"))
-    options = Options.of(engine.settings)
-    run = engine.ask(Interval(start, end), options, may_move=False)
-    watch = RunWatch(engine.ledger, run, engine.settings.max_window)
-    snapshot = drive(engine, hints, watch, run_id=run.id, options=options, show=lambda _: None)
-    if snapshot.dead:
-        raise HarvestError("it failed again")
-    return snapshot.records
+class _Replayer:
+    """Sends what letters hold; makes only the streams that they are of."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._hints = LocalHints()
+
+    @functools.cached_property
+    def _engine(self) -> Engine:
+        return assembly.useractions(self._settings, self._hints)
+
+    @functools.cached_property
+    def _indexer(self) -> Indexer:
+        return assembly.indexer(self._settings)
+
+    def replay(self, letter: DeadLetter) -> int:
+        """Send what the letter holds; return how many records."""
+        if letter.stream == STREAM:
+            return self._indexer.redeliver(letter)
+        engine = self._engine
+        if letter.kind == "record":
+            engine.stream.redeliver(dict(letter.payload))
+            return 1
+        start, end = (datetime.fromisoformat(letter.payload[bound]) for bound in ("start", "end"))
+        options = Options.of(engine.settings)
+        run = engine.ask(Interval(start, end), options, may_move=False)
+        watch = RunWatch(engine.ledger, run, engine.settings.max_window)
+        snapshot = drive(engine, self._hints, watch, run_id=run.id, options=options, show=lambda _: None)
+        if snapshot.dead:
+            raise HarvestError("it failed again")
+        return snapshot.records

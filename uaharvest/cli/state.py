@@ -14,6 +14,7 @@ from uaharvest import status as status_
 from uaharvest.cli.context import START, Context, utc
 from uaharvest.cli.harvest import Opened, follow_to_the_end
 from uaharvest.errors import BadInputError
+from uaharvest.indexer import STREAM
 from uaharvest.runs.watch import RunWatch
 from uaharvest.runs.windows import duration
 
@@ -123,7 +124,8 @@ def _print(report: dict[str, Any]) -> None:
             style="red" if stream["blocked"] or stream["dead_letters"] else None,
         )
     console.print(table)
-    for name, stream in report["streams"].items():
+    index = {STREAM: report["index"]} if report["index"] else {}
+    for name, stream in {**report["streams"], **index}.items():
         if stream["blocked"]:
             since = f" (since {stream['blocked']['since']})" if stream["blocked"]["since"] else ""
             console.print(f"{name} is blocked{since}: {stream['blocked']['reason']}", style="red")
@@ -131,6 +133,10 @@ def _print(report: dict[str, Any]) -> None:
             console.print(f"{name}: {stream['s3_error']}", style="red")
         if stream["dead_letters"]:
             console.print(f"{name}: dead letters wait: manage.py dead-letters list", style="red")
+    _print_queues(console, report)
+
+
+def _print_queues(console: Console, report: dict[str, Any]) -> None:
     queues = " · ".join(f"{name} {depth}" for name, depth in report["queues"].items())
     hosts = {name.partition("@")[2] for name in report["workers"]}
     ago = report["beat_ticked_seconds_ago"]
@@ -141,6 +147,16 @@ def _print(report: dict[str, Any]) -> None:
         console.print(f"SQS       {sqs['error']}")
     elif sqs:
         console.print(f"SQS       {sqs['queue']}: {sqs['waiting']:,} waiting, {sqs['in_flight']:,} in flight")
+    if report["index"]:
+        last = report["index"]["last_drain"]
+        outcome = f"last drain: {last['error'] or _drained(last)}" if last else "no drain has ended yet"
+        console.print(f"index     {report['index']['indexed']:,} indexed · {outcome}")
+
+
+def _drained(last: dict[str, Any]) -> str:
+    return (
+        f"{last['indexed']:,} in {last['seconds']} s, ended {last['ended_at'].replace('T', ' ').rstrip('Z')} UTC"
+    )
 
 
 def _open_run(run: dict[str, Any]) -> str:

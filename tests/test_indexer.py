@@ -1,0 +1,314 @@
+import copy
+import dataclasses
+import json
+import threading
+import time
+
+import boto3
+import pytest
+
+from uaharvest import assembly, aws
+from uaharvest.dead_letters import DeadLetters
+from uaharvest.errors import BlockedError, PoisonError, RetryableError
+from uaharvest.geolite import nowhere
+from uaharvest.indexer import Indexer
+from uaharvest.settings import Settings
+from uaharvest.sinks.documents import Written
+
+DAY = "useractions-2026.11.20"
+
+
+class MemoryStore:
+    """A store that keeps what Elasticsearch would keep, and fails as it is told to."""
+
+    def __init__(self):
+        self.documents = {}
+        self.versions = {}
+        self.writes = []  # how many documents each bulk had
+        self.refuse = set()
+        self.fail = None  # called with the documents of each bulk; may raise
+        self.lock = threading.Lock()
+
+    def write(self, documents):
+        documents = list(documents)
+        with self.lock:
+            self.writes.append(len(documents))
+        half = len(documents) // 2
+        for number, part in enumerate((documents[:half], documents[half:])):
+            if number and self.fail:
+                self.fail(documents)
+            with self.lock:
+                for document in part:
+                    if document.id not in self.refuse:
+                        self._put(document)
+            yield Written(confirmed=[document for document in part if document.id not in self.refuse])
+        refused = [document for document in documents if document.id in self.refuse]
+        if len(refused) > 3:
+            raise BlockedError("the store refuses many")
+        yield Written(refused=[(document, "400 no") for document in refused])
+
+    def _put(self, document):
+        key = (document.index, document.id)
+        if document.version is None or document.version >= self.versions.get(key, -1):
+            self.versions[key] = document.version or 0
+            self.documents[key] = copy.deepcopy(document.body)
+
+
+def record(number, **changes):
+    return {
+        "action_id": number,
+        "timestamp": "2026-11-20T16:00:02+00:00",
+        "action": {"type": "HEARTBEAT", "inpoint": number, "outpoint": number, "length": 0},
+        **changes,
+    }
+
+
+class Queue:
+    def __init__(self, name):
+        self.sqs = boto3.client("sqs")
+        self.url = self.sqs.get_queue_url(QueueName=name)["QueueUrl"]
+
+    def send(self, *bodies):
+        for start in range(0, len(bodies), 10):
+            entries = [
+                {"Id": str(n), "MessageBody": body if isinstance(body, str) else json.dumps(body)}
+                for n, body in enumerate(bodies[start : start + 10])
+            ]
+            assert not self.sqs.send_message_batch(QueueUrl=self.url, Entries=entries).get("Failed")
+
+    @property
+    def depth(self):
+        """How many messages wait, and how many are hidden."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
+        return tuple(int(found[name]) for name in names)
+
+
+@pytest.fixture
+def queue(queue_name):
+    return Queue(queue_name)
+
+
+@pytest.fixture
+def settings(queue_name, bucket, valkey_url):
+    return Settings(queue=queue_name, bucket=bucket, redis_url=valkey_url, lease=30)
+
+
+@pytest.fixture
+def letters(settings):
+    return DeadLetters(aws.s3_client(), settings.bucket, settings.dead_letter_prefix)
+
+
+@pytest.fixture
+def store():
+    return MemoryStore()
+
+
+@pytest.fixture
+def board(settings, redis):
+    client = assembly.redis_client(settings)
+    yield assembly.board(settings, client)
+    client.close()
+
+
+@pytest.fixture
+def build(settings, store, letters, board, monkeypatch):
+    """Make an indexer; what is given replaces the usual parts and settings."""
+    monkeypatch.setattr("uaharvest.inbox.WAIT", 0)  # ministack has one server: an empty answer is an empty queue
+    client = boto3.client("sqs")
+
+    def indexer(letters=letters, **changes):
+        changed = dataclasses.replace(settings, **changes)
+        return Indexer(client, store, letters=letters, board=board, locate=nowhere, settings=changed)
+
+    return indexer
+
+
+@pytest.fixture
+def indexer(build):
+    return build()
+
+
+def test_an_empty_queue_is_drained_at_once(indexer, store):
+    tally = indexer.drain()
+    assert (tally.indexed, tally.dead, store.writes) == (0, 0, [])
+
+
+def test_single_records_and_arrays_become_documents_and_their_messages_go(indexer, queue, store):
+    queue.send(record(1), [record(2), record(3)], [])
+    assert indexer.drain().indexed == 3
+    assert sorted(store.documents) == [(DAY, "1"), (DAY, "2"), (DAY, "3")]
+    assert queue.depth == (0, 0)
+
+
+def test_thousands_of_records_go_in_bulks(indexer, queue, store):
+    queue.send(*([record(n) for n in range(start, start + 50)] for start in range(0, 5000, 50)))
+    assert indexer.drain().indexed == 5000
+    assert len(store.documents) == 5000
+    assert len(store.writes) < 20
+    assert max(store.writes) < 2000
+
+
+def test_a_longer_footprint_stays_when_a_shorter_one_comes_late(indexer, queue, store):
+    longer, shorter = (record(1, action={"type": "FOOTPRINT", "outpoint": n, "length": n}) for n in (60, 30))
+    queue.send(longer)
+    indexer.drain()
+    queue.send(shorter)
+    indexer.drain()
+    assert store.documents[DAY, "1"]["action"]["outpoint"] == 60
+
+
+def test_what_cannot_be_read_becomes_a_dead_letter_beside_records_that_go(indexer, queue, store, letters):
+    queue.send("no JSON", [record(1), {"huid": "60002627"}], record(2))
+    tally = indexer.drain()
+    assert (tally.indexed, tally.dead) == (2, 2)
+    assert queue.depth == (0, 0)
+    message, single = (letters.get(name) for name in letters.names("index"))
+    assert (message.kind, message.payload) == ("message", {"body": "no JSON"})
+    assert (single.kind, single.payload) == ("record", {"record": {"huid": "60002627"}})
+
+
+def test_what_the_store_refuses_becomes_a_dead_letter_as_it_was_in_the_queue(indexer, queue, store, letters):
+    store.refuse = {"2"}
+    queue.send([record(1), record(2), record(3)])
+    assert indexer.drain().dead == 1
+    assert queue.depth == (0, 0)
+    letter = letters.get("index/record-2")
+    assert letter.reason == "400 no"
+    assert letter.payload == {"record": record(2)}
+
+
+def test_a_dead_letter_that_the_store_takes_now_is_indexed(indexer, queue, store, letters):
+    store.refuse = {"2"}
+    queue.send([record(1), record(2)])
+    indexer.drain()
+    letter = letters.get("index/record-2")
+    with pytest.raises(PoisonError):
+        indexer.redeliver(letter)
+    store.refuse = set()
+    assert indexer.redeliver(letters.get("index/record-2")) == 1
+    assert (DAY, "2") in store.documents
+
+
+def test_a_message_that_still_cannot_be_read_stays_a_dead_letter(indexer, queue, letters):
+    queue.send("no JSON")
+    indexer.drain()
+    [name] = letters.names("index")
+    with pytest.raises(PoisonError, match="no JSON"):
+        indexer.redeliver(letters.get(name))
+
+
+def test_a_store_that_fails_loses_nothing_and_gives_the_messages_back(indexer, queue, store, board):
+    def down(_):
+        raise RetryableError("the store is down")
+
+    store.fail = down
+    queue.send(*(record(n) for n in range(40)))
+    with pytest.raises(RetryableError):
+        indexer.drain()
+    waiting, hidden = queue.depth
+    assert waiting + len(store.documents) >= 40
+    assert waiting > 0
+    assert hidden == 0
+    assert board.last()["error"] == "the store is down"
+    assert board.blocked() is None  # it passes by itself
+    store.fail = None
+    indexer.drain()
+    assert len(store.documents) == 40
+    assert queue.depth == (0, 0)
+    assert board.last()["error"] is None
+
+
+def test_what_was_confirmed_before_the_store_failed_is_not_done_again(indexer, queue, store):
+    def down(_):
+        raise RetryableError("the store is down")
+
+    store.fail = down
+    queue.send([record(1)], [record(2)])
+    with pytest.raises(RetryableError):
+        indexer.drain()
+    assert queue.depth == (1, 0)
+
+
+def test_a_store_that_refuses_many_blocks_deletes_nothing_and_heals(indexer, queue, store, board, letters):
+    store.refuse = {str(n) for n in range(40)}
+    queue.send(*(record(n) for n in range(40)))
+    with pytest.raises(BlockedError):
+        indexer.drain()
+    assert queue.depth == (40, 0)
+    assert board.blocked()["reason"] == "the store refuses many"
+    assert list(letters.names("index")) == []
+    store.refuse = set()
+    indexer.drain()
+    assert board.blocked() is None
+    assert len(store.documents) == 40
+
+
+def test_after_a_failure_one_bulk_is_tried_before_all_threads_go(indexer, queue, store):
+    def down(documents):
+        raise RetryableError("the store is down")
+
+    queue.send(*([record(n) for n in range(start, start + 100)] for start in range(0, 12_000, 100)))
+    store.fail = down
+    with pytest.raises(RetryableError):
+        indexer.drain()
+    before = len(store.writes)
+    with pytest.raises(RetryableError):
+        indexer.drain()
+    assert len(store.writes) - before == 1
+
+
+def test_another_programs_messages_block_instead_of_being_taken_away(indexer, queue, board, letters):
+    queue.send(*("their own format" for _ in range(10)))
+    with pytest.raises(BlockedError, match="SQS_QUEUE_NAME"):
+        indexer.drain()
+    assert queue.depth == (10, 0)
+    assert list(letters.names("index")) == []
+
+
+def test_without_a_place_for_dead_letters_nothing_is_deleted(build, queue):
+    queue.send(record(1), "no JSON")
+    with pytest.raises(BlockedError, match="S3_HARVEST_TS_BUCKET"):
+        build(letters=DeadLetters(aws.s3_client(), None, "dead-letters/")).drain()
+    assert queue.depth == (2, 0)
+
+
+def test_a_queue_that_does_not_exist_blocks_and_says_so(indexer, queue, board):
+    queue.sqs.delete_queue(QueueUrl=queue.url)
+    with pytest.raises(BlockedError, match="does not exist yet"):
+        indexer.drain()
+    assert board.blocked()["exit_code"] == 4
+
+
+def test_messages_stay_hidden_while_a_slow_store_works_on_them(build, store, queue):
+    # The lease is one second; the bulk ends when the messages would have come back twice over.
+    others = []
+
+    def slow(_):
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            others.extend(queue.sqs.receive_message(QueueUrl=queue.url, WaitTimeSeconds=1).get("Messages", ()))
+
+    store.fail = slow
+    queue.send(record(1), record(2))
+    build(lease=1).drain()
+    assert others == []
+    assert queue.depth == (0, 0)
+
+
+def test_it_ends_when_its_time_is_over_and_leaves_the_rest(indexer, queue, store):
+    queue.send(*([record(n) for n in range(start, start + 500)] for start in range(0, 12_000, 500)))
+    tally = indexer.drain(seconds=0)
+    assert 0 < tally.indexed < 12_000
+    waiting, hidden = queue.depth
+    assert waiting * 500 + tally.indexed == 12_000
+    assert hidden == 0
+
+
+def test_counts_of_all_drains_are_remembered(indexer, queue, board):
+    queue.send(record(1), record(2), "no JSON")
+    indexer.drain()
+    queue.send(record(3))
+    indexer.drain()
+    assert board.counts() == {"indexed": 3, "dead": 1}
+    assert board.last()["indexed"] == 1

@@ -1,0 +1,51 @@
+"""`run index`, `enqueue index`: from the queue to the document store."""
+
+import sys
+import time
+
+import click
+
+from uaharvest import assembly
+from uaharvest.cli.context import Context
+from uaharvest.errors import Exit
+from uaharvest.indexer import Tally
+
+LINE_EVERY = 5.0  # seconds between two lines of progress
+
+
+@click.command("index")
+@click.option("-f", "--follow", is_flag=True, help="Show the progress.")
+@click.pass_obj
+def run_index(context: Context, *, follow: bool) -> None:
+    """Index what is in the SQS queue, in this process, until it is empty; workers and others may help."""
+    settings = context.settings
+    indexer = assembly.indexer(settings)
+    began = last = time.monotonic()
+
+    def rate(tally: Tally) -> str:
+        return f"{tally.indexed / max(time.monotonic() - began, 0.1):,.0f}/s"
+
+    def show(tally: Tally) -> None:
+        nonlocal last
+        if follow and time.monotonic() - last >= LINE_EVERY:
+            last = time.monotonic()
+            waiting, _ = assembly.sqs_sink(settings).depth()
+            click.echo(f"indexed {tally.indexed:,}, {rate(tally)}, about {waiting:,} messages wait", err=True)
+
+    tally = indexer.drain(show=show)
+    click.echo(
+        f"index: done. {tally.indexed:,} indexed, {rate(tally)}. SQS queue {settings.queue} is empty.", err=True
+    )
+    if tally.dead:
+        click.echo(f"{tally.dead} dead letters: manage.py dead-letters list", err=True)
+        sys.exit(Exit.DEAD_LETTERS)
+
+
+@click.command("index")
+@click.option("-n", "--indexers", type=click.IntRange(1, 100), default=1, help="How many workers at once.")
+@click.pass_obj
+def enqueue_index(context: Context, *, indexers: int) -> None:
+    """Let the workers index what is in the SQS queue, until it is empty or for ten minutes."""
+    context.settings.require("queue")
+    context.workers().drain_index(indexers)
+    click.echo("the workers have it. Watch: manage.py status", err=True)
