@@ -12,12 +12,9 @@ its place.
 """
 
 import argparse
-import base64
-import hashlib
 import http.client
 import json
 import os
-import secrets
 import shutil
 import signal
 import stat
@@ -72,11 +69,9 @@ _SETTINGS = {
     "node.processors": "2",
     "xpack.security.autoconfiguration.enabled": "false",
 }
-# Who gives no credentials may do everything; who gives some must give the right ones. (Users and API keys that are
-# made by request need an index that the minimal server cannot make; users in a file do not.)
+# Who gives no credentials may do everything; who gives some must give the right ones. (There are none that are right:
+# users and API keys need an index that the minimal server cannot make.)
 _SECURITY = {"xpack.security.authc.anonymous.roles": "superuser", "xpack.security.authc.api_key.enabled": "true"}
-READER = ("reader", "only-reads")  # user and password, with security on
-_READER_ROLE = {"reader": {"cluster": ["monitor"], "indices": [{"names": ["*"], "privileges": ["read"]}]}}
 
 
 class CannotFetchError(HarvestError):
@@ -86,12 +81,12 @@ class CannotFetchError(HarvestError):
 def elasticsearch(
     version: str,
     *,
-    port: int | None = None,
-    directory: Path | None = None,
+    port: int | None = None
+    directory: Path | None = None
     heap: str = "512m",
     optimised: bool = False,
     security: bool = False,
-    settings: dict[str, str] | None = None,
+    settings: dict[str, str] | None = None
 ) -> Child:
     """Start an Elasticsearch; the first time that needs Maven, and half a minute.
 
@@ -101,7 +96,7 @@ def elasticsearch(
         directory: In place of a temporary folder; what it holds stays.
         heap: Its memory, as the JVM takes it.
         optimised: Let the JVM optimise what runs long: slower to start, faster under load; for benchmarks.
-        security: Turn security on: clients without credentials may do everything, others need the right ones.
+        security: Turn security on: who gives no credentials may do everything, wrong ones are refused.
         settings: More lines for its elasticsearch.yml.
 
     Raises:
@@ -133,10 +128,10 @@ def elasticsearch(
                 "ES_JAVA_OPTS": "",  # a developer's own would go before ours
             },
             directory=folder,
-            keep_directory=directory is not None,
+            keep_directory=directory is not None
             port=port,
             url=f"http://{HOST}:{port}",
-            deadline=120,
+            deadline=180,  # on a busy machine; 10 s on an idle one
         )
 
     return stack.on_port(build, port)
@@ -232,22 +227,11 @@ def _configure(home: Path, folder: Path, settings: dict[str, str], jvm_options: 
     (config / "jvm.options").write_text(jvm_options)
     lines = {**settings, "path.data": str(folder / "data"), "path.logs": str(folder / "logs")}
     (config / "elasticsearch.yml").write_text(json.dumps(lines))  # JSON is YAML too
-    user, password = READER
-    (config / "users").write_text(f"{user}:{_hashed(password)}\n")
-    (config / "users_roles").write_text(f"{user}:{user}\n")
-    (config / "roles.yml").write_text(json.dumps(_READER_ROLE))
     for name in ("data", "logs", "tmp"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, _NOBODY, _NOBODY)
-
-
-def _hashed(password: str) -> str:
-    """Return a password as the file realm keeps it."""
-    salt = secrets.token_bytes(32)
-    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 10_000, 32)
-    return f"{{PBKDF2}}10000${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
 def _serves(child: Child) -> bool:

@@ -30,6 +30,8 @@ HOST = "127.0.0.1"
 # process group goes with its parent, even if that was killed (PR_SET_PDEATHSIG would bind it to a thread).
 _GUARD = 'read -r _; kill -s KILL -- "-$1"; rm -rf -- "$2"'
 
+_VANISHES = 5  # seconds that a killed process may take to give its port free
+
 
 class PortInUseError(HarvestError):
     """Another process listens on the port that a server was to take."""
@@ -168,6 +170,10 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            # The one that listens may be a child of the main process (Elasticsearch), and takes a moment to vanish.
+            end = time.monotonic() + _VANISHES
+            while self.port is not None and not _is_free(self.port) and time.monotonic() < end:
+                time.sleep(0.02)
             self._dismiss_guard()
 
     def stop(self, patience: float = 10) -> None:

@@ -29,7 +29,7 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if "elasticsearch_url" in item.fixturenames:
+        if {"elasticsearch_url", "elasticsearch_version"} & set(item.fixturenames):
             item.add_marker("elasticsearch")
 
 
@@ -94,15 +94,8 @@ def queue_name(aws):
 
 
 @pytest.fixture(scope="session")
-def elasticsearch_url(pytestconfig):
-    """The URL of a real Elasticsearch that the session shares: ES_TEST_URL, else one from Maven Central.
-
-    That one has security: who gives no credentials may do everything, simulators.elasticsearch.READER may read.
-    """
-    if given := os.environ.get("ES_TEST_URL"):
-        _claim(given)
-        yield given
-        return
+def elasticsearch_version(pytestconfig):
+    """The version to test with, fetched: for a test that starts an Elasticsearch of its own."""
     version = pytestconfig.getoption("--elasticsearch")
     try:
         simulated_elasticsearch.fetch(version)
@@ -110,6 +103,20 @@ def elasticsearch_url(pytestconfig):
         if os.environ.get("ES_REQUIRED"):
             raise
         pytest.skip(f"no Elasticsearch: {error}")
+    return version
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url(request):
+    """The URL of a real Elasticsearch that the session shares: ES_TEST_URL, else one from Maven Central.
+
+    That one has security: who gives no credentials may do everything, wrong ones are refused.
+    """
+    if given := os.environ.get("ES_TEST_URL"):
+        _claim(given)
+        yield given
+        return
+    version = request.getfixturevalue("elasticsearch_version")
     with simulated_elasticsearch.elasticsearch(version, security=True) as server:
         yield server.url
 

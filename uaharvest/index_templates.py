@@ -4,7 +4,7 @@ import dataclasses
 import enum
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,15 @@ class _Template:
         self.name = f"uaharvest-{name}"
         self.body: Mapping[str, Any] = json.loads((folder / f"{name}.json").read_text())
         self._what = what
-        known = client.options(ignore_status=HTTPStatus.NOT_FOUND)
+        self._get: Callable[..., Any]
+        self._put: Callable[..., Any]
+        reading = client.options(ignore_status=HTTPStatus.NOT_FOUND)
         if name == SHARED:
             self._kind = "component_template"
-            self._get, self._put = known.cluster.get_component_template, client.cluster.put_component_template
+            self._get, self._put = reading.cluster.get_component_template, client.cluster.put_component_template
         else:
             self._kind = "index_template"
-            self._get, self._put = known.indices.get_index_template, client.indices.put_index_template
+            self._get, self._put = reading.indices.get_index_template, client.indices.put_index_template
 
     def compare(self) -> Outcome:
         """Tell what `write` would do; raise BlockedError if it would overwrite a newer version."""

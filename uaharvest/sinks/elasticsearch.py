@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import elastic_transport
-import elasticsearch
-from elasticsearch import ApiError, Elasticsearch
+from elastic_transport import SerializationError, TextApiResponse, TlsError, TransportError
+from elasticsearch import ApiError, Elasticsearch, UnsupportedProductError
 
 from uaharvest.documents.indices import FAMILIES
 from uaharvest.errors import BadInputError, BlockedError, HarvestError, RetryableError
@@ -35,8 +34,9 @@ _OF_EACH_ITEM = "items.*.status,items.*.error.type,items.*.error.reason"
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _PREVIEW = ". Preview of field's value"  # what follows is from the document: it belongs into no error
 
-# What a client raises; UnsupportedProductError and SerializationError among them.
-ERRORS = (ApiError, elastic_transport.TransportError, elasticsearch.UnsupportedProductError)
+_WRONG_TLS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "X509")
+
+ERRORS = (ApiError, TransportError)  # what a client raises
 
 
 def connect(settings: Settings) -> Elasticsearch:
@@ -301,28 +301,31 @@ def ask(request: Callable[..., Any], what: str, pause: Callable[[float], None], 
     attempt = 1
     while True:
         try:
-            return request(**arguments)
+            answer = request(**arguments)
         except ERRORS as error:
             failure = translate(error, what)
-            if attempt == _ATTEMPTS or not isinstance(failure, RetryableError):
-                raise failure from None
+        else:
+            if answer.meta.status >= HTTPStatus.MULTIPLE_CHOICES or not isinstance(answer, TextApiResponse):
+                return answer
+            failure = RetryableError(f"{what} did not answer in JSON")  # a proxy's page
+        if attempt == _ATTEMPTS or not isinstance(failure, RetryableError):
+            raise failure
         pause(_backoff(attempt))
         attempt += 1
 
 
 def translate(error: Exception, what: str) -> HarvestError:
     """Return the error of our tree for one of `ERRORS`; `what` is from `name_of`."""
+    if isinstance(error, UnsupportedProductError):
+        return BlockedError(f"{what}: what answers there is no Elasticsearch of version 8 or 9. Check ES_HOST.")
     if isinstance(error, ApiError):
         return _translate_answer(error, what)
-    if isinstance(error, elasticsearch.UnsupportedProductError):
-        return BlockedError(f"{what}: what answers there is no Elasticsearch of version 8 or 9. Check ES_HOST.")
-    if isinstance(error, elastic_transport.TlsError) and any(
-        sign in str(error) for sign in ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "X509")
-    ):
-        return BlockedError(f"{what}: {_line(error)}. Check ES_HOST (https or http) and ES_CA_FILE.")
-    if isinstance(error, elastic_transport.SerializationError):
+    reason = _line(error.message if isinstance(error, TransportError) else error)
+    if isinstance(error, TlsError) and any(sign in reason.upper() for sign in _WRONG_TLS):
+        return BlockedError(f"{what}: {reason}. Check ES_HOST (https or http) and ES_CA_FILE.")
+    if isinstance(error, SerializationError):
         return RetryableError(f"{what} did not answer in JSON")
-    return RetryableError(f"{what} cannot be reached: {_line(error)}")
+    return RetryableError(f"{what} cannot be reached: {reason}")
 
 
 def _translate_answer(error: ApiError, what: str) -> HarvestError:
