@@ -10,6 +10,7 @@ COPY requirements.txt constraints.txt ./
 RUN pip install --no-cache-dir -r requirements.txt -c constraints.txt
 
 COPY celeryconfig.py manage.py ./
+COPY index_templates index_templates
 COPY tasks tasks
 COPY uaharvest uaharvest
 

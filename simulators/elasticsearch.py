@@ -81,12 +81,12 @@ class CannotFetchError(HarvestError):
 def elasticsearch(
     version: str,
     *,
-    port: int | None = None
-    directory: Path | None = None
+    port: int | None = None,
+    directory: Path | None = None,
     heap: str = "512m",
     optimised: bool = False,
     security: bool = False,
-    settings: dict[str, str] | None = None
+    settings: dict[str, str] | None = None,
 ) -> Child:
     """Start an Elasticsearch; the first time that needs Maven, and half a minute.
 
@@ -128,7 +128,7 @@ def elasticsearch(
                 "ES_JAVA_OPTS": "",  # a developer's own would go before ours
             },
             directory=folder,
-            keep_directory=directory is not None
+            keep_directory=directory is not None,
             port=port,
             url=f"http://{HOST}:{port}",
             deadline=180,  # on a busy machine; 10 s on an idle one

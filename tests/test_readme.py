@@ -44,6 +44,7 @@ def environment(tmp_path_factory):
             "S3_HARVEST_TS_BUCKET": "readme",
             "SQS_QUEUE_NAME": "readme",
             "HARVEST_LAG_SECONDS": "0",
+            "DOCUMENTS_URL": f"sqlite:///{tmp_path_factory.mktemp('documents')}/documents.db",
         }
         children.enter_context(stack.celery("worker", "-c", "1", environment=variables))
         yield {**os.environ, **variables, "PYTHONPATH": str(ROOT)}

@@ -19,8 +19,11 @@ def documents() -> None:
 @click.pass_obj
 def list_(context: Context) -> None:
     """List the indices and how many documents each holds, as JSON lines; in Elasticsearch up to a second old."""
-    for index, count in assembly.document_store(context.settings).indices().items():
+    indices = assembly.document_store(context.settings).indices()
+    for index, count in indices.items():
         click.echo(json.dumps({"index": index, "documents": count}))
+    if not indices:
+        click.echo("no documents", err=True)
 
 
 @documents.command()
@@ -42,8 +45,11 @@ def get(context: Context, *, index: str, document_id: str) -> None:
 @click.pass_obj
 def export(context: Context, *, index_pattern: str) -> None:
     """Print all documents of INDEX, which may have `*` (quote it), as JSON lines. They may hold data about persons."""
+    count = 0
     for document in assembly.document_store(context.settings).export(index_pattern):
         click.echo(json.dumps(document))
+        count += 1
+    click.echo(f"{count:,} documents", err=True)
 
 
 @click.group()
