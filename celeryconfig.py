@@ -43,6 +43,7 @@ task_default_queue = "control"
 task_routes = {
     "*.advance": {"queue": "control"},
     "useractions.*": {"queue": "useractions"},
+    "episodes.*": {"queue": "episodes"},
     "index.*": {"queue": "index"},
 }
 task_create_missing_queues = False  # a typing error in a queue's name is an error, not a queue that nobody hears
@@ -84,6 +85,13 @@ beat_schedule: dict[str, dict[str, Any]] = {
         "options": {"expires": float(_settings.every)},
     },
 }
+if _settings.episodes:
+    # Asked as often, for it is `advance` that sends a slice again that was put off; the day's turn is at EPISODES_AT.
+    beat_schedule["episodes"] = {
+        "task": "episodes.advance",
+        "schedule": float(_settings.every),
+        "options": {"expires": float(_settings.every)},
+    }
 if _settings.indexer:
     # It ends when the queue is empty, or within the minute; one that waited for so long is dropped.
     beat_schedule["index"] = {"task": "index.drain", "schedule": 60.0, "options": {"expires": 60.0}}

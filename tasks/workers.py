@@ -4,17 +4,17 @@ import contextlib
 
 from kombu.exceptions import ChannelError
 
-from tasks import index
+from tasks import episodes, index, useractions
 from tasks.app import app
-from tasks.useractions import CeleryHints
+from uaharvest.runs.engine import Hints
 
 # Workers that are busy fetching answer all the same: their main process does.
 ANSWER_WITHIN = 1.0
 
 
-def hints() -> CeleryHints:
-    """Return hints for the workers."""
-    return CeleryHints()
+def hints(stream: str = "useractions") -> Hints:
+    """Return hints of a stream for the workers."""
+    return episodes.CeleryHints() if stream == "episodes" else useractions.CeleryHints()
 
 
 def drain_index(indexers: int) -> None:

@@ -37,6 +37,7 @@ def environment(tmp_path_factory):
         variables = {
             **stack.aws_variables(aws),
             "MATTERHORN_ENGAGE_HOST": opencast.url,
+            "MATTERHORN_ADMIN_HOST": opencast.url,
             "MATTERHORN_REST_USER": "admin",
             "MATTERHORN_REST_PASS": "opencast",
             "OPENCAST_TIMEZONE": "America/New_York",

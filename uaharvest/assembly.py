@@ -1,6 +1,8 @@
 """Puts the parts together as the settings say: the one place that knows all of them."""
 
+import dataclasses
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import redis
@@ -9,11 +11,12 @@ from redis.retry import Retry
 
 from uaharvest import aws
 from uaharvest.dead_letters import DeadLetters
+from uaharvest.documents.indices import index_name
 from uaharvest.errors import BadInputError
 from uaharvest.geolite import GeoLite, nowhere
 from uaharvest.indexer import STREAM, THREADS, Board, Indexer
 from uaharvest.opencast.cache import EpisodeCache, fetch_from
-from uaharvest.opencast.client import Opencast
+from uaharvest.opencast.client import ADMIN_HOST, Opencast
 from uaharvest.opencast.pace import Pace
 from uaharvest.opencast.source import ActionsSource
 from uaharvest.runs.engine import Engine, Hints
@@ -25,6 +28,7 @@ from uaharvest.sinks.documents import DocumentStore
 from uaharvest.sinks.sqlite import SqliteStore
 from uaharvest.sinks.sqs import SqsSink
 from uaharvest.sinks.stdout import StdoutSink
+from uaharvest.streams.episodes import CHUNK, DAY, FETCHES_AT_ONCE, Chosen, Episodes
 from uaharvest.streams.useractions import Useractions
 
 # Threads that send to SQS, and connections to Opencast, of one worker process.
@@ -50,15 +54,31 @@ def dead_letters(settings: Settings) -> DeadLetters:
     return DeadLetters(aws.s3_client(), settings.bucket, settings.dead_letter_prefix)
 
 
-def watermarks(settings: Settings) -> WatermarkStore:
-    """Return the watermark of the useractions."""
+def streams(settings: Settings) -> list[str]:
+    """Return the names of the streams that this site harvests."""
+    return [Useractions.name, *([Episodes.name] if settings.episodes else [])]
+
+
+def watermark_key(settings: Settings, stream: str) -> str:
+    """Return the S3 key of a stream's watermark."""
+    return {Useractions.name: settings.watermark_key, Episodes.name: settings.episodes_key}[stream]
+
+
+def watermarks(settings: Settings, stream: str = Useractions.name) -> WatermarkStore:
+    """Return the watermark of a stream."""
     settings.require("bucket")
-    return WatermarkStore(aws.s3_client(), settings.bucket or "", settings.watermark_key, settings.opencast_zone)
+    key = watermark_key(settings, stream)
+    return WatermarkStore(aws.s3_client(), settings.bucket or "", key, settings.opencast_zone)
 
 
-def ledger(settings: Settings, client: "redis.Redis | None" = None) -> Ledger:
-    """Return the ledger of the useractions."""
-    return Ledger(client or redis_client(settings), Useractions.name, lease=settings.lease)
+def ledger(settings: Settings, client: "redis.Redis | None" = None, *, stream: str = Useractions.name) -> Ledger:
+    """Return the ledger of a stream."""
+    return Ledger(client or redis_client(settings), stream, lease=settings.lease)
+
+
+def engine(stream: str, settings: Settings, hints: Hints) -> Engine:
+    """Return the engine of a stream; raises as `useractions` and `episodes` do."""
+    return episodes(settings, hints) if stream == Episodes.name else useractions(settings, hints)
 
 
 def useractions(settings: Settings, hints: Hints) -> Engine:
@@ -88,6 +108,58 @@ def useractions(settings: Settings, hints: Hints) -> Engine:
         hints=hints,
         settings=settings,
         destination=f"{settings.engage_url} {settings.queue}",
+    )
+
+
+def episodes(
+    settings: Settings,
+    hints: Hints,
+    *,
+    index: str | None = None,
+    ready_after: timedelta | None = None,
+    chosen: Chosen | None = None,
+) -> Engine:
+    """Return the engine of the episodes.
+
+    Args:
+        settings: Where from and where to.
+        hints: How workers are told.
+        index: Where the episodes go; None: `episodes`, with INDEX_INFIX.
+        ready_after: How long after its end a day can be harvested; None: at EPISODES_AT.
+        chosen: What the runs that are opened here are about; None: a day.
+
+    Raises:
+        BadInputError: A setting that it needs is not set.
+    """
+    settings.require("engage_url", "admin_url")
+    store = document_store(settings)
+    # A window is a day, of which no span is too long.
+    settings = dataclasses.replace(settings, max_window=int(DAY.total_seconds()), max_span=None, batch_size=CHUNK)
+    client = redis_client(settings)
+    login = (settings.opencast_user, settings.opencast_password)
+    engage = Opencast(settings.engage_url or "", *login, pool_size=FETCHES_AT_ONCE)
+    admin = Opencast(settings.admin_url or "", *login, pool_size=FETCHES_AT_ONCE, host=ADMIN_HOST)
+    index = index or index_name("episodes", None, settings)
+    letters = dead_letters(settings)
+    stream = Episodes(
+        engage,
+        admin,
+        store,
+        letters,
+        settings,
+        pace=Pace(client, f"{engage.base_url} episodes"),
+        index=index,
+        ready_after=settings.episodes_at if ready_after is None else ready_after,
+        chosen=chosen,
+    )
+    return Engine(
+        stream,
+        ledger=ledger(settings, client, stream=Episodes.name),
+        watermarks=watermarks(settings, Episodes.name) if settings.bucket else None,
+        letters=letters,
+        hints=hints,
+        settings=settings,
+        destination=f"{settings.engage_url} {settings.documents_url or settings.es_url} {index}",
     )
 
 

@@ -5,6 +5,7 @@ import functools
 import os
 import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -61,6 +62,14 @@ def one_of(*words: str) -> Callable[[str], str]:
         return value.lower()
 
     return read
+
+
+def time_of_day(value: str) -> timedelta:
+    """Read HH:MM as the time since midnight."""
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value, re.ASCII):
+        raise ValueError("a time of day such as 04:00")
+    hours, minutes = value.split(":")
+    return timedelta(hours=int(hours), minutes=int(minutes))
 
 
 def zone(value: str) -> ZoneInfo:
@@ -209,7 +218,7 @@ class Settings:
     wait: int = _setting(
         "HARVEST_WAIT_SECONDS",
         whole(0),
-        "Least time between two requests for actions, kept by all workers together (--wait).",
+        "Least time between two requests for actions, or two episodes, kept by all workers together (--wait).",
         default=0,
     )
     lease: int = _setting(
@@ -228,6 +237,35 @@ class Settings:
     )
     watermark_key: str = _setting(
         "S3_LAST_ACTION_TS_KEY", text, "S3 key of the useractions watermark.", default="last-action-timestamp"
+    )
+    episodes_key: str = _setting(
+        "S3_EPISODES_KEY", text, "S3 key of the watermark of the episodes.", default="episodes-watermark"
+    )
+    episodes_at: timedelta = _setting(
+        "EPISODES_AT",
+        time_of_day,
+        "When the episodes of a day are indexed: at this time (UTC) of the next day, by which all of it is indexed.",
+        default=timedelta(hours=4),
+        shown_default="04:00",
+    )
+    episodes_workflow: str = _setting(
+        "EPISODES_WORKFLOW",
+        text,
+        "The workflow definition that tells when an episode was live and when its recording came.",
+        default="DCE-archive-publish-external",
+        shown_default="DCE-archive-publish-external",
+    )
+    episodes_capture: str = _setting(
+        "EPISODES_CAPTURE_OPERATION",
+        text,
+        "Its operation that lasts as long as the live lecture.",
+        default="capture",
+    )
+    episodes_retract: str = _setting(
+        "EPISODES_RETRACT_OPERATION",
+        text,
+        "Its operation at whose end the recording is available.",
+        default="retract-element",
     )
     dead_letter_prefix: str = _setting(
         "S3_DEAD_LETTER_PREFIX", text, "Where in that bucket dead letters are kept.", default="dead-letters/"
@@ -307,6 +345,11 @@ class Settings:
             object.__setattr__(self, "opencast_zone", _local_zone())
         if not self.broker_url:
             object.__setattr__(self, "broker_url", self.redis_url)
+
+    @property
+    def episodes(self) -> bool:
+        """Tell whether this site indexes episodes: what they need is set."""
+        return bool(self.admin_url and (self.documents_url or self.es_url))
 
     def require(self, *names: str) -> None:
         """Raise BadInputError that names every one of the fields `names` that is not set."""

@@ -31,10 +31,11 @@ def status(settings: Settings, workers: Workers) -> dict[str, Any]:
     Raises:
         redis.RedisError: Redis cannot be reached.
     """
+    streams = assembly.streams(settings)
     ledger = assembly.ledger(settings)
     ticked = ledger.ticked_at()
     return {
-        "streams": {ledger.stream: _stream(settings, ledger)},
+        "streams": {name: _stream(settings, assembly.ledger(settings, stream=name)) for name in streams},
         "queues": dict(workers.queues()),
         "workers": dict(sorted(workers.alive().items())),
         "beat_ticked_seconds_ago": None if ticked is None else round((datetime.now(UTC) - ticked).total_seconds()),
@@ -55,7 +56,7 @@ def exit_code(report: Mapping[str, Any]) -> int:
 def _stream(settings: Settings, ledger: Ledger) -> dict[str, Any]:
     blocked, letters, mark, unreachable = ledger.blocked(), None, None, None
     try:
-        stored = assembly.watermarks(settings).read()
+        stored = assembly.watermarks(settings, ledger.stream).read()
         mark = stored.mark.at if stored else None
         letters = assembly.dead_letters(settings).count(ledger.stream)
     except BlockedError as error:
@@ -86,6 +87,7 @@ def _run(ledger: Ledger, run: Run) -> dict[str, Any]:
         "expected": run.expected,
         "delivered": run.delivered,
         "dead_letters": run.dead,
+        "counts": dict(run.counts),
     }
 
 

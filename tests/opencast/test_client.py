@@ -14,7 +14,7 @@ import responses
 import urllib3
 
 from uaharvest.errors import BadInputError, BlockedError, SourceError
-from uaharvest.opencast.client import ActionsPage, Opencast
+from uaharvest.opencast.client import ADMIN_HOST, ActionsPage, Opencast
 
 BASE = "http://engage.example.edu"
 ACTIONS = f"{BASE}/usertracking/actions.json"
@@ -24,9 +24,9 @@ EMPTY = {"actions": {"total": 0, "offset": 0, "limit": 10}}
 FIRST, LAST = dt.datetime(2026, 11, 20, 11), dt.datetime(2026, 11, 20, 11, 1, 2)
 
 
-def opencast(base_url=BASE, user="harvester", password="secret", attempts=1, pauses=None):
+def opencast(base_url=BASE, user="harvester", password="secret", attempts=1, pauses=None, **more):
     pause = pauses.append if pauses is not None else (lambda _: pytest.fail("nothing to wait for"))
-    return Opencast(base_url, user, password, attempts=attempts, pause=pause)
+    return Opencast(base_url, user, password, attempts=attempts, pause=pause, **more)
 
 
 def anonymous(**kwargs):
@@ -197,6 +197,73 @@ class TestEpisode:
     @pytest.mark.parametrize("mpid", ["\ud800", "a\x00b", "a\nb"])
     def test_an_id_that_cannot_be_one_is_not_asked_for(self, mocked, mpid):
         assert opencast().episode(mpid) is None
+
+
+class TestWorkflows:
+    LIST = f"{BASE}/workflow/instances.json"
+    OF_ONE = f"{BASE}/workflow/mediaPackage/abc/instances.json"
+    OF_NOTHING = f"{BASE}/workflow/mediaPackage/no-such-mediapackage/instances.json"
+
+    @pytest.mark.parametrize(
+        ("workflows", "numbers"),
+        [
+            ({"totalCount": "0"}, []),
+            ({"totalCount": "1", "workflow": {"id": "7"}}, ["7"]),
+            ({"totalCount": "2", "workflow": [{"id": "8"}, {"id": "7"}]}, ["8", "7"]),
+        ],
+    )
+    def test_up_to_opencast_11_one_list_is_asked_for_what_counts(self, mocked, workflows, numbers):
+        mocked.get(self.LIST, json={"workflows": {"totalCount": "0"}})
+        mocked.get(self.LIST, json={"workflows": workflows})
+        assert [found["id"] for found in opencast().workflows("abc", "publish")] == numbers
+        query = mocked.calls[-1].request.params
+        assert query == {"mp": "abc", "workflowdefinition": "publish", "state": "SUCCEEDED", "count": "100"}
+
+    @pytest.mark.parametrize(
+        ("workflows", "numbers"),
+        [("", []), ({"workflow": {"id": 7}}, [7]), ({"workflow": [{"id": 8}, {"id": 7}]}, [8, 7])],
+    )
+    def test_from_opencast_12_on_each_mediapackage_has_a_list(self, mocked, workflows, numbers):
+        mocked.get(self.LIST, status=404)
+        mocked.get(self.OF_NOTHING, json={"workflows": ""})
+        mocked.get(self.OF_ONE, json={"workflows": workflows})
+        assert [found["id"] for found in opencast().workflows("abc", "publish")] == numbers
+
+    def test_which_of_the_two_there_is_is_asked_once(self, mocked):
+        mocked.get(self.LIST, status=404)
+        mocked.get(self.OF_NOTHING, json={"workflows": ""})
+        mocked.get(self.OF_ONE, json={"workflows": ""})
+        client = opencast()
+        for _ in range(3):
+            client.workflows("abc", "publish")
+        assert [call.request.url for call in mocked.calls[2:]] == [self.OF_ONE] * 3
+
+    def test_a_host_with_neither_is_not_the_admin_node(self, mocked):
+        mocked.get(self.LIST, status=404)
+        mocked.get(self.OF_NOTHING, status=404)
+        with pytest.raises(BlockedError, match=r"no list of workflows .*MATTERHORN_ADMIN_HOST is the admin node"):
+            opencast(host=ADMIN_HOST).workflows("abc", "publish")
+
+    def test_a_refusal_is_not_taken_for_the_other_version(self, mocked):
+        mocked.get(self.LIST, status=403)
+        with pytest.raises(BlockedError, match="403"):
+            opencast().workflows("abc", "publish")
+
+    def test_an_id_that_would_change_the_path_is_not_asked_for(self, mocked):
+        mocked.get(self.LIST, status=404)
+        mocked.get(self.OF_NOTHING, json={"workflows": ""})
+        assert opencast().workflows("10.1000/182", "publish") == []
+
+
+class TestNow:
+    def test_the_clock_is_that_of_a_search_for_nothing(self, mocked):
+        mocked.get(EPISODE, json={"search-results": {}}, headers=DATE)
+        assert opencast().now() == dt.datetime(2026, 11, 20, 16, 0, 5, tzinfo=dt.UTC)
+
+    def test_the_admin_hosts_errors_name_its_setting(self, mocked):
+        mocked.get(EPISODE, body=requests.ConnectionError(ConnectionRefusedError(111, "Connection refused")))
+        with pytest.raises(SourceError, match="MATTERHORN_ADMIN_HOST"):
+            opencast(host=ADMIN_HOST).now()
 
 
 class TestRefusals:

@@ -18,8 +18,8 @@ from uaharvest.settings import Settings
 class Workers(Protocol):
     """What is handed in of Celery."""
 
-    def hints(self) -> Hints:
-        """Return hints that are sent to the workers."""
+    def hints(self, stream: str = "useractions") -> Hints:
+        """Return hints of a stream that are sent to the workers."""
         ...
 
     def drain_index(self, indexers: int) -> None:

@@ -121,7 +121,7 @@ def run_useractions(
         "opencast_password": ("--password", password, settings_.text),
         "queue": ("--queue-name", "-" if output == "-" else queue_name, settings_.queue_name),
     }
-    settings = _with_options(configured, given)
+    settings = with_options(configured, given)
     # What goes elsewhere, or comes from elsewhere, says nothing about the watermark, and no worker may take part.
     private = settings.queue == assembly.STDOUT or any(
         getattr(configured, name) not in {None, getattr(settings, name)} for name in ("engage_url", "queue")
@@ -131,11 +131,7 @@ def run_useractions(
     wanted = Asked(**asked)
     options = wanted.options(settings)
     opened = _open(engine, wanted, options, private=private)
-    with shown(wanted=follow) as show:
-        end = drive(
-            engine, hints, opened.watch, run_id=opened.run.id if opened.run else None, options=options, show=show
-        )
-    _finish(engine, opened, end)
+    work_to_the_end(engine, hints, opened, options, follow=follow)
 
 
 @click.group()
@@ -143,12 +139,14 @@ def enqueue() -> None:
     """Give a harvest to the workers."""
 
 
-def _refused(setting: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+def refused(setting: str, stream: str = "useractions") -> Callable[[click.Context, click.Parameter, Any], None]:
+    """Return the callback of an option that `enqueue` does not take: it says why, and which setting it stands for."""
+
     def refuse(_: click.Context, option: click.Parameter, value: Any) -> None:
         if value is not None:
             raise BadInputError(
                 f"{max(option.opts, key=len)}: connections and credentials are never put into a message; the "
-                f"workers take them from their own settings ({setting}). `manage.py run useractions` takes it."
+                f"workers take them from their own settings ({setting}). `manage.py run {stream}` takes it."
             )
 
     return refuse
@@ -156,11 +154,11 @@ def _refused(setting: str) -> Callable[[click.Context, click.Parameter, Any], No
 
 @enqueue.command("useractions")
 @window_options
-@click.option("-H", "--engage-host", hidden=True, callback=_refused("MATTERHORN_ENGAGE_HOST"), expose_value=False)
-@click.option("-u", "--user", hidden=True, callback=_refused("MATTERHORN_REST_USER"), expose_value=False)
-@click.option("-p", "--password", hidden=True, callback=_refused("MATTERHORN_REST_PASS"), expose_value=False)
-@click.option("-o", "--output", hidden=True, callback=_refused("SQS_QUEUE_NAME"), expose_value=False)
-@click.option("-q", "--queue-name", hidden=True, callback=_refused("SQS_QUEUE_NAME"), expose_value=False)
+@click.option("-H", "--engage-host", hidden=True, callback=refused("MATTERHORN_ENGAGE_HOST"), expose_value=False)
+@click.option("-u", "--user", hidden=True, callback=refused("MATTERHORN_REST_USER"), expose_value=False)
+@click.option("-p", "--password", hidden=True, callback=refused("MATTERHORN_REST_PASS"), expose_value=False)
+@click.option("-o", "--output", hidden=True, callback=refused("SQS_QUEUE_NAME"), expose_value=False)
+@click.option("-q", "--queue-name", hidden=True, callback=refused("SQS_QUEUE_NAME"), expose_value=False)
 @click.pass_obj
 def enqueue_useractions(context: Context, /, *, follow: bool, **asked: Any) -> None:
     """Open a harvest of useractions and let the workers do it, by default from the watermark to now.
@@ -175,15 +173,7 @@ def enqueue_useractions(context: Context, /, *, follow: bool, **asked: Any) -> N
     wanted = Asked(**asked)
     options = wanted.options(settings)
     opened = _open(engine, wanted, options, private=False)
-    if opened.run is None:
-        engine.advance(options)
-    else:
-        engine.advance_asked(opened.run.id)
-    if not follow:
-        again = f" --follow {opened.run.id[:8]}" if opened.run else ""
-        click.echo(f"the workers have it. Watch: manage.py status{again}", err=True)
-        return
-    follow_to_the_end(engine, opened)
+    hand_over(engine, opened, options, follow=follow)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +183,28 @@ class Opened:
     watch: Watch
     run: Run | None = None
     moves: bool = False
+
+
+def work_to_the_end(engine: Engine, hints: LocalHints, opened: Opened, options: Options, *, follow: bool) -> None:
+    """Do in this process what was opened, and say what came of it."""
+    with shown(wanted=follow) as show:
+        end = drive(
+            engine, hints, opened.watch, run_id=opened.run.id if opened.run else None, options=options, show=show
+        )
+    _finish(engine, opened, end)
+
+
+def hand_over(engine: Engine, opened: Opened, options: Options, *, follow: bool) -> None:
+    """Let the workers do what was opened."""
+    if opened.run is None:
+        engine.advance(options)
+    else:
+        engine.advance_asked(opened.run.id)
+    if not follow:
+        again = f" --follow {opened.run.id[:8]}" if opened.run else ""
+        click.echo(f"the workers have it. Watch: manage.py status{again}", err=True)
+        return
+    follow_to_the_end(engine, opened)
 
 
 def follow_to_the_end(engine: Engine, opened: Opened) -> None:
@@ -238,13 +250,7 @@ def _open(engine: Engine, asked: Asked, options: Options, *, private: bool) -> O
             expected=expected,
             max_window=settings.max_window,
         )
-        _say_window(
-            "useractions",
-            since,
-            until,
-            windows_of(Interval(since, until), settings.max_window) if since < until else 0,
-            expected,
-        )
+        say_window(engine, None, since, until, expected)
         return Opened(watch=watch)
     exactly = settings.queue == assembly.STDOUT and asked.interval is not None
     start = asked.start or (minutes_ago if exactly or stored is None else stored.mark.at)
@@ -254,27 +260,34 @@ def _open(engine: Engine, asked: Asked, options: Options, *, private: bool) -> O
     run = engine.ask(
         Interval(start, end), options, may_move=not (private or asked.no_update_last_ts), private=private
     )
-    windows = windows_of(run.asked, settings.max_window)
-    _say_window(f"run {run.id[:8]}", run.asked.start, run.asked.end, windows, run.expected)
+    say_window(engine, run, run.asked.start, run.asked.end, run.expected)
     return Opened(watch=RunWatch(engine.ledger, run, settings.max_window), run=run, moves=run.etag is not None)
 
 
-def _say_window(what: str, start: datetime, end: datetime, windows: int, expected: int) -> None:
+def say_window(engine: Engine, run: Run | None, start: datetime, end: datetime, expected: int) -> None:
+    """Say what will be harvested, by an explicit run or by the live ones."""
+    stream = engine.stream.name
+    what = f"run {run.id[:8]}" if run else stream
     if end <= start:
         click.echo(f"{what}: nothing to do yet, the watermark is {utc(start)} UTC", err=True)
         return
     length = duration((end - start).total_seconds())
+    windows = windows_of(Interval(start, end), engine.settings.max_window)
     click.echo(
         f"{what}: {utc(start)} to {utc(end)} UTC ({length}), {windows} window{'s' * (windows != 1)}, "
-        f"{expected:,} useractions",
+        f"{expected:,} {stream}",
         err=True,
     )
 
 
 def _finish(engine: Engine, opened: Opened, end: Snapshot) -> None:
     """Say what came of it, and exit by it."""
-    what = f"run {opened.run.id[:8]}" if opened.run else "useractions"
-    click.echo(f"{what}: done. {end.records:,} sent.{_watermark(engine, opened, end)}", err=True)
+    what = f"run {opened.run.id[:8]}" if opened.run else engine.stream.name
+    counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(end.counts.items()))
+    click.echo(
+        f"{what}: done. {end.records:,} sent.{f' {counts}.' if counts else ''}{_watermark(engine, opened, end)}",
+        err=True,
+    )
     if end.dead:
         click.echo(f"{end.dead} dead letters: manage.py dead-letters list", err=True)
         sys.exit(Exit.DEAD_LETTERS)
@@ -282,7 +295,9 @@ def _finish(engine: Engine, opened: Opened, end: Snapshot) -> None:
 
 def _watermark(engine: Engine, opened: Opened, end: Snapshot) -> str:
     if opened.run is not None and opened.run.kind == "private":
-        return " The watermark stays: source and queue are not the configured ones."
+        return " The watermark stays: source and destination are not the configured ones."
+    if engine.watermarks is None:
+        return ""
     stored = engine.store().read()
     at = f"{utc(stored.mark.at)} UTC" if stored else "unset"
     if opened.run is None:
@@ -292,9 +307,10 @@ def _watermark(engine: Engine, opened: Opened, end: Snapshot) -> str:
     return f" The watermark stays at {at}."
 
 
-def _with_options(
+def with_options(
     configured: Settings, given: Mapping[str, tuple[str, str | None, Callable[[str], Any]]]
 ) -> Settings:
+    """Return the settings with what was given on the command line: by field, option, value and reader."""
     changes = {}
     for field, (option, value, read) in given.items():
         if value is None:

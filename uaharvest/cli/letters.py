@@ -17,6 +17,7 @@ from uaharvest.runs.local import LocalHints, drive
 from uaharvest.runs.watch import RunWatch
 from uaharvest.runs.windows import Interval
 from uaharvest.settings import Settings
+from uaharvest.streams.episodes import Episodes
 
 
 @click.group("dead-letters")
@@ -117,10 +118,12 @@ class _Replayer:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._hints = LocalHints()
+        self._engines: dict[str, Engine] = {}
 
-    @functools.cached_property
-    def _engine(self) -> Engine:
-        return assembly.useractions(self._settings, self._hints)
+    def _engine(self, stream: str) -> Engine:
+        if stream not in self._engines:
+            self._engines[stream] = assembly.engine(stream, self._settings, self._hints)
+        return self._engines[stream]
 
     @functools.cached_property
     def _indexer(self) -> Indexer:
@@ -130,10 +133,9 @@ class _Replayer:
         """Send what the letter holds; return how many records."""
         if letter.stream == STREAM:
             return self._indexer.redeliver(letter)
-        engine = self._engine
-        if letter.kind == "record":
-            engine.stream.redeliver(dict(letter.payload))
-            return 1
+        engine = self._engine(letter.stream)
+        if letter.kind == "record" or letter.stream == Episodes.name:  # whose slices name what is in them
+            return engine.stream.redeliver(dict(letter.payload))
         start, end = (datetime.fromisoformat(letter.payload[bound]) for bound in ("start", "end"))
         options = Options.of(engine.settings)
         run = engine.ask(Interval(start, end), options, may_move=False)

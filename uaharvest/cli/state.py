@@ -17,6 +17,8 @@ from uaharvest.errors import BadInputError
 from uaharvest.indexer import STREAM
 from uaharvest.runs.watch import RunWatch
 from uaharvest.runs.windows import duration
+from uaharvest.streams.episodes import Episodes
+from uaharvest.streams.useractions import Useractions
 
 WIDE = 200
 
@@ -43,66 +45,80 @@ def status(context: Context, *, as_json: bool, follow: str | None) -> None:
 
 @click.group()
 def watermark() -> None:
-    """Show or move the instant up to which useractions are delivered."""
+    """Show or move the instant up to which a stream is delivered."""
+
+
+stream_option = click.option(
+    "--stream",
+    type=click.Choice([Useractions.name, Episodes.name]),
+    default=Useractions.name,
+    help="Whose watermark.",
+)
+FIRST_BEGIN = {Useractions.name: "DEFAULT_INTERVAL minutes before it", Episodes.name: "with the day before it"}
 
 
 @watermark.command()
+@stream_option
 @click.pass_obj
-def show(context: Context) -> None:
+def show(context: Context, *, stream: str) -> None:
     """Show the watermark."""
-    stored = assembly.watermarks(context.settings).read()
-    where = f"s3://{context.settings.bucket}/{context.settings.watermark_key}"
+    stored = assembly.watermarks(context.settings, stream).read()
+    where = f"s3://{context.settings.bucket}/{assembly.watermark_key(context.settings, stream)}"
     if stored is None:
-        click.echo(f"useractions: none at {where}. The next run begins DEFAULT_INTERVAL minutes before now.")
+        click.echo(f"{stream}: none at {where}. The next run begins {FIRST_BEGIN[stream]}.")
         return
     mark = stored.mark
     lag = duration((datetime.now(UTC) - mark.at).total_seconds())
-    click.echo(f"useractions: {utc(mark.at)} UTC ({lag} ago), at {where}")
+    click.echo(f"{stream}: {utc(mark.at)} UTC ({lag} ago), at {where}")
+    if stream == Episodes.name:
+        return
     click.echo(f"late rows are looked for from {utc(mark.floor)} UTC on; epoch {mark.epoch}")
 
 
 @watermark.command("set")
 @click.argument("time", type=START)
+@stream_option
 @click.pass_obj
-def set_(context: Context, *, time: datetime) -> None:
+def set_(context: Context, *, time: datetime, stream: str) -> None:
     """Move the watermark to TIME: YYYYMMDDHHmmss in OPENCAST_TIMEZONE, or ISO 8601 with a zone.
 
-    Everything after it is harvested, and sent again where it was sent before. Moved forward, what lies between is
-    not harvested. A run that is open becomes void.
+    Everything after it is harvested, and sent again where it was sent before; of episodes, whole days (UTC). Moved
+    forward, what lies between is not harvested. A run that is open becomes void.
     """
     if time > datetime.now(UTC):
         raise BadInputError(f"TIME: {utc(time)} UTC lies in the future. Expected an instant before now.")
-    store = assembly.watermarks(context.settings)
-    stored = store.move(time)
-    click.echo(f"useractions: the watermark is {utc(stored.mark.at)} UTC now; what comes after it is sent again.")
+    stored = assembly.watermarks(context.settings, stream).move(time)
+    click.echo(f"{stream}: the watermark is {utc(stored.mark.at)} UTC now; what comes after it is sent again.")
 
 
 @watermark.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@stream_option
 @click.pass_obj
-def reset(context: Context, *, yes: bool) -> None:
-    """Delete the watermark: the next run begins DEFAULT_INTERVAL minutes before then."""
+def reset(context: Context, *, yes: bool, stream: str) -> None:
+    """Delete the watermark: the next run begins DEFAULT_INTERVAL minutes before then, or with the day before then."""
     if not yes:
         click.confirm("What lies between the watermark and then will not be harvested. Delete it?", abort=True)
-    assembly.watermarks(context.settings).delete()
-    minutes = context.settings.default_interval
-    click.echo(f"useractions: the watermark is deleted; the next run begins {minutes} minutes before it.")
+    assembly.watermarks(context.settings, stream).delete()
+    click.echo(f"{stream}: the watermark is deleted; the next run begins {FIRST_BEGIN[stream]}.")
 
 
 def _follow(context: Context, prefix: str) -> None:
-    ledger = assembly.ledger(context.settings)
-    found = [run_id for run_id in ledger.asked() if run_id.startswith(prefix)]
-    run = ledger.run(found[0]) if len(found) == 1 else None
+    settings = context.settings
+    ledgers = [assembly.ledger(settings, stream=stream) for stream in assembly.streams(settings)]
+    found = [(ledger, run_id) for ledger in ledgers for run_id in ledger.asked() if run_id.startswith(prefix)]
+    run = found[0][0].run(found[0][1]) if len(found) == 1 else None
     if run is None:
-        ended = next((entry for entry in ledger.history() if entry["id"].startswith(prefix)), None)
+        entries = (entry for ledger in ledgers for entry in ledger.history())
+        ended = next((entry for entry in entries if entry["id"].startswith(prefix)), None)
         if ended is None:
             raise BadInputError(f"--follow: no open run begins with '{prefix}'. `manage.py status` lists them.")
         click.echo(
             f"run {ended['id'][:8]}: {ended['outcome']}. {ended['delivered']:,} sent. {ended['note']}".rstrip()
         )
         return
-    engine = assembly.useractions(context.settings, context.workers().hints())
-    watch = RunWatch(ledger, run, context.settings.max_window)
+    engine = assembly.engine(run.stream, settings, context.workers().hints(run.stream))
+    watch = RunWatch(engine.ledger, run, engine.settings.max_window)
     follow_to_the_end(engine, Opened(watch=watch, run=run, moves=run.etag is not None))
 
 
@@ -174,4 +190,5 @@ def _last_run(runs: list[dict[str, Any]]) -> str:
         return "-"
     last = runs[0]
     outcome = "" if last["outcome"] == "done" else f" ({last['outcome']})"
-    return f"{last['delivered']:,} records, {last['seconds']} s{outcome}"
+    counts = "".join(f", {count:,} {name.replace('_', ' ')}" for name, count in sorted(last["counts"].items()))
+    return f"{last['delivered']:,} records{counts}, {last['seconds']} s{outcome}"

@@ -48,7 +48,7 @@ def records(body: str) -> list[Any]:
         raise PoisonError(f"the message is nested deeper than {DEEPEST} levels")
     # A lone surrogate can be said in JSON (Opencast hands them on) and not in the UTF-8 that a store wants; in
     # Elasticsearch one would refuse a whole bulk.
-    return _without_surrogates(found) if _ESCAPED_SURROGATE.search(body) else found
+    return without_surrogates(found) if _ESCAPED_SURROGATE.search(body) else found
 
 
 def document(record: Any, locate: Locate, settings: Settings) -> Document:
@@ -155,9 +155,9 @@ def _is_deep(content: Any) -> bool:
     return True
 
 
-def _without_surrogates(content: list[Any]) -> list[Any]:
+def without_surrogates(content: Any) -> Any:
+    """Return JSON's values with U+FFFD for each lone surrogate, pairs joined."""
     text = (
         json.dumps(content, ensure_ascii=False).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     )
-    cleaned: list[Any] = json.loads(text)
-    return cleaned
+    return json.loads(text)

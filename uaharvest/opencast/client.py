@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 from pyhorn.client import MHClient
@@ -23,6 +23,10 @@ from uaharvest.opencast.foreign import many, members, text, whole
 
 ACTIONS = "usertracking/actions.json"
 EPISODE = "search/episode.json"
+WORKFLOWS = "workflow/instances.json"  # up to Opencast 11
+WORKFLOWS_OF = "workflow/mediaPackage/{}/instances.json"  # from 12 on
+MOST_WORKFLOWS = 100  # of one mediapackage and definition; the list is newest first
+NOTHING = "no-such-mediapackage"
 
 TIMEOUT = (5, 60)  # seconds: to connect, and between two pieces of the answer
 FIRST_PAUSE = 0.5  # seconds, doubled from one attempt to the next, give or take a half
@@ -30,6 +34,7 @@ PEEK = 65536  # bytes of an answer that is not JSON, to tell what it is
 LONGEST_RETRY_AFTER = 10.0  # seconds; what takes longer is the run's to wait for, not a worker's
 
 HOST = "MATTERHORN_ENGAGE_HOST"
+ADMIN_HOST = "MATTERHORN_ADMIN_HOST"
 LOGIN = "MATTERHORN_REST_USER and MATTERHORN_REST_PASS"
 
 Headers = Mapping[str, str]
@@ -42,6 +47,14 @@ class _BusyError(SourceError):
     def __init__(self, message: str, after: float) -> None:
         super().__init__(message)
         self.after = after
+
+
+class _RefusedError(BlockedError):
+    """The server answered with a status that refuses; `status` is which."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,6 +85,7 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
         pool_size: Connections kept open: how many threads ask at once.
         attempts: How often one request is tried before its SourceError is raised.
         pause: Sleeps for some seconds between two attempts.
+        host: The setting that names `base_url`, for errors.
 
     Raises:
         BadInputError: Of user and password only one is given.
@@ -86,6 +100,7 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
         pool_size: int = 4,
         attempts: int = 4,
         pause: Callable[[float], None] = time.sleep,
+        host: str = HOST,
     ) -> None:
         if bool(user) != bool(password):
             raise BadInputError(f"Of {LOGIN} only one is set; set both, or neither to ask anonymously.")
@@ -96,6 +111,8 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
         )
         self._attempts = attempts
         self._pause = pause
+        self._host = host
+        self._lists_workflows: bool | None = None  # not known before the first answer
         self._session = requests.Session()
         adapter = HTTPAdapter(pool_maxsize=pool_size)
         self._session.mount("http://", adapter)
@@ -152,6 +169,47 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
         results = map(members, many(members(answer.get("search-results", answer)).get("result")))
         return next((result for result in results if mpid in _ids(result)), None)
 
+    def workflows(self, mpid: str, definition: str) -> list[dict[str, Any]]:
+        """Return the workflows of a mediapackage, as the admin host's Opencast gives them; others may be among them.
+
+        Up to Opencast 11 there is one list of all, which filters; from 12 on one of each mediapackage, which does
+        not, and the other is gone (404).
+
+        Args:
+            mpid: A mediapackage that there is.
+            definition: Id of the workflow definition to ask for; of those only the succeeded ones.
+
+        Raises:
+            BlockedError: As for `get`; or this host has neither list.
+            SourceError: As for `get`.
+        """
+        if self._lists_workflows is None:
+            self._lists_workflows = self._finds_list()
+        if self._lists_workflows:
+            params = {"mp": mpid, "workflowdefinition": definition, "state": "SUCCEEDED", "count": MOST_WORKFLOWS}
+            answer = self.get(WORKFLOWS, params)
+        else:
+            # Jetty takes no "/" in a part of a path.
+            answer = self.get(WORKFLOWS_OF.format(quote(mpid))) if "/" not in mpid else {}
+        # "" stands for an empty list.
+        return [members(workflow) for workflow in many(members(answer.get("workflows")).get("workflow"))]
+
+    def now(self) -> datetime:
+        """Return the server's clock, UTC, from a search for nothing; raises as `get` does."""
+        params = {"id": NOTHING} | ({"admin": "true"} if self.user else {})
+        return self._retried(lambda: self._date(EPISODE, self._answer(EPISODE, params)[1]))
+
+    def _finds_list(self) -> bool:
+        """Tell whether there is the one list of all workflows; if not, make sure that there are the others."""
+        try:
+            self.get(WORKFLOWS, {"mp": NOTHING, "count": 1})
+        except _RefusedError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            self.get(WORKFLOWS_OF.format(NOTHING))
+            return False
+        return True
+
     def _retried(self, ask: Callable[[], Read]) -> Read:
         for attempt in range(self._attempts - 1):
             try:
@@ -176,7 +234,7 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
             )
         # ValueError: a host, user or Location that cannot be one comes through requests untranslated.
         except (requests.RequestException, ValueError) as error:
-            raise _failure(url, error) from error
+            raise _failure(url, error, self._host) from error
         self._check(url, response)
         return _json(url, response), response.headers
 
@@ -187,7 +245,7 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
         if status in passing or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise _BusyError(f"Opencast at {url} answered {status}.", _retry_after(response))
         if status >= HTTPStatus.BAD_REQUEST:
-            raise BlockedError(self._refusal(url, response))
+            raise _RefusedError(self._refusal(url, response), status)
         if status >= HTTPStatus.MULTIPLE_CHOICES:
             raise BlockedError(self._redirect(url, response.headers.get("Location", "")))
 
@@ -201,10 +259,12 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
             return f"{refused} {self._mend_login()}"
         if status == HTTPStatus.NOT_FOUND and url.endswith(ACTIONS):
             return (
-                f"Opencast has nothing at {url} (404). Check that {HOST} is the engage (presentation) node"
+                f"Opencast has nothing at {url} (404). Check that {self._host} is the engage (presentation) node"
                 " and, from Opencast 13 on, that opencast-plugin-usertracking is on there."
             )
-        return f"Opencast at {url} answered {status}. Check {HOST}."
+        if status == HTTPStatus.NOT_FOUND and url.endswith("/instances.json"):
+            return f"Opencast has no list of workflows at {url} (404). Check that {self._host} is the admin node."
+        return f"Opencast at {url} answered {status}. Check {self._host}."
 
     def _redirect(self, url: str, location: str) -> str:
         here, there = urlsplit(self.base_url), urlsplit(urljoin(url, location))
@@ -213,8 +273,8 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
             return f"Opencast at {url} wants a log-in (redirect to {path}). {self._mend_login()}"
         if (here.scheme, there.scheme) == ("http", "https"):
             secure = f"https://{there.netloc}{here.path}".rstrip("/")
-            return f"Opencast at {url} redirects to https. Set {HOST} to {secure}."
-        return f"Opencast at {url} redirects to {there.scheme}://{there.netloc}{path}. Check {HOST}."
+            return f"Opencast at {url} redirects to https. Set {self._host} to {secure}."
+        return f"Opencast at {url} redirects to {there.scheme}://{there.netloc}{path}. Check {self._host}."
 
     def _mend_login(self) -> str:
         return f"{'Check' if self.user else 'Set'} {LOGIN}."
@@ -224,18 +284,21 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
         total, rows = whole(actions.get("total")), many(actions.get("action"))
         if total is None or not all(isinstance(row, dict) for row in rows):
             raise SourceError(f"Opencast at {self.base_url}{ACTIONS} answered without a page of useractions.")
+        return ActionsPage(total, rows, self._date(ACTIONS, headers))
+
+    def _date(self, path: str, headers: Headers) -> datetime:
         try:
             now = parsedate_to_datetime(headers.get("Date", ""))
         except ValueError:
             raise SourceError(
-                f"Opencast at {self.base_url}{ACTIONS} answered without a usable Date header;"
+                f"Opencast at {self.base_url}{path} answered without a usable Date header;"
                 " see whether a proxy drops it."
             ) from None
         # "-0000" is read as naive. HTTP knows UTC only.
-        return ActionsPage(total, rows, now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC))
+        return now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
 
 
-def _failure(url: str, error: Exception) -> Exception:
+def _failure(url: str, error: Exception, host: str) -> Exception:
     """Return what a request without an answer means, told by its first cause: the rest shows the query."""
     cause: BaseException = error
     while inner := cause.__cause__ or next((arg for arg in cause.args if isinstance(arg, BaseException)), None):
@@ -255,8 +318,8 @@ def _failure(url: str, error: Exception) -> Exception:
         | requests.exceptions.ChunkedEncodingError
         | requests.exceptions.ContentDecodingError,
     ):
-        return SourceError(f"No whole answer from Opencast at {url}: {cause}. Does it run, and is {HOST} right?")
-    return BlockedError(f"Opencast cannot be asked at {url} ({type(error).__name__}). Check {HOST} and {LOGIN}.")
+        return SourceError(f"No whole answer from Opencast at {url}: {cause}. Does it run, and is {host} right?")
+    return BlockedError(f"Opencast cannot be asked at {url} ({type(error).__name__}). Check {host} and {LOGIN}.")
 
 
 def _is_timeout(error: BaseException | None) -> bool:

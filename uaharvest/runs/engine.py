@@ -166,7 +166,7 @@ class Engine:
     def _open(self, stored: Stored | None, options: Options) -> bool:
         now = self.stream.now()
         if stored is None:
-            begin = whole_second(now - timedelta(minutes=options.interval))
+            begin = self.stream.begin(now, options.interval)
             with contextlib.suppress(ChangedError):  # another was first: go on from theirs
                 self.store().create(first(begin))
             return True
@@ -327,8 +327,10 @@ class Engine:
             if isinstance(outcome, Split):
                 self.ledger.split(run.id, claim.slice_id, outcome.parts)
             else:
-                self.ledger.complete(run.id, claim.slice_id, found=outcome.found, dead=outcome.dead)
-                log.info("slice delivered", found=outcome.found, dead=outcome.dead)
+                self.ledger.complete(
+                    run.id, claim.slice_id, found=outcome.found, dead=outcome.dead, counts=outcome.counts
+                )
+                log.info("slice delivered", found=outcome.found, dead=outcome.dead, **outcome.counts)
             self.ledger.unblock("working")
 
     def _failed(self, run: Run, claim: Claim, error: Exception) -> None:
@@ -382,7 +384,7 @@ class Engine:
         """Write the dead letter of a slice, then take it out of the ledger."""
         interval = self.stream.slice_interval(claim.slice_id)
         try:
-            payload = {"start": f"{interval.start:%FT%TZ}", "end": f"{interval.end:%FT%TZ}"}
+            payload = self.stream.slice_payload(claim.slice_id)
             self._letters.put(DeadLetter.of_slice(self.stream.name, claim.slice_id, reason, payload))
         except (RetryableError, BlockedError) as error:
             log.warning("dead letter not written", reason=str(error))

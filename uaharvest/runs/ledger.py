@@ -129,6 +129,8 @@ return 1
 # KEYS: run, progress. ARGV: slice, found, dead.
 _COMPLETE = """
 if not remove(ARGV[1]) then return 0 end
+-- ARGV[4]: what else the stream counts (JSON).
+for name, count in pairs(cjson.decode(ARGV[4])) do redis.call('HINCRBY', run, 'count:' .. name, count) end
 redis.call('HINCRBY', run, 'done', 1)
 redis.call('HINCRBY', run, 'found', ARGV[2])
 redis.call('HINCRBY', run, 'dead', ARGV[3])
@@ -215,6 +217,7 @@ class Run:
         wait: Least seconds between two requests to the source, shared by all workers.
         opened_at: By the clock of the host that opened it.
         planned, done, outstanding: Slices.
+        counts: What else its stream counts, by name.
         expected: Rows that the source said there are in `asked`.
         found, delivered, dead: Rows in the slices that are done; confirmed by the sink; made dead letters.
     """
@@ -233,6 +236,7 @@ class Run:
     planned: int = 0
     done: int = 0
     outstanding: int = 0
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     expected: int = 0
     found: int = 0
     delivered: int = 0
@@ -338,9 +342,12 @@ class Ledger:
         """Begin the lease anew; False if the slice is done or another's by now."""
         return bool(self._call("renew", run_id, [], [claim.slice_id, claim.token, int(self.lease * 1000)]))
 
-    def complete(self, run_id: str, slice_id: str, *, found: int, dead: int = 0) -> bool:
+    def complete(
+        self, run_id: str, slice_id: str, *, found: int, dead: int = 0, counts: Mapping[str, int] | None = None
+    ) -> bool:
         """Take the slice out, once; all of it is confirmed."""
-        return bool(self._call("complete", run_id, [self._key("progress")], [slice_id, found, dead]))
+        arguments = [slice_id, found, dead, json.dumps(dict(counts or {}))]
+        return bool(self._call("complete", run_id, [self._key("progress")], arguments))
 
     def split(self, run_id: str, slice_id: str, parts: Iterable[str], *, attempts: int = 0) -> bool:
         """Put `parts` in the place of the slice, if it is still outstanding."""
@@ -381,6 +388,7 @@ class Ledger:
             "records": run.found,
             "delivered": run.delivered,
             "dead_letters": run.dead,
+            "counts": dict(run.counts),
             "seconds": round((datetime.now(UTC) - run.opened_at).total_seconds(), 1),
             "closed_at": f"{datetime.now(UTC):%FT%TZ}",
         }
@@ -484,6 +492,11 @@ class Ledger:
             wait=int(fields["wait"]),
             opened_at=datetime.fromtimestamp(float(fields["opened_at"]), UTC),
             outstanding=outstanding,
+            counts={
+                name.removeprefix("count:"): int(count)
+                for name, count in fields.items()
+                if name.startswith("count:")
+            },
             **{
                 name: int(fields.get(name, 0))
                 for name in ("planned", "done", "expected", "found", "delivered", "dead")

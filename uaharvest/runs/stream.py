@@ -1,7 +1,7 @@
 """What a stream says of itself; all else about runs is the same code for every stream."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -21,10 +21,11 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tally:
-    """A slice that is delivered: rows in it, and those of them that became dead letters."""
+    """A slice that is delivered: rows in it, those of them that became dead letters, and what else is worth a count."""
 
     found: int
     dead: int = 0
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,6 +60,10 @@ class Stream(Protocol):
         """Return the source's clock, UTC."""
         ...
 
+    def begin(self, now: datetime, minutes: int) -> datetime:
+        """Return where a stream begins that has no watermark; `minutes` (DEFAULT_INTERVAL) before now, or else."""
+        ...
+
     def next_window(self, watermark: datetime, now: datetime) -> Interval | None:
         """Return the window after `watermark`, or None if there is nothing to do yet."""
         ...
@@ -87,6 +92,10 @@ class Stream(Protocol):
         """Return the time that a slice stands for."""
         ...
 
-    def redeliver(self, payload: dict[str, Any]) -> None:
-        """Send the record of a dead letter after all."""
+    def slice_payload(self, slice_id: str) -> dict[str, Any]:
+        """Return what the dead letter of a slice holds, by which it is harvested again."""
+        ...
+
+    def redeliver(self, payload: dict[str, Any]) -> int:
+        """Send the record of a dead letter after all; return how many were sent."""
         ...

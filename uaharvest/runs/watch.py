@@ -1,6 +1,8 @@
 """How far a run has come, read from the ledger: for progress bars, plain lines and the outcome at the end."""
 
 import dataclasses
+from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -20,6 +22,7 @@ class Snapshot:
         records: Rows delivered.
         expected: Rows that the source says there are in all, about.
         dead: Dead letters written.
+        counts: What else the stream counts, by name.
         ended: All of it is delivered, or lost as `note` says.
         note: What else to say at the end.
     """
@@ -33,6 +36,7 @@ class Snapshot:
     dead: int
     ended: bool
     note: str = ""
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 class Watch(Protocol):
@@ -76,6 +80,7 @@ class RunWatch:
             done=entry["slices"],
             delivered=entry["delivered"],
             dead=entry["dead_letters"],
+            counts=entry["counts"],
         )
         return dataclasses.replace(self._snapshot(ended=True), note=entry["note"])
 
@@ -92,6 +97,7 @@ class RunWatch:
             expected=run.expected,
             dead=run.dead,
             ended=ended,
+            counts=run.counts,
         )
 
 
@@ -128,6 +134,9 @@ class LiveWatch:
         stored = self._watermarks.read() if run is None else None
         ended = stored is not None and stored.mark.at >= self._until
         done = sum(entry["slices"] for entry in closed)
+        counts: Counter[str] = Counter()
+        for entry in closed:
+            counts.update(entry["counts"])
         return Snapshot(
             window=min(len(closed) + (run is not None), self._windows) or 1,
             windows=self._windows,
@@ -137,6 +146,7 @@ class LiveWatch:
             expected=self._expected,
             dead=sum(entry["dead_letters"] for entry in closed) + (run.dead if run else 0),
             ended=ended,
+            counts=counts,
         )
 
 

@@ -16,7 +16,7 @@ from uaharvest.opencast.times import ambiguous, look_back
 from uaharvest.runs.known import KnownIds
 from uaharvest.runs.ledger import Run
 from uaharvest.runs.stream import Desk, Plan, Split, Tally
-from uaharvest.runs.windows import Interval, next_window
+from uaharvest.runs.windows import Interval, next_window, whole_second
 from uaharvest.settings import Settings
 from uaharvest.sinks import Outgoing, Sink
 
@@ -52,6 +52,10 @@ class Useractions:
     def now(self) -> datetime:
         """Return Opencast's clock, UTC."""
         return self._source.now(wait=self._settings.wait)
+
+    def begin(self, now: datetime, minutes: int) -> datetime:
+        """Return the instant so many minutes before now."""
+        return whole_second(now - timedelta(minutes=minutes))
 
     def next_window(self, watermark: datetime, now: datetime) -> Interval | None:
         """Return the window after `watermark`, at most HARVEST_MAX_WINDOW long."""
@@ -99,8 +103,13 @@ class Useractions:
         """Return the time that the slice stands for."""
         return Interval.parse(slice_id)
 
-    def redeliver(self, payload: Mapping[str, Any]) -> None:
-        """Send the record of a dead letter after all.
+    def slice_payload(self, slice_id: str) -> dict[str, Any]:
+        """Return the time that the slice stands for."""
+        interval = Interval.parse(slice_id)
+        return {"start": f"{interval.start:%FT%TZ}", "end": f"{interval.end:%FT%TZ}"}
+
+    def redeliver(self, payload: Mapping[str, Any]) -> int:
+        """Send the record of a dead letter after all; return that it was one.
 
         Raises:
             PoisonError: It still cannot be read, or the sink still refuses it.
@@ -114,6 +123,7 @@ class Useractions:
         for delivery in self._sink.deliver([Outgoing("replayed", 0.0, body)]):
             if delivery.refused:
                 raise PoisonError(delivery.refused[0][1])
+        return 1
 
     def _late_slices(self, run: Run, late: Interval, known: KnownIds) -> list[Interval]:
         # The watermark's own second is the window's: the ranges compared are closed, as Opencast counts.
