@@ -257,15 +257,15 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help="keep data, config and logs there")
     parser.add_argument("--heap", default="512m", help="memory (default: %(default)s)")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with elasticsearch(
             arguments.version, port=arguments.port, directory=arguments.directory, heap=arguments.heap
         ) as server:
-            print(
-                f"Elasticsearch {arguments.version} is at {server.url} (pid {server.pid}). Ctrl-C ends it.",
-                flush=True,
-            )
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            print(f"{server.name} is at {server.url} (pid {server.pid}). Ctrl-C ends it.", flush=True)
+            signal.pause()
+    except KeyboardInterrupt:
+        print("stopped")
     except HarvestError as error:
         raise SystemExit(str(error)) from None
 
