@@ -21,6 +21,7 @@ from uaharvest.runs.watermark import WatermarkStore, first
 from uaharvest.runs.windows import Interval
 from uaharvest.settings import Settings
 from uaharvest.sinks.documents import Document, Written
+from uaharvest.sinks.elasticsearch import ElasticsearchStore
 from uaharvest.sinks.sqlite import SqliteStore
 from uaharvest.streams.episodes import CHUNK, DAY, Chosen, Chunk, Episodes
 
@@ -98,13 +99,13 @@ class Mailbox:
 class World:
     """An engine of the episodes with all that it touches."""
 
-    def __init__(self, client, bucket, path, opencast=None, *, chosen=None, index="episodes", **changes):
+    def __init__(self, client, bucket, path, opencast=None, *, chosen=None, store=None, **changes):
         chosen_settings = {"opencast_zone": ZoneInfo("UTC"), "attempts": 3, "lease": 3600, "batch_size": 2}
         self.settings = Settings(**(chosen_settings | {"max_window": 86400} | changes))
         self.redis = client
         self.opencast = opencast or FakeOpencast()
         engage, admin = self.opencast if isinstance(self.opencast, tuple) else (self.opencast, self.opencast)
-        self.store = Store(path)
+        self.store = store or Store(path)
         self.mailbox = Mailbox()
         self.marks = WatermarkStore(aws.s3_client(), bucket, "episodes", ZoneInfo("UTC"))
         self.letters = DeadLetters(aws.s3_client(), bucket, "dead/")
@@ -116,7 +117,7 @@ class World:
             self.letters,
             self.settings,
             pace=Pace(client, "episodes"),
-            index=index,
+            index="episodes",
             ready_after=AT,
             chosen=chosen,
         )
@@ -374,6 +375,37 @@ def test_a_failure_that_passes_costs_an_attempt_and_nothing_else(world):
     assert (world.indexed, world.mark, world.dead()) == (["a", "b"], WEDNESDAY, [])
 
 
+def test_an_outage_of_the_admin_host_alone_uses_up_no_attempts(make):
+    engage, admin = FakeOpencast(), FakeOpencast()
+    world = make((engage, admin))
+    world.start_at(MONDAY)
+    world.watched(MONDAY, "a")
+    world.engine.advance()
+    admin.down = SourceError("No whole answer")
+    for _ in range(8):
+        world.work()
+        world.time_passes()
+        world.mailbox.slices += [
+            (world.ledger.live().id, one) for one in world.ledger.take(world.ledger.live().id, 9)
+        ]
+    admin.down = None
+    world.work()
+    world.harvest()
+    assert (world.indexed, world.mark, world.dead()) == (["a"], WEDNESDAY, [])
+
+
+def test_a_refused_document_is_counted_though_its_chunk_was_tried_again(world):
+    world.watched(MONDAY, "a", "b")
+    world.store.refuses = {"a"}
+    world.opencast.failing = {"b": SourceError("answered 500")}
+    world.opencast.clock = TUESDAY + AT
+    world.harvest()
+    world.opencast.failing = {}
+    world.time_passes()
+    world.harvest()
+    assert (world.last()["dead_letters"], len(world.dead())) == (1, 1)
+
+
 def test_an_outage_of_a_host_or_of_the_store_uses_up_no_attempts(world):
     world.watched(MONDAY, *"abc")
     world.engine.advance()
@@ -504,6 +536,40 @@ def test_every_episode_of_a_campus_is_indexed_counted_or_both(simulator, make):
         captured = episode["number"] % 3 == 0 and not episode["live"]
         assert found.get("live_duration") == (3_600_000 if captured else None)
         assert found.get("title") == episode["title"]
+
+
+# Elasticsearch
+
+
+@pytest.mark.usefixtures("templates")
+def test_in_elasticsearch_too_episodes_are_found_by_day_and_what_is_unknown_this_time_is_kept(make, es):
+    store = ElasticsearchStore(es)
+    world = make(store=store, batch_size=CHUNK)
+    world.start_at(MONDAY)
+    many = [f"{number:04}" for number in range(1100)]  # more than a page of the composite aggregation
+    world.watched(MONDAY, "a")
+    world.watched(TUESDAY, "a", *many)
+    es.indices.refresh(index="useractions-*")
+    world.opencast.clock = TUESDAY + AT
+    world.opencast.found = {"series": "20260310002", "seriestitle": "Course 2"}
+    world.harvest()
+    world.opencast.clock = WEDNESDAY + AT
+    world.opencast.found = {"duration": None, "title": "New title"}
+    world.harvest()
+    es.indices.refresh(index="episodes")
+    assert es.count(index="episodes")["count"] == len(many) + 1
+    assert store.get("episodes", "a") == {
+        "mpid": "a",
+        "title": "New title",
+        "duration": 1000,
+        "course": "Course 2",
+        "series": "20260310002",
+        "year": "2026",
+        "term": "03",
+        "crn": "10002",
+    }
+    term = {"bool": {"filter": [{"term": {"year": "2026"}}, {"term": {"term": "03"}}, {"term": {"mpid": "a"}}]}}
+    assert es.count(index="episodes*", query=term)["count"] == 1
 
 
 # Settings

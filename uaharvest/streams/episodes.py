@@ -163,8 +163,8 @@ class Episodes:
             refused.extend(written.refused)
         for document, reason in refused:
             payload = {"mpid": document.id, "document": dict(document.body)}
+            # Not reported as known: were the chunk tried again, it would be missing in what is counted then.
             self._letters.put(DeadLetter.of_record(self.name, document.id, reason, payload))
-            desk.bury([(at, document.id)])
         if failures:
             # What a person must mend comes first: all others fail of it.
             raise next((error for error in failures if isinstance(error, BlockedError)), failures[0])
