@@ -397,7 +397,8 @@ class Ledger:
 
     def history(self) -> list[dict[str, Any]]:
         """Return the last runs that ended, newest first."""
-        return [json.loads(entry) for entry in self.redis.lrange(self._key("history"), 0, -1)]
+        # Entries of earlier versions have no counts.
+        return [{"counts": {}, **json.loads(entry)} for entry in self.redis.lrange(self._key("history"), 0, -1)]
 
     def progress(self) -> int:
         """Return how many slices the stream has completed since Redis was empty."""
