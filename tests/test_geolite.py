@@ -11,7 +11,10 @@ CAMBRIDGE = {
     "country": {"iso_code": "US", "names": {"de": "USA", "en": "United States"}},
     "location": {"latitude": 42.38, "longitude": -71.13, "metro_code": 506, "time_zone": "America/New_York"},
     "postal": {"code": "02138"},
-    "subdivisions": [{"iso_code": "MA", "names": {"en": "Massachusetts"}}],
+    "subdivisions": [
+        {"iso_code": "X", "names": {"en": "a region of regions"}},
+        {"iso_code": "MA", "names": {"en": "Massachusetts"}},
+    ],
 }
 
 

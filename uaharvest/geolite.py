@@ -62,7 +62,7 @@ def fields(address: str, found: Mapping[str, Any]) -> Mapping[str, Any]:
     country = found.get("country", {})
     code = country.get("iso_code")
     alpha3 = iso3166.countries_by_alpha2.get(code or "")
-    regions = found.get("subdivisions") or [{}]
+    region = (found.get("subdivisions") or [{}])[-1]  # the smallest
     place = found.get("location", {})
     latitude, longitude = place.get("latitude"), place.get("longitude")
     known = {
@@ -71,8 +71,8 @@ def fields(address: str, found: Mapping[str, Any]) -> Mapping[str, Any]:
         "country_code3": alpha3.alpha3 if alpha3 else None,  # which MaxMind's new databases do not have
         "country_name": _english(country),
         "continent_code": found.get("continent", {}).get("code"),
-        "region_name": regions[0].get("iso_code"),
-        "real_region_name": _english(regions[0]),
+        "region_name": region.get("iso_code"),
+        "real_region_name": _english(region),
         "city_name": _english(found.get("city", {})),
         "postal_code": found.get("postal", {}).get("code"),
         "dma_code": place.get("metro_code"),
