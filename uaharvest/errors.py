@@ -1,6 +1,7 @@
 """The failure policy as a tree of exceptions; every one carries a line that a person can act on."""
 
 import enum
+from datetime import datetime
 
 
 class Exit(enum.IntEnum):
@@ -47,6 +48,14 @@ class SourceError(RetryableError):
 
     If the source answers others meanwhile, the fault is the slice's own, and then it counts as an attempt.
     """
+
+
+class PutOffError(RetryableError):
+    """Nothing is wrong, but it is not its turn: `due` (aware) is when to try it again."""
+
+    def __init__(self, message: str, due: datetime) -> None:
+        super().__init__(message)
+        self.due = due
 
 
 class PoisonError(HarvestError):

@@ -93,6 +93,21 @@ def base_url(value: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + "/", "", ""))
 
 
+def api_url(value: str) -> str:
+    """Read an http(s) URL; its scheme must be given, for secrets go there."""
+    if "://" not in value:
+        raise ValueError("an http(s) URL, with https:// before the host")
+    return base_url(value).rstrip("/") + "/" * value.endswith("/")
+
+
+def header(value: str) -> tuple[str, str]:
+    """Read `Name: value` of an HTTP header."""
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+: *[!-~]([ -~]*[!-~])?", value):
+        raise ValueError("the name and value of a header, such as X-Api-Key: 1234")
+    name, _, content = value.partition(":")
+    return name, content.strip()
+
+
 def elasticsearch_url(value: str) -> str:
     """Read host, host:port (http; port 9200, as the old tool had it) or an http(s) URL as a base URL."""
     try:
@@ -330,8 +345,51 @@ class Settings:
     es_ca_file: str | None = _setting(
         "ES_CA_FILE", text, "Certificates (PEM) that Elasticsearch's is checked with; unset: those of certifi."
     )
-    zoom_key: str | None = _setting("ZOOM_KEY", text, "Zoom client id. Not used yet.", secret=True)
-    zoom_secret: str | None = _setting("ZOOM_SECRET", text, "Zoom client secret. Not used yet.", secret=True)
+    zoom_key: str | None = _setting(
+        "ZOOM_KEY",
+        text,
+        "Client id of Zoom's Server-to-Server OAuth app; without ZOOM_ACCOUNT_ID an API key.",
+        secret=True,
+    )
+    zoom_secret: str | None = _setting(
+        "ZOOM_SECRET", text, "Client secret of that app; or API secret.", secret=True
+    )
+    zoom_account_id: str | None = _setting(
+        "ZOOM_ACCOUNT_ID",
+        text,
+        "Account id of that app; unset: a JWT is signed with ZOOM_KEY and ZOOM_SECRET, for gateways that take it.",
+        secret=True,
+    )
+    zoom_header: tuple[str, str] | None = _setting(
+        "ZOOM_HEADER",
+        header,
+        "`Name: value`, sent with each request: what a gateway before Zoom wants, alone or besides the login.",
+        secret=True,
+    )
+    zoom_api_url: str = _setting(
+        "ZOOM_API_URL",
+        api_url,
+        "Zoom's API, or a gateway's URL in its place, with the version.",
+        default="https://api.zoom.us/v2/",
+    )
+    zoom_token_url: str = _setting(
+        "ZOOM_TOKEN_URL",
+        api_url,
+        "Where a Server-to-Server OAuth token is had.",
+        default="https://zoom.us/oauth/token",
+    )
+    zoom_plan: str = _setting(
+        "ZOOM_PLAN",
+        one_of("free", "pro", "business"),
+        "The account's plan, which says how many calls a second, minute and day it has; education: business.",
+        default="pro",
+    )
+    zoom_quota_share: int = _setting(
+        "ZOOM_QUOTA_SHARE",
+        whole(1, 100),
+        "Most per cent of those calls that are used: all apps of the account share them.",
+        default=100,
+    )
     log_level: str = _setting(
         "LOG_LEVEL",
         one_of("debug", "info", "warning", "error"),

@@ -17,7 +17,14 @@ import redis
 import structlog
 
 from uaharvest.dead_letters import DeadLetter, DeadLetters
-from uaharvest.errors import BadInputError, BlockedError, RetryableError, SourceError, SpanRefusedError
+from uaharvest.errors import (
+    BadInputError,
+    BlockedError,
+    PutOffError,
+    RetryableError,
+    SourceError,
+    SpanRefusedError,
+)
 from uaharvest.runs.failures import LONGEST_BACK_OFF, GiveUp, Halve, PutOff, after_deaths, after_failure
 from uaharvest.runs.known import KnownIds, forget_former_epoch, known_key
 from uaharvest.runs.ledger import Claim, Kind, Ledger, Outcome, Run
@@ -319,6 +326,10 @@ class Engine:
             self.ledger.block("working", str(error), error.exit_code)
             self.ledger.release(run.id, claim, delay=0, attempts=claim.attempts - 1, waits=claim.waits)
             log.warning("blocked", reason=str(error))
+        except PutOffError as error:  # nothing failed, so it is neither an attempt nor a reason to back off further
+            delay = max((error.due - datetime.now(UTC)).total_seconds(), 0.0)
+            self.ledger.release(run.id, claim, delay=delay, attempts=claim.attempts - 1, waits=claim.waits)
+            log.info("slice put off", reason=str(error), due=error.due.isoformat())
         except redis.RedisError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the ledger decides what becomes of the slice
