@@ -6,7 +6,7 @@ from datetime import date, datetime, time, timedelta
 
 from simulators.opencast.site import Site
 from simulators.opencast.table import Filter
-from simulators.opencast.wire import TEXT_TYPE, Request, Response
+from simulators.wire import TEXT_TYPE, Request, Response
 
 _DEFAULT_LIMIT = 10
 _INT = range(-(2**31), 2**31)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import md5
 
 from simulators.opencast.profiles import Profile
-from simulators.opencast.wire import Request, Response, html
+from simulators.wire import Request, Response, html
 
 REALM = "Opencast"
 MODES = ("digest", "basic", "both", "open")

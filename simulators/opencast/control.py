@@ -1,55 +1,41 @@
 """The control interface under /_sim/: no login, JSON in and out, errors that say what was expected."""
 
-import json
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 
+from simulators.control import Controls, Members, read_members, read_number, read_text, read_whole
 from simulators.opencast.faults import parse_fault
 from simulators.opencast.rows import Row
 from simulators.opencast.site import Site
-from simulators.opencast.wire import Request, Response
+from simulators.wire import Request
 
 _KINDS = ("actions", "search", "workflow", "other")
 _ROW_MEMBERS = {
     *("created", "id", "mediapackage", "user", "ip", "agent", "session"),
     *("type", "inpoint", "outpoint", "length", "playing"),
 }
-_Members = Mapping[str, object]
 
 
-class Control:
+class Control(Controls):
     """Scripts a running site, and tells what is true there and what it was asked."""
 
     def __init__(self, site: Site) -> None:
         """Control `site`."""
         self._site = site
-        self._routes: dict[str, Callable[[Request], object]] = {
-            "GET /_sim/": self._index,
-            "GET /_sim/requests": self._requests,
-            "POST /_sim/reset-requests": self._reset_requests,
-            "GET /_sim/truth": self._truth,
-            "GET /_sim/episodes": self._episodes,
-            "POST /_sim/rows": self._rows,
-            "POST /_sim/grow": self._grow,
-            "POST /_sim/insert-while-reading": self._insert_while_reading,
-            "POST /_sim/faults": self._add_fault,
-            "DELETE /_sim/faults": self._clear_faults,
-            "POST /_sim/clock": self._clock,
-        }
-
-    def answer(self, request: Request) -> Response:
-        """Do what is asked; 400 with `{"error": …}` for a bad request, 404 for an unknown one."""
-        route = self._routes.get(f"{request.method} {request.path}")
-        if route is None:
-            return _json(404, {"error": "no such control", "controls": list(self._routes)})
-        try:
-            return _json(200, route(request))
-        except (ValueError, OverflowError) as error:
-            return _json(400, {"error": str(error)})
-
-    def _index(self, _: Request) -> object:
-        return {"controls": list(self._routes)}
+        super().__init__(
+            {
+                "GET /_sim/requests": self._requests,
+                "POST /_sim/reset-requests": self._reset_requests,
+                "GET /_sim/truth": self._truth,
+                "GET /_sim/episodes": self._episodes,
+                "POST /_sim/rows": self._rows,
+                "POST /_sim/grow": self._grow,
+                "POST /_sim/insert-while-reading": self._insert_while_reading,
+                "POST /_sim/faults": self._add_fault,
+                "DELETE /_sim/faults": self._clear_faults,
+                "POST /_sim/clock": self._clock,
+            }
+        )
 
     def _requests(self, _: Request) -> object:
         counts, statuses, actions = self._site.log.read()
@@ -74,7 +60,7 @@ class Control:
         return {"episodes": [asdict(episode) for episode in self._site.episodes]}
 
     def _rows(self, request: Request) -> object:
-        asked = _members(request, {"rows"}).get("rows")
+        asked = read_members(request, {"rows"}).get("rows")
         if not isinstance(asked, list) or not all(isinstance(members, dict) for members in asked):
             raise ValueError("rows: expected a list of objects")
         rows = [self._row(members) for members in asked]
@@ -84,55 +70,57 @@ class Control:
         reported = self._site.store(rows)
         return {"ids": ids, "created": [reported_ms / 1000 for reported_ms in reported]}
 
-    def _row(self, members: _Members) -> Row:
+    def _row(self, members: Members) -> Row:
         unknown = members.keys() - _ROW_MEMBERS
         if unknown:
             raise ValueError(f"{min(unknown)}: no such member of a row")
-        created, row_id = _number(members, "created"), members.get("id")
+        created, row_id = read_number(members, "created"), members.get("id")
         if row_id is not None and (isinstance(row_id, bool) or not isinstance(row_id, int)):
             raise ValueError(f"id: expected a whole number, got {row_id!r}")
         row = self._site.new_row(created, row_id)
-        inpoint = _whole(members, "inpoint", row.inpoint)
-        outpoint = _whole(members, "outpoint", inpoint + row.length)
-        playing = _whole(members, "playing", row.playing)
+        inpoint = read_whole(members, "inpoint", row.inpoint)
+        outpoint = read_whole(members, "outpoint", inpoint + row.length)
+        playing = read_whole(members, "playing", row.playing)
         if playing not in (0, 1, 2):
             raise ValueError(f"playing: expected 0, 1 or 2, got {playing}")
         session = replace(
             row.session,
-            id=_text(members, "session", row.session.id) or "",
-            user=_text(members, "user", row.session.user),
-            ip=_text(members, "ip", row.session.ip),
-            agent=_text(members, "agent", row.session.agent),
+            id=read_text(members, "session", row.session.id) or "",
+            user=read_text(members, "user", row.session.user),
+            ip=read_text(members, "ip", row.session.ip),
+            agent=read_text(members, "agent", row.session.agent),
         )
         return replace(
             row,
             session=session,
-            mediapackage=_text(members, "mediapackage", row.mediapackage) or "",
-            type=_text(members, "type", row.type) or "",
+            mediapackage=read_text(members, "mediapackage", row.mediapackage) or "",
+            type=read_text(members, "type", row.type) or "",
             inpoint=inpoint,
             outpoint=outpoint,
-            length=_whole(members, "length", outpoint - inpoint),
+            length=read_whole(members, "length", outpoint - inpoint),
             playing=playing,
         )
 
     def _grow(self, request: Request) -> object:
-        members = _members(request, {"seconds", "ids"})
+        members = read_members(request, {"seconds", "ids"})
         only = members.get("ids")
         if only is not None and not (isinstance(only, list) and all(isinstance(row, int) for row in only)):
             raise ValueError(f"ids: expected a list of whole numbers, got {only!r}")
-        ids = self._site.grow_footprints(_whole(members, "seconds", 5), None if only is None else frozenset(only))
+        ids = self._site.grow_footprints(
+            read_whole(members, "seconds", 5), None if only is None else frozenset(only)
+        )
         return {"ids": ids, "count": len(ids)}
 
     def _insert_while_reading(self, request: Request) -> object:
-        members = _members(request, {"rows_per_request", "back_seconds"})
-        rows, back_seconds = _whole(members, "rows_per_request", 0), _number(members, "back_seconds", 60)
+        members = read_members(request, {"rows_per_request", "back_seconds"})
+        rows, back_seconds = read_whole(members, "rows_per_request", 0), read_number(members, "back_seconds", 60)
         if rows < 0 or back_seconds < 0:
             raise ValueError("rows_per_request, back_seconds: expected at least 0")
         self._site.insert_while_reading(rows, back_seconds)
         return {"rows_per_request": rows, "back_seconds": back_seconds}
 
     def _add_fault(self, request: Request) -> object:
-        fault = parse_fault(_members(request, None))
+        fault = parse_fault(read_members(request, None))
         order = asdict(fault)
         self._site.faults.add(fault)
         return order
@@ -142,22 +130,8 @@ class Control:
         return {}
 
     def _clock(self, request: Request) -> object:
-        offset = _number(_members(request, {"offset_seconds"}), "offset_seconds")
+        offset = read_number(read_members(request, {"offset_seconds"}), "offset_seconds")
         return {"offset_seconds": offset, "now": self._site.set_clock(offset)}
-
-
-def _json(status: int, value: object) -> Response:
-    return Response(status, json.dumps(value).encode())
-
-
-def _members(request: Request, known: set[str] | None) -> _Members:
-    """Read a JSON object of the body; an empty body is an empty object."""
-    members = json.loads(request.body or b"{}")
-    if not isinstance(members, dict):
-        raise ValueError("body: expected a JSON object")  # noqa: TRY004 - answered 400 like its kin
-    if known is not None and members.keys() - known:
-        raise ValueError(f"{min(members.keys() - known)}: expected only {', '.join(sorted(known))}")
-    return members
 
 
 def _bound(request: Request, name: str) -> int:
@@ -167,24 +141,3 @@ def _bound(request: Request, name: str) -> int:
         return math.ceil(round(float(text) * 1000, 3))
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{name}: expected epoch seconds, got {text!r}") from error
-
-
-def _number(members: _Members, name: str, default: float | None = None) -> float:
-    value = members.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name}: expected a number, got {value!r}")  # noqa: TRY004 - answered 400 like its kin
-    return value
-
-
-def _whole(members: _Members, name: str, default: int) -> int:
-    number = _number(members, name, default)
-    if number != int(number):
-        raise ValueError(f"{name}: expected a whole number, got {number!r}")
-    return int(number)
-
-
-def _text(members: _Members, name: str, default: str | None) -> str | None:
-    value = members.get(name, default)
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{name}: expected a string or null, got {value!r}")
-    return value

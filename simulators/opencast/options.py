@@ -1,13 +1,11 @@
 """The command line of the simulator: its options, their defaults, and what is refused."""
 
 import argparse
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import NoReturn
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from simulators.arguments import Parser, instant, number, whole
 from simulators.opencast.auth import MODES
 from simulators.opencast.profiles import PROFILES, Profile
 
@@ -42,12 +40,6 @@ class Options:
     start_503_seconds: float
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say in one line what is wrong; argparse would print the whole usage before it."""
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def parse_options(arguments: Sequence[str] | None) -> Options:
     """Read the command line; ends the process with exit code 2 and one line for a bad one."""
     parser = _make_parser()
@@ -60,8 +52,8 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
     return Options(**given)
 
 
-def _make_parser() -> _Parser:
-    parser = _Parser(
+def _make_parser() -> Parser:
+    parser = Parser(
         prog="python -m simulators.opencast",
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -70,7 +62,7 @@ def _make_parser() -> _Parser:
         "SIGINT, and is controlled under /_sim/ (GET /_sim/ lists what can be asked there).",
     )
     server = parser.add_argument_group("server")
-    server.add_argument("--port", type=_whole(0, 65535), default=0, help="0 takes a free one")
+    server.add_argument("--port", type=whole(0, 65535), default=0, help="0 takes a free one")
     server.add_argument(
         "--profile",
         choices=sorted(PROFILES),
@@ -103,61 +95,31 @@ def _make_parser() -> _Parser:
     )
     login.add_argument("--user", default="admin", help="the one account, an administrator")
     login.add_argument("--password", default="opencast", help="its password")
-    login.add_argument("--nonce-seconds", type=_number(), default=300.0, help="life of a digest nonce")
+    login.add_argument("--nonce-seconds", type=number(), default=300.0, help="life of a digest nonce")
     data = parser.add_argument_group("data", "decided by --seed: equal arguments serve equal data")
-    data.add_argument("--seed", type=_whole(), default=1, help="any whole number")
-    data.add_argument("--rows", type=_whole(0), default=10_000, help="rows that are there at the start")
-    data.add_argument("--span-seconds", type=_number(), default=3600.0, help="time that they spread over")
+    data.add_argument("--seed", type=whole(), default=1, help="any whole number")
+    data.add_argument("--rows", type=whole(0), default=10_000, help="rows that are there at the start")
+    data.add_argument("--span-seconds", type=number(), default=3600.0, help="time that they spread over")
     data.add_argument(
-        "--until", type=_instant, default="now", help="where they end: an ISO time with a zone, or now"
+        "--until", type=instant, default="now", help="where they end: an ISO time with a zone, or now"
     )
-    data.add_argument("--episodes", type=_whole(1), default=140, help="episodes that rows refer to")
+    data.add_argument("--episodes", type=whole(1), default=140, help="episodes that rows refer to")
     data.add_argument(
         "--omitted", action="store_true", help="log -omitted- for user, address and session (default of 6+)"
     )
     live = parser.add_argument_group("live")
-    live.add_argument("--live-rate", type=_number(), default=0.0, help="rows per second, written as time goes")
-    live.add_argument("--late-share", type=_number(1.0), default=0.0, help="share of them that comes late")
-    live.add_argument("--late-seconds", type=_number(), default=60.0, help="how late these become visible")
+    live.add_argument("--live-rate", type=number(), default=0.0, help="rows per second, written as time goes")
+    live.add_argument("--late-share", type=number(1.0), default=0.0, help="share of them that comes late")
+    live.add_argument("--late-seconds", type=number(), default=60.0, help="how late these become visible")
     trouble = parser.add_argument_group("trouble", "more of it with POST /_sim/faults")
-    trouble.add_argument("--latency-ms", type=_number(), default=0.0, help="of every answer but /_sim/")
+    trouble.add_argument("--latency-ms", type=number(), default=0.0, help="of every answer but /_sim/")
     trouble.add_argument(
-        "--latency-per-10k-offset-ms", type=_number(), default=0.0, help="more for actions, by their offset"
+        "--latency-per-10k-offset-ms", type=number(), default=0.0, help="more for actions, by their offset"
     )
     trouble.add_argument(
-        "--start-503-seconds", type=_number(), default=0.0, help="answer 503 so long after the start"
+        "--start-503-seconds", type=number(), default=0.0, help="answer 503 so long after the start"
     )
     return parser
-
-
-def _whole(low: int | None = None, high: int | None = None) -> Callable[[str], int]:
-    bounds = "" if low is None else f" of at least {low}" if high is None else f" from {low} to {high}"
-
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = None
-        if number is None or (low is not None and number < low) or (high is not None and number > high):
-            raise argparse.ArgumentTypeError(f"expected a whole number{bounds}, got {text!r}")
-        return number
-
-    return parse
-
-
-def _number(high: float = float("inf")) -> Callable[[str], float]:
-    bounds = "of at least 0" if high == float("inf") else f"from 0 to {high:g}"
-
-    def parse(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            number = -1.0
-        if not 0 <= number <= high or number == float("inf"):
-            raise argparse.ArgumentTypeError(f"expected a number {bounds}, got {text!r}")
-        return number
-
-    return parse
 
 
 def _zone(text: str) -> str:
@@ -166,17 +128,3 @@ def _zone(text: str) -> str:
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise argparse.ArgumentTypeError(f"expected a zone like America/New_York, got {text!r}") from error
     return text
-
-
-def _instant(text: str) -> float:
-    if text == "now":
-        return float(int(time.time()))
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        instant = datetime.min  # noqa: DTZ901 - naive on purpose, refused below like any other naive time
-    if instant.tzinfo is None:
-        raise argparse.ArgumentTypeError(
-            f"expected 'now' or an ISO time with a zone like 2026-11-20T16:00:00Z, got {text!r}"
-        )
-    return instant.astimezone(UTC).timestamp()

@@ -7,7 +7,7 @@ from simulators.opencast.auth import Caller
 from simulators.opencast.episodes import Episode, new_result, old_result
 from simulators.opencast.site import Site
 from simulators.opencast.table import shuffled
-from simulators.opencast.wire import TEXT_TYPE, Request, Response
+from simulators.wire import TEXT_TYPE, Request, Response
 
 _NEW_DEFAULT_LIMIT = 20
 _NEW_ANONYMOUS_LIMIT = 250

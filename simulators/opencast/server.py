@@ -1,24 +1,14 @@
-"""The server: one thread per connection, and the way of a request through start, login, faults, answer."""
+"""The way of a request through start, login, faults, answer."""
 
-import socketserver
 import time
-from typing import BinaryIO, cast
 
 from simulators.opencast import actions
 from simulators.opencast.auth import Caller
 from simulators.opencast.control import Control
-from simulators.opencast.faults import DroppedConnectionError
 from simulators.opencast.search import Search
 from simulators.opencast.site import Asked, Site
-from simulators.opencast.wire import (
-    BadRequestError,
-    Request,
-    Response,
-    html,
-    read_request,
-    write_response,
-)
 from simulators.opencast.workflow_endpoints import WorkflowEndpoints
+from simulators.wire import Request, Response, html
 
 _LOGIN_PATHS = ("/login.html", "/admin-ng/login.html")
 _PREFIXES = {"/usertracking/actions": "actions", "/search/": "search", "/workflow/": "workflow"}
@@ -47,6 +37,14 @@ class Application:
             query = {name: values[0] for name, values in request.query.items()}
             self.site.log.add(_kind(request.path), Asked(at, status, query))
         return response
+
+    def now(self) -> float:
+        """Give the server's clock, epoch seconds."""
+        return self.site.now()
+
+    def open(self) -> None:
+        """Begin: from now on live rows are written, and the service counts as starting."""
+        self.site.open()
 
     def _answer(self, request: Request) -> Response:
         time.sleep(self.site.options.latency_ms / 1000)
@@ -79,53 +77,6 @@ class Application:
             return self._search.answer(request, caller)
         found = self._workflows.answer(request)
         return found or Response(404, b"The resource you requested does not exist.", "text/plain")
-
-
-class Server(socketserver.ThreadingTCPServer):
-    """Binds 127.0.0.1 at once; requests that come before `application` is set wait for it."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 256
-    application: Application
-
-    def __init__(self, port: int) -> None:
-        """Bind; raises `OSError` when the port is taken."""
-        super().__init__(("127.0.0.1", port), _Connection)
-
-    @property
-    def url(self) -> str:
-        """Give the address that clients use."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Connection(socketserver.StreamRequestHandler):
-    disable_nagle_algorithm = True
-
-    def handle(self) -> None:
-        """Answer the requests of one connection until either side closes it."""
-        application = cast("Server", self.server).application
-        try:
-            while self._exchange(application):
-                pass
-        except (DroppedConnectionError, ConnectionError):
-            return
-
-    def _exchange(self, application: Application) -> bool:
-        """Answer one request; tell whether another may follow."""
-        try:
-            request = read_request(cast("BinaryIO", self.rfile))
-        except BadRequestError:
-            write_response(
-                cast("BinaryIO", self.wfile), Response(400), now=application.site.now(), keep_alive=False
-            )
-            return False
-        if request is None:
-            return False
-        response = application.answer(request)
-        keep_alive = request.keep_alive and not response.cut
-        write_response(cast("BinaryIO", self.wfile), response, now=application.site.now(), keep_alive=keep_alive)
-        return keep_alive
 
 
 def _kind(path: str) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from simulators.opencast.actions import integer
 from simulators.opencast.profiles import one_or_many, wrapped
 from simulators.opencast.site import Site
-from simulators.opencast.wire import Request, Response
 from simulators.opencast.workflows import Workflow, new_workflow, old_workflow, wanted_states
+from simulators.wire import Request, Response
 
 _DEFAULT_COUNT = 20
 _BY_MEDIAPACKAGE = re.compile(r"/workflow/mediaPackage/([^/]+)/instances\.json")

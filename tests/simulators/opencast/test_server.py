@@ -9,7 +9,7 @@ from simulators.opencast.options import parse_options
 from simulators.opencast.profiles import Profile
 from simulators.opencast.server import Application
 from simulators.opencast.site import Site
-from simulators.opencast.wire import Request
+from simulators.wire import Request
 
 
 def application(profile):

@@ -1,0 +1,67 @@
+"""Control interfaces under /_sim/: no login, JSON in and out, errors that say what was expected."""
+
+import json
+from collections.abc import Callable, Mapping
+
+from simulators.wire import Request, Response
+
+Members = Mapping[str, object]
+
+
+class Controls:
+    """Answers control requests by their method and path; `GET /_sim/` lists what can be asked."""
+
+    def __init__(self, routes: Mapping[str, Callable[[Request], object]]) -> None:
+        """Answer `routes` ("POST /_sim/faults"), whose functions may raise `ValueError`."""
+        self._routes = {"GET /_sim/": self._index, **routes}
+
+    def answer(self, request: Request) -> Response:
+        """Do what is asked; 400 with `{"error": …}` for a bad request, 404 for an unknown one."""
+        route = self._routes.get(f"{request.method} {request.path}")
+        if route is None:
+            return _json(404, {"error": "no such control", "controls": list(self._routes)})
+        try:
+            return _json(200, route(request))
+        except (ValueError, OverflowError) as error:
+            return _json(400, {"error": str(error)})
+
+    def _index(self, _: Request) -> object:
+        return {"controls": list(self._routes)}
+
+
+def _json(status: int, value: object) -> Response:
+    return Response(status, json.dumps(value).encode())
+
+
+def read_members(request: Request, known: set[str] | None) -> Members:
+    """Read a JSON object of the body; an empty body is an empty object."""
+    members = json.loads(request.body or b"{}")
+    if not isinstance(members, dict):
+        raise ValueError("body: expected a JSON object")  # noqa: TRY004 - answered 400 like its kin
+    if known is not None and members.keys() - known:
+        raise ValueError(f"{min(members.keys() - known)}: expected only {', '.join(sorted(known))}")
+    return members
+
+
+def read_number(members: Members, name: str, default: float | None = None) -> float:
+    """Read a number; raises `ValueError` that names the member, also where it is absent without a default."""
+    value = members.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name}: expected a number, got {value!r}")  # noqa: TRY004 - answered 400 like its kin
+    return value
+
+
+def read_whole(members: Members, name: str, default: int) -> int:
+    """Read a whole number; raises `ValueError` that names the member."""
+    value = read_number(members, name, default)
+    if value != int(value):
+        raise ValueError(f"{name}: expected a whole number, got {value!r}")
+    return int(value)
+
+
+def read_text(members: Members, name: str, default: str | None) -> str | None:
+    """Read a string or null; raises `ValueError` that names the member."""
+    value = members.get(name, default)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{name}: expected a string or null, got {value!r}")
+    return value
