@@ -9,7 +9,7 @@ import statistics
 import pytest
 
 from uaharvest import index_templates
-from uaharvest.documents import indexed
+from uaharvest.documents import indexed, meeting, session
 from uaharvest.errors import BlockedError
 from uaharvest.index_templates import FOLDER, Outcome, load
 from uaharvest.settings import Settings
@@ -195,18 +195,111 @@ def test_the_events_that_the_old_tool_lost_are_taken(put, es):
     assert found(es, {"bool": {"must_not": {"exists": {"field": "huid"}}}}) == ["2"]
 
 
-def test_zoom_documents_are_taken(put, es):
-    start = {"start_time": "2026-11-20T16:00:00Z"}
-    host = {"host_id": "h", "email": "h@example.edu"}
-    meeting = {"uuid": "u==", "topic": "T", "host": host, **start, "duration": 60, "recording": False}
-    place = {"location": [-71.1, 42.3], "region_name": ["Massachusetts"]}
-    session = {"meeting": "u==", "user_id": 16778240, "ip_address": "200.70.169.1", "geoip": place}
-    put(
-        Document("meetings-2026.11.20", "u==", meeting, update=True),
-        Document("sessions-2026.11.20", "u==16778240", session),
-    )
-    assert found(es, {"term": {"user_id": "16778240"}}, "sessions-*") == ["u==16778240"]
-    assert found(es, {"range": {"start_time": {"gte": "2026-11-20"}}}, "meetings-*") == ["u=="]
+MEETING_ROW = {
+    "uuid": "/9s8s9L+PTEC//FbdD1Cw==",
+    "id": 93201235621,
+    "topic": "Statistics",
+    "host": "Jill Chill",
+    "email": "jchill@example.edu",
+    "user_type": "Licensed",
+    "start_time": "2026-11-20T16:00:00Z",
+    "end_time": "2026-11-21T18:00:05Z",
+    "duration": "26:00:05",
+    "participants": 3,
+    "has_pstn": False,
+    "has_video": True,
+    "has_recording": False,
+    "avg_jointime_cost": 4,
+    "tracking_fields": [{"field": "Purpose", "value": "Lecture"}],
+}
+SESSION_ROW = {
+    "id": "",
+    "user_id": "16778240",
+    "user_name": "Ann",
+    "device": "Windows + Phone",
+    "ip_address": "200.70.169.1",
+    "location": "San Jose (US)",
+    "network_type": "Wifi",
+    "join_time": "2026-11-20T16:00:00Z",
+    "leave_time": "2026-11-20T16:30:00.500Z",
+    "leave_reason": "Ann left the meeting.<br>Reason: Host ended the meeting.",
+    "status": "in_meeting",
+    "version": "5.9.1.2581",
+    "total_jointime_cost": 3.98,
+}
+
+
+def zoom_documents(*rows):
+    """The documents of that meeting and of such sessions of it."""
+    found, odd = session.sessions(MEETING_ROW["uuid"], rows, lambda _: CAMBRIDGE)
+    assert not odd
+    tells = meeting.fields(MEETING_ROW, "2pyjK5VNQHadb2BY6Z4GbA") | meeting.attendance(found)
+    return [
+        Document("meetings-2026.11.20", MEETING_ROW["uuid"], tells, update=True),
+        *(Document("sessions-stack-2026.11.20", one.id, one.fields) for one in found),
+    ]
+
+
+def test_zoom_documents_are_found_by_what_readers_ask_for(put, es):
+    waited = {"status": "in_waiting_room", "user_id": "5", "ip_address": "", "leave_time": ""}
+    room = {"bo_mtg_id": "Dkgwu8nm/ExG1vM+GhLRhA==", "ip_address": "2001:db8::1", "location": "United States"}
+    documents = zoom_documents(SESSION_ROW, SESSION_ROW | waited, SESSION_ROW | room)
+    put(*documents)
+    put(*documents)  # a repeat adds nothing
+    meeting_id, first, second, third = (document.id for document in documents)
+    for term in (
+        {"uuid": meeting_id},
+        {"meeting_series_id": "93201235621"},
+        {"host.host_id": "2pyjK5VNQHadb2BY6Z4GbA"},
+        {"duration": 93_605},
+        {"participant_sessions": 3},
+        {"has_video": True},
+        {"recording": False},
+        {"tracking_fields.value": "Lecture"},
+        {"unique_participants": 1},
+        {"person_seconds": 1800},
+        {"waiting_room_sessions": 1},
+    ):
+        assert found(es, {"term": term}, "meetings-*") == [meeting_id], term
+    assert found(es, {"range": {"start_time": {"gte": "2026-11-20"}}}, "meetings-*") == [meeting_id]
+    assert found(es, {"term": {"meeting": meeting_id}}, "sessions-*") == sorted([first, second, third])
+    for query, expected in (
+        ({"term": {"user_id": "5"}}, [second]),
+        ({"term": {"city": "San Jose"}}, [first, second]),
+        ({"term": {"country": "US"}}, [first, second, third]),
+        ({"term": {"ip_address": "200.70.0.0/16"}}, [first]),
+        ({"term": {"ip_address": "2001:db8::/32"}}, [third]),
+        ({"term": {"waiting_room": True}}, [second]),
+        ({"term": {"breakout_room": True}}, [third]),
+        ({"term": {"leave_reason": "Host ended the meeting."}}, [first, second, third]),
+        ({"exists": {"field": "leave_time"}}, [first, third]),
+        ({"range": {"duration": {"gte": 1800}}}, [first, third]),
+        ({"geo_distance": {"distance": "5km", "geoip.location": [-71.1, 42.37]}}, [first, third]),
+    ):
+        assert found(es, query, "sessions-*") == sorted(expected), query
+
+
+def test_kibana_charts_of_zoom_have_numbers_and_times(put, es):
+    put(*zoom_documents(SESSION_ROW, SESSION_ROW | {"user_id": "5", "device": "iOS"}))
+    days = {"date_histogram": {"field": "join_time", "calendar_interval": "day"}}
+    sums = {
+        "days": days,
+        "devices": {"terms": {"field": "device"}},
+        "seconds": {"sum": {"field": "duration"}},
+        "cost": {"avg": {"field": "total_jointime_cost"}},
+    }
+    answer = aggregated(es, "sessions-*", **sums)
+    assert [bucket["doc_count"] for bucket in answer["days"]["buckets"]] == [2]
+    assert {bucket["key"] for bucket in answer["devices"]["buckets"]} == {"Windows + Phone", "iOS"}
+    assert (answer["seconds"]["value"], round(answer["cost"]["value"], 2)) == (3600, 3.98)
+    cost = aggregated(es, "meetings-*", cost={"avg": {"field": "avg_jointime_cost"}})["cost"]["value"]
+    assert cost == 4
+
+
+def test_a_first_whole_number_does_not_make_a_field_of_whole_numbers(put, es):
+    put(*zoom_documents(SESSION_ROW))  # avg_jointime_cost is 4 there
+    put(Document("meetings-2026.11.20", "other", {"avg_jointime_cost": 4.75}, update=True))
+    assert found(es, {"range": {"avg_jointime_cost": {"gt": 4.5}}}, "meetings-*") == ["other"]
 
 
 def test_is_live_is_written_and_queried_as_0_and_1_or_as_false_and_true(put, es):

@@ -77,8 +77,8 @@ def test_setup_says_what_became_of_each_template_under_either_name(manage, es, e
         "uaharvest-shared: created (version 1)",
         "uaharvest-useractions: created (version 1)",
         "uaharvest-episodes: created (version 1)",
-        "uaharvest-meetings: created (version 1)",
-        "uaharvest-sessions: created (version 1)",
+        "uaharvest-meetings: created (version 2)",
+        "uaharvest-sessions: created (version 2)",
     ]
     assert "unchanged" in manage("setup", command, ES_HOST=elasticsearch_url)[1]
 
