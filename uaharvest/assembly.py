@@ -1,6 +1,7 @@
 """Puts the parts together as the settings say: the one place that knows all of them."""
 
 import dataclasses
+import hashlib
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -30,6 +31,9 @@ from uaharvest.sinks.sqs import SqsSink
 from uaharvest.sinks.stdout import StdoutSink
 from uaharvest.streams.episodes import CHUNK, DAY, FETCHES_AT_ONCE, Chosen, Episodes
 from uaharvest.streams.useractions import Useractions
+from uaharvest.zoom.auth import Gateway, Login, ServerToServer, SignedJwt
+from uaharvest.zoom.client import Zoom
+from uaharvest.zoom.quota import Quota
 
 # Threads that send to SQS, and connections to Opencast, of one worker process.
 SENDERS = 4
@@ -161,6 +165,57 @@ def episodes(
         settings=settings,
         destination=f"{settings.engage_url} {settings.documents_url or settings.es_url} {index}",
     )
+
+
+def zoom_client(settings: Settings, client: "redis.Redis") -> Zoom:
+    """Return the client of Zoom.
+
+    Raises:
+        BadInputError: The settings say not, or not clearly, who asks.
+    """
+    return Zoom(
+        client,
+        settings.zoom_api_url,
+        _zoom_login(settings, client),
+        zoom_quota(settings, client),
+        account=_zoom_account(settings),
+        header=settings.zoom_header,
+        pool_size=SENDERS,
+    )
+
+
+def zoom_quota(settings: Settings, client: "redis.Redis") -> Quota:
+    """Return what is left of Zoom's quotas."""
+    return Quota(client, _zoom_account(settings), settings.zoom_plan, share=settings.zoom_quota_share)
+
+
+def _zoom_login(settings: Settings, client: "redis.Redis") -> Login:
+    if settings.zoom_key is None and settings.zoom_secret is None and settings.zoom_account_id is None:
+        if settings.zoom_header is None:
+            settings.require("zoom_account_id", "zoom_key", "zoom_secret")
+        return Gateway()
+    settings.require("zoom_key", "zoom_secret")
+    if settings.zoom_header is not None and settings.zoom_header[0].lower() == "authorization":
+        raise BadInputError(
+            "ZOOM_HEADER is Authorization: unset it, or ZOOM_ACCOUNT_ID, ZOOM_KEY and ZOOM_SECRET."
+        )
+    key, secret = settings.zoom_key or "", settings.zoom_secret or ""
+    if settings.zoom_account_id is None:
+        return SignedJwt(key, secret)
+    return ServerToServer(
+        client,
+        settings.zoom_token_url,
+        account_id=settings.zoom_account_id,
+        key=key,
+        secret=secret,
+        place=_zoom_account(settings),
+    )
+
+
+def _zoom_account(settings: Settings) -> str:
+    """Return what names the account in Redis: calls are counted per account."""
+    account = settings.zoom_account_id or settings.zoom_key or ""
+    return hashlib.sha256(f"{settings.zoom_api_url} {account}".encode()).hexdigest()[:12]
 
 
 def sink(settings: Settings) -> Sink:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import random
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -16,10 +15,10 @@ import requests
 from pyhorn.client import MHClient
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPDigestAuth
-from urllib3.exceptions import ReadTimeoutError
 
 from uaharvest.errors import BadInputError, BlockedError, SourceError
 from uaharvest.opencast.foreign import many, members, text, whole
+from uaharvest.transport import failure, is_timeout
 
 ACTIONS = "usertracking/actions.json"
 EPISODE = "search/episode.json"
@@ -215,7 +214,7 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
             try:
                 return ask()
             except SourceError as error:
-                if _is_timeout(error.__cause__):  # has waited long enough
+                if is_timeout(error.__cause__):  # has waited long enough
                     raise
                 backoff = FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
                 self._pause(max(backoff, error.after if isinstance(error, _BusyError) else 0.0))
@@ -234,7 +233,7 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
             )
         # ValueError: a host, user or Location that cannot be one comes through requests untranslated.
         except (requests.RequestException, ValueError) as error:
-            raise _failure(url, error, self._host) from error
+            raise failure("Opencast", url, error, host=self._host, login=LOGIN, timeout=TIMEOUT) from error
         self._check(url, response)
         return _json(url, response), response.headers
 
@@ -296,37 +295,6 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
             ) from None
         # "-0000" is read as naive. HTTP knows UTC only.
         return now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
-
-
-def _failure(url: str, error: Exception, host: str) -> Exception:
-    """Return what a request without an answer means, told by its first cause: the rest shows the query."""
-    cause: BaseException = error
-    while inner := cause.__cause__ or next((arg for arg in cause.args if isinstance(arg, BaseException)), None):
-        cause = inner
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return BlockedError(
-            f"Opencast at {url} has a certificate that is not trusted ({cause.verify_message}). Mend it, or"
-            " set REQUESTS_CA_BUNDLE to a file with its authority's."
-        )
-    if isinstance(error, requests.ConnectTimeout):
-        return SourceError(f"Opencast at {url} took no connection within {TIMEOUT[0]} s.")
-    if _is_timeout(error):
-        return SourceError(f"Opencast at {url} did not answer within {TIMEOUT[1]} s.")
-    if isinstance(
-        error,
-        requests.ConnectionError
-        | requests.exceptions.ChunkedEncodingError
-        | requests.exceptions.ContentDecodingError,
-    ):
-        return SourceError(f"No whole answer from Opencast at {url}: {cause}. Does it run, and is {host} right?")
-    return BlockedError(f"Opencast cannot be asked at {url} ({type(error).__name__}). Check {host} and {LOGIN}.")
-
-
-def _is_timeout(error: BaseException | None) -> bool:
-    """Tell a time-out, also one in the midst of an answer, which requests calls a ConnectionError."""
-    return isinstance(error, requests.Timeout) or (
-        isinstance(error, requests.ConnectionError) and isinstance(next(iter(error.args), None), ReadTimeoutError)
-    )
 
 
 def _json(url: str, response: requests.Response) -> dict[str, Any]:
