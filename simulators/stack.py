@@ -322,11 +322,23 @@ def opencast_simulator(*arguments: str, port: int | None = None) -> Child:
     Raises:
         HarvestError: It does not come up, or (PortInUseError) `port` is taken.
     """
+    return _simulator("opencast", arguments, port)
 
+
+def zoom_simulator(*arguments: str, port: int | None = None) -> Child:
+    """Start `python -m simulators.zoom` with these arguments.
+
+    Raises:
+        HarvestError: It does not come up, or (PortInUseError) `port` is taken.
+    """
+    return _simulator("zoom", arguments, port)
+
+
+def _simulator(name: str, arguments: tuple[str, ...], port: int | None) -> Child:
     def build(port: int) -> Child:
-        command = [sys.executable, "-m", "simulators.opencast", "--port", str(port), *arguments]
+        command = [sys.executable, "-m", f"simulators.{name}", "--port", str(port), *arguments]
         return Child(
-            "Opencast simulator",
+            f"{name.capitalize()} simulator",
             command,
             _says(r"listening on http://"),
             environment={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},

@@ -1,0 +1,196 @@
+"""The state of one simulated account: its clock, its world, who may ask how often, and what it was asked."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from threading import Lock, RLock
+from typing import Any, TypeVar
+
+from simulators.zoom.faults import Faults
+from simulators.zoom.gate import Gate
+from simulators.zoom.generator import Generator, make_people
+from simulators.zoom.options import Options
+from simulators.zoom.paging import Pages
+from simulators.zoom.quotas import Quotas, Rules
+from simulators.zoom.world import Meeting, State, World
+
+Result = TypeVar("Result")
+
+
+class RequestLog:
+    """Counts what was asked, control requests excluded."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self._lock = Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._endpoints, self._statuses = Counter[str](), Counter[str]()
+            self._meetings = Counter[str]()
+
+    def add(self, endpoint: str, uuid: str | None, status: int) -> None:
+        """Count one request; status 0 is a dropped connection."""
+        with self._lock:
+            self._endpoints[endpoint] += 1
+            self._statuses[str(status)] += 1
+            if uuid is not None:
+                self._meetings[uuid] += 1
+
+    def read(self) -> dict[str, dict[str, int]]:
+        """Give the counts by endpoint, status and meeting uuid."""
+        with self._lock:
+            return {
+                "endpoints": dict(self._endpoints),
+                "statuses": dict(self._statuses),
+                "meetings": dict(self._meetings),
+            }
+
+
+class Site:
+    """Everything that the endpoints read. Thread-safe."""
+
+    def __init__(self, options: Options) -> None:
+        """Make the world; `open` starts the time that daily counters and live meetings go by."""
+        self.options = options
+        self.faults = Faults(options.seed)
+        for fault in options.fault:
+            self.faults.add(fault)
+        self.log = RequestLog()
+        self.gate = Gate()
+        self.quotas = Quotas(self.now, time.monotonic)
+        self.pages = Pages[Any]()
+        self._lock = RLock()
+        self._offset = 0.0
+        people = make_people(options.seed, options.people)
+        days = [options.date - timedelta(days=back) for back in range(options.days)]
+        self._generator = Generator(options.seed, people, options.date)
+        made: list[Meeting] = self._generator.make(options.meetings)
+        for day in days[1:]:
+            made += Generator(options.seed, people, day).make(options.meetings)
+        self._world = World(people, made)
+        self._opened = 0.0
+        self.open()
+
+    def open(self) -> None:
+        """Begin: the clock says `--now`, days end from here on, live meetings have begun."""
+        if self.options.now is not None:
+            self._offset = self.options.now - time.time()
+        first = not self._opened
+        self._opened = self.now()
+        if first:
+            for meeting in self._generator.make_live(self.options.live, self.now_ms()):
+                self._world.add(meeting)
+
+    def now(self) -> float:
+        """Give the server's clock, epoch seconds."""
+        return time.time() + self._offset
+
+    def now_ms(self) -> int:
+        """Give the server's clock, epoch ms."""
+        return int(self.now() * 1000)
+
+    def set_clock(self, offset_seconds: float) -> float:
+        """Let the server's clock differ from the real one; return what it says now."""
+        self._offset = offset_seconds
+        return self.now()
+
+    @property
+    def rules(self) -> Rules:
+        """The quotas as they are now."""
+        return self.options.rules(self._opened)
+
+    def state(self, meeting: Meeting) -> State:
+        """Tell where a meeting stands by the server's clock."""
+        return meeting.state(self.now_ms(), int(self.options.delay_seconds * 1000))
+
+    def read(self, ask: Callable[[World], Result]) -> Result:
+        """Ask the world something while nobody changes it."""
+        with self._lock:
+            return ask(self._world)
+
+    def post(self, start_ms: int, duration_ms: int, people: int, change: Callable[[Meeting], None]) -> Meeting:
+        """Make a meeting, change it, and add it; raises `ValueError` for a uuid that is taken."""
+        with self._lock:
+            meeting = self._generator.meeting(start_ms, duration_ms, people)
+            change(meeting)
+            if meeting.uuid in self._world:
+                raise ValueError(f"uuid: {meeting.uuid} is taken")
+            self._world.add(meeting)
+            return meeting
+
+    def change(self, uuid: str, change: Callable[[Meeting, Generator], None]) -> Meeting:
+        """Change a meeting in place; raises `ValueError` for an unknown uuid."""
+        with self._lock:
+            meeting = self._world.by_uuid(uuid)
+            if meeting is None:
+                raise ValueError(f"uuid: no meeting {uuid}")
+            self._world.remove(uuid)
+            try:
+                change(meeting, self._generator)
+            finally:
+                self._world.add(meeting)
+            return meeting
+
+    def remove(self, uuid: str) -> None:
+        """Remove a meeting; raises `ValueError` for an unknown uuid."""
+        with self._lock:
+            if uuid not in self._world:
+                raise ValueError(f"uuid: no meeting {uuid}")
+            self._world.remove(uuid)
+
+    def truth(self, start_ms: int, end_ms: int, *, keys: bool) -> dict[str, object]:
+        """Tell all about the meetings that start within [start, end), and the least calls that read them.
+
+        The least: the lists of `past` and `pastOne` and /report/users with pages of 300, and each meeting's
+        participants likewise; only of what is visible by now.
+        """
+        with self._lock:
+            found = [meeting for meeting in self._world if start_ms <= meeting.start_ms < end_ms]
+            rows = [self._describe(meeting, keys=keys) for meeting in reversed(found)]
+            past = [meeting for meeting in found if self.state(meeting) == "past"]
+        hosts = {meeting.host.id for meeting in past if meeting.host.listed}
+        alone = sum(meeting.alone for meeting in past)
+        return {
+            "meetings": rows,
+            "count": len(rows),
+            "rows": sum(len(meeting.sessions) for meeting in found),
+            "distinct": sum(_distinct(meeting) for meeting in found),
+            "least_calls": {
+                "meetings": _pages([len(past) - alone, alone]),
+                "report-users": _pages([len(hosts)]),
+                "participants": _pages(len(meeting.sessions) for meeting in past),
+            },
+        }
+
+    def _describe(self, meeting: Meeting, *, keys: bool) -> Mapping[str, object]:
+        described: dict[str, object] = {
+            "uuid": meeting.uuid,
+            "id": meeting.id,
+            "kind": meeting.kind,
+            "state": self.state(meeting),
+            "type": "pastOne" if meeting.alone else "past",
+            "start_ms": meeting.start_ms,
+            "end_ms": meeting.end_ms,
+            "host_id": meeting.host.id if meeting.host.listed else None,
+            "email": meeting.host.email,
+            "defective": meeting.defective,
+            "rows": len(meeting.sessions),
+            "distinct": _distinct(meeting),
+            "people": len({session.person for session in meeting.sessions}),
+        }
+        if keys:
+            described["sessions"] = sorted({session.key for session in meeting.sessions})
+        return described
+
+
+def _distinct(meeting: Meeting) -> int:
+    return len({session.key for session in meeting.sessions})
+
+
+def _pages(lengths: Iterable[int]) -> int:
+    return sum(max(1, math.ceil(length / 300)) for length in lengths)
