@@ -13,9 +13,11 @@ Keys, all below `uaharvest:zoom:<account>:`, times in milliseconds of Redis's ow
     hold:<label>     until when the label rests, for Zoom answered 429
     spent:<day cap>  until when a day's calls are used up, as Zoom said
     used:<day>       hash: calls that count towards each day cap; `account <day cap>`: those of all apps, as Zoom told
+    probe:<day cap>  there for a minute after a call was made although none seems to be left
     calls:<day>      hash: calls made, by label
 
-A Redis that lost its data has forgotten what was used; Zoom's 429, and what its answers say remains, correct it.
+A Redis that lost its data has forgotten what was used; Zoom's 429, and what its answers say remains, correct it. Where
+they say that none remains, one call a minute tries it: Zoom's 429 then says until when.
 """
 
 import contextlib
@@ -95,6 +97,7 @@ SLOWER = 1.01
 # A worker that died does not tell of its answer; then a permit counts as answered after this, longer than a request
 # takes. Milliseconds.
 LAPSE = 70_000
+PROBE = 60_000  # ms
 KEPT = 35 * DAY  # the counts of calls
 SPREAD = 2.0  # seconds over which those come back that were sent away together
 
@@ -115,15 +118,14 @@ end
 """
 
 # KEYS: base. ARGV: midnight, label, permit, most, window, lapse, day cap, its calls for us, for all apps (-1: any),
-# time to keep counts (all ms). Returns what stands in the way, and for how long (ms).
+# time to keep counts, between probes (all ms). Returns what stands in the way, and for how long (ms).
 _ACQUIRE = """
 local label, cap, ours, all = ARGV[2], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
 local most, window = tonumber(ARGV[4]), tonumber(ARGV[5])
 local spent = tonumber(redis.call('GET', base .. ':spent:' .. cap) or 0)
 if spent > now then return {2, spent - now} end
 for _, day in ipairs(days()) do
-  local used = redis.call('HMGET', base .. ':used:' .. day, cap, 'account ' .. cap)
-  if ours >= 0 and (tonumber(used[1] or 0) >= ours or tonumber(used[2] or 0) >= all) then
+  if ours >= 0 and tonumber(redis.call('HGET', base .. ':used:' .. day, cap) or 0) >= ours then
     return {2, (day + 1) * DAY + MIDNIGHT - now}
   end
 end
@@ -134,6 +136,11 @@ redis.call('ZREMRANGEBYSCORE', places, '-inf', now)
 if redis.call('ZCARD', places) >= most then
   -- Where no answer has come yet it is guessed: the earliest may come at once.
   return {3, math.min(tonumber(redis.call('ZRANGE', places, 0, 0, 'WITHSCORES')[2]) - now, window)}
+end
+local today = base .. ':used:' .. math.floor(now / DAY)
+if all >= 0 and tonumber(redis.call('HGET', today, 'account ' .. cap) or 0) >= all then
+  local probe = base .. ':probe:' .. cap
+  if not redis.call('SET', probe, 1, 'NX', 'PX', ARGV[11]) then return {2, redis.call('PTTL', probe)} end
 end
 redis.call('ZADD', places, now + tonumber(ARGV[6]) + window, ARGV[3])
 redis.call('PEXPIRE', places, tonumber(ARGV[6]) + window)
@@ -161,12 +168,14 @@ local rest = tonumber(ARGV[3])
 return later(base .. ':spent:' .. ARGV[2], rest >= 0 and now + rest or (math.floor(now / DAY) + 1) * DAY + MIDNIGHT)
 """
 
-# ARGV: midnight, day cap, how many calls of today all apps have made. Near midnight nobody knows of which day.
+# ARGV: midnight, day cap, how many calls of today all apps have made, by how many that may be late: answers overtake
+# each other, and others are on their way; much less is a day that began anew. Near midnight nobody knows of which day.
 _CORRECT = """
 local today = days()
 if #today > 1 then return 0 end
 local key, field, told = base .. ':used:' .. today[1], 'account ' .. ARGV[2], tonumber(ARGV[3])
-if told > tonumber(redis.call('HGET', key, field) or 0) then redis.call('HSET', key, field, told) end
+local kept = tonumber(redis.call('HGET', key, field) or 0)
+if told > kept or told + tonumber(ARGV[4]) < kept then redis.call('HSET', key, field, told) end
 redis.call('PEXPIRE', key, 3 * DAY)
 return 1
 """
@@ -263,7 +272,7 @@ class Quota:
         limit, left = self._limits[label], whole(headers.get("X-RateLimit-Remaining"))
         if limit.per_day is None or left is None or "daily" not in headers.get("X-RateLimit-Type", "").lower():
             return
-        self._run("correct", limit.day_cap, limit.per_day - left)
+        self._run("correct", limit.day_cap, limit.per_day - left, 4 * limit.calls)
 
     def usage(self) -> dict[Label, Usage]:
         """Return what is used today, by label."""
@@ -298,6 +307,7 @@ class Quota:
             ours,
             limit.per_day or -1,
             _ms(KEPT.total_seconds()),
+            PROBE,
         ]
         while True:
             obstacle, rest = self._run("acquire", label, *arguments)
@@ -334,11 +344,8 @@ class Quota:
         told = self._redis.get(f"{self._base}:spent:{limit.day_cap}")
         if told is not None:
             return datetime.fromtimestamp(int(told) / 1000, UTC)
-        used = self._redis.hmget(
-            f"{self._base}:used:{_number(now.date())}", limit.day_cap, f"account {limit.day_cap}"
-        )
-        ours, all_apps = (int(number or 0) for number in used)
-        if limit.per_day is None or (ours < limit.per_day * self._share // 100 and all_apps < limit.per_day):
+        used = int(self._redis.hget(f"{self._base}:used:{_number(now.date())}", limit.day_cap) or 0)
+        if limit.per_day is None or used < limit.per_day * self._share // 100:
             return None
         return datetime(now.year, now.month, now.day, tzinfo=UTC) + DAY + timedelta(milliseconds=MIDNIGHT)
 
