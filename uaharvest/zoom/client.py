@@ -49,9 +49,10 @@ TOKENS = 3  # tried for one request, where each is refused
 PATIENCE = 2.0  # seconds that a call waits for its permit
 # Within a list: what has come is lost if it is given up.
 LIST_PATIENCE = 5.0
-# What Zoom keeps, and lists at once. Its months are the calendar's: 31 days are refused by none of them.
+# What Zoom keeps, six months, and lists at once, one: the calendar's, of which these are the shortest. It moves the
+# first day of what is longer, and says 200.
 OLDEST = timedelta(days=180)
-LONGEST = timedelta(days=31)
+LONGEST = timedelta(days=28)
 SOURCE_KEPT = 86_400  # seconds for which it is remembered that an account has no Dashboard
 USERS_KEPT = 600.0  # seconds for which the users of a window are not asked for again
 
@@ -347,8 +348,8 @@ class Zoom:
             raise BadInputError(
                 f"Zoom keeps meetings for six months: expected days from {today - OLDEST} on, not {asked}."
             )
-        if last - first >= LONGEST:
-            raise BadInputError(f"Zoom lists {LONGEST.days} days at most at once, not {asked}.")
+        if last - first > LONGEST:
+            raise BadInputError(f"Zoom lists a month at most at once, {LONGEST.days + 1} days, not {asked}.")
 
     def _fall_back(self, error: _NoDashboardError) -> None:
         log.warning("no Dashboard, Zoom's reports are read in its place", reason=str(error))
