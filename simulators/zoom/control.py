@@ -14,7 +14,7 @@ from simulators.zoom.quotas import LABELS
 from simulators.zoom.site import Site
 from simulators.zoom.world import Meeting, Session
 
-_MEETING = {"uuid", "id", "topic", "start", "seconds", "defective", "delay_seconds", "sessions", "host"}
+_MEETING = {"uuid", "id", "topic", "seconds", "defective", "delay_seconds", "sessions", "host"}
 _SESSION = {field.name for field in fields(Session)}
 
 
@@ -61,7 +61,7 @@ class Control(Controls):
         return self._site.truth(start, end, keys=request.parameter("sessions") == "1")
 
     def _add_meeting(self, request: Request) -> object:
-        members = read_members(request, _MEETING | {"people"})
+        members = read_members(request, _MEETING | {"start", "people"})
         start_ms = _instant_ms(members, "start")
         duration_ms = _ms(members, "seconds", 1800.0)
         people = read_whole(members, "people", 2)
@@ -93,7 +93,6 @@ class Control(Controls):
             "uuid": ("uuid", lambda: read_text(members, "uuid", "")),
             "id": ("id", lambda: read_whole(members, "id", 0)),
             "topic": ("topic", lambda: read_text(members, "topic", "")),
-            "start": ("start_ms", lambda: _instant_ms(members, "start")),
             "seconds": ("end_ms", lambda: meeting.start_ms + _ms(members, "seconds")),
             "defective": ("defective", lambda: bool(members["defective"])),
             "delay_seconds": ("delay_ms", lambda: _ms(members, "delay_seconds")),

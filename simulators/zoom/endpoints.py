@@ -29,6 +29,11 @@ class Endpoint:
     scopes: tuple[str, ...]
     needs: Literal["any", "paid", "dashboard"]
 
+    @property
+    def is_about_a_meeting(self) -> bool:
+        """Whether what its path names is a meeting."""
+        return "" in self.path and self.path[self.path.index("") - 1] in ("meetings", "past_meetings")
+
 
 _DASHBOARD = ("dashboard_meetings:read:admin", "dashboard:read:admin")
 _REPORT = ("report:read:admin",)

@@ -51,6 +51,7 @@ _LEFT = (
     "Host ended the meeting.",
     "{name} got disconnected from the meeting.<br>Reason: Network connection error. ",
     "{name} left the meeting.<br>Reason: Host ended the meeting.",
+    "{name} left the meeting.&lt;br&gt;Reason: Host ended the meeting.",
     "Unknown reason.",
 )
 _REJOINS, _GUESTS = 0.15, 0.25  # shares of the participants of a regular meeting
@@ -366,6 +367,7 @@ class Generator:
             share_desktop=shares & 15 == 8,
             share_whiteboard=shares & 63 == 1,
             recording=host and shares & 64 == 0,
+            registrant_id=_person_id(rng) if shares & 31 == 9 else "",
             quality="" if shares < 24 else "fair" if shares < 48 else "good",
         )
         session = replace(session, participant_user_id=session.id)

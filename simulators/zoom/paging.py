@@ -73,9 +73,11 @@ class Pages(Generic[Row]):
                 number = _number(request)
             offset = (number - 1) * size
         end = offset + size
-        following = self._give(_Place(question, rows, max(end - overlap, offset + 1), now + life), now)
+        following = ""
+        if end < len(rows):
+            following = self._give(_Place(question, rows, max(end - overlap, offset + 1), now + life), now)
         members: dict[str, object] = {
-            "next_page_token": following if end < len(rows) else "",
+            "next_page_token": following,
             "page_count": math.ceil(len(rows) / size),
             "page_size": size,
             "total_records": len(rows),

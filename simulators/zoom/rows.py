@@ -6,6 +6,7 @@ from typing import Any
 from simulators.zoom.world import Meeting, Person, Session, iso
 
 Row = dict[str, Any]
+_BIG, _UNREADY_MS = 300, 10 * 60_000
 
 
 def clock_text(ms: int) -> str:
@@ -15,11 +16,11 @@ def clock_text(ms: int) -> str:
     return f"{hours:02d}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"
 
 
-def dashboard_meeting(meeting: Meeting, now_ms: int) -> Row:
+def dashboard_meeting(meeting: Meeting, now_ms: int, *, tracked: bool) -> Row:
     """Give a row of /metrics/meetings. `participants` counts rows; a live one has no end and no duration."""
     live = meeting.end_ms > now_ms
     seen = _seen(meeting, now_ms)
-    bits = hash_bits(meeting)
+    bits = _bits(meeting)
     row: Row = {
         "uuid": meeting.uuid,
         "id": meeting.id,
@@ -50,15 +51,16 @@ def dashboard_meeting(meeting: Meeting, now_ms: int) -> Row:
         "avg_jointime_cost": (bits & 1023) / 100,
         "session_key": "",
         "custom_keys": [],
-        "tracking_fields": [],
     }
+    if tracked:
+        row["tracking_fields"] = [{"field": "Meeting purpose.", "value": "Support"}]
     if not live:
         row["end_time"] = "" if meeting.defective else iso(meeting.end_ms)
         row["duration"] = "" if meeting.defective else clock_text(meeting.end_ms - meeting.start_ms)
     return row
 
 
-def dashboard_participant(session: Session, now_ms: int, *, live: bool) -> Row:
+def dashboard_participant(session: Session, now_ms: int, *, live: bool, registered: bool) -> Row:
     """Give a row of /metrics/meetings/{id}/participants, which tells no duration."""
     inside = bool(session.id)
     version = "6.2.5.48645" if session.client.startswith("Zoom") else ""
@@ -69,7 +71,6 @@ def dashboard_participant(session: Session, now_ms: int, *, live: bool) -> Row:
         "participant_user_id": session.participant_user_id,
         "user_name": session.user_name,
         "email": session.email,
-        "registrant_id": session.registrant_id,
         "customer_key": "",
         "role": session.role,
         "device": session.device,
@@ -119,6 +120,8 @@ def dashboard_participant(session: Session, now_ms: int, *, live: bool) -> Row:
         "total_jointime_cost": 3.98,
         "audio_call": _calls(session),
     }
+    if registered:
+        row["registrant_id"] = session.registrant_id
     # Absent in a live meeting until the person has left.
     if not live or (session.leave_ms is not None and session.leave_ms <= now_ms):
         row["leave_time"] = _time(session.leave_ms)
@@ -127,9 +130,13 @@ def dashboard_participant(session: Session, now_ms: int, *, live: bool) -> Row:
     return row
 
 
-def report_participant(session: Session) -> Row:
-    """Give a row of /report/meetings/{id}/participants: seconds, other names, no address, device or place."""
-    leave_ms = session.join_ms if session.leave_ms is None else session.leave_ms
+def report_participant(session: Session, meeting: Meeting, now_ms: int) -> Row:
+    """Give a row of /report/meetings/{id}/participants: seconds, other names, no address, device or place.
+
+    Durations of big meetings are 0 at first.
+    """
+    unready = len(meeting.sessions) > _BIG and now_ms - meeting.end_ms < _UNREADY_MS
+    leave_ms = session.join_ms if session.leave_ms is None or unready else session.leave_ms
     return {
         "id": session.id,
         "user_id": session.user_id,
@@ -291,7 +298,7 @@ def participant_rows(meeting: Meeting, now_ms: int) -> list[Session]:
     return sorted(_seen(meeting, now_ms), key=lambda session: (session.join_ms, session.person))
 
 
-def hash_bits(meeting: Meeting) -> int:
+def _bits(meeting: Meeting) -> int:
     """Give some bits of a meeting that look like chance and stay the same."""
     return int.from_bytes(meeting.uuid.encode()[:6], "big") * 0x9E3779B1 >> 7
 

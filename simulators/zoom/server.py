@@ -15,9 +15,18 @@ from simulators.zoom.dates import Window, read_window
 from simulators.zoom.endpoints import TOKEN, Endpoint, find_endpoint, no_such_meeting, read_meeting_id
 from simulators.zoom.gate import GatewayError
 from simulators.zoom.site import Site
-from simulators.zoom.world import Meeting, Person, World
+from simulators.zoom.world import Meeting, Person, State, World
 
 _TYPES = ("live", "past", "pastOne")
+# What each type of /users/{id}/meetings shows.
+_SCHEDULED: dict[str, tuple[State, ...]] = {
+    "scheduled": ("future", "live"),
+    "live": ("live",),
+    "upcoming": ("future",),
+    "upcoming_meetings": ("future",),
+    "previous_meetings": ("past",),
+}
+_YEAR_MS = 365 * 86_400_000
 
 
 class Application:
@@ -70,7 +79,7 @@ class Application:
 
     def _asked_uuid(self, endpoint: Endpoint | None, raw: str) -> str | None:
         """Give the uuid that a path names, however it was encoded; None where it names no meeting."""
-        if endpoint is None or "" not in endpoint.path or endpoint.path[-2:-1] == ("users",):
+        if endpoint is None or not endpoint.is_about_a_meeting:
             return None
         try:
             named = read_meeting_id(raw)
@@ -163,6 +172,8 @@ class Application:
         meeting = self.site.read(search)
         if meeting is None or self.site.state(meeting) == "future":
             raise no_such_meeting(named)
+        if self.site.now_ms() - meeting.end_ms > _YEAR_MS:
+            raise ZoomError(12702)
         return meeting
 
     def _ended(self, raw: str, wanted: Callable[[Meeting], bool] = lambda _: True) -> Meeting:
@@ -211,11 +222,12 @@ class Application:
             )
 
         now_ms = self.site.now_ms()
+        tracked = "tracking_fields" in request.parameter("include_fields")
         page = self._page(
             request,
             "meetings",
             lambda: self.site.read(lambda world: [meeting for meeting in world if matches(meeting)]),
-            lambda meeting: rows.dashboard_meeting(meeting, now_ms),
+            lambda meeting: rows.dashboard_meeting(meeting, now_ms, tracked=tracked),
         )
         return {**echo, **page}
 
@@ -229,17 +241,18 @@ class Application:
 
     def _dashboard_meeting(self, request: Request, raw: str) -> object:
         meeting = self._dashboard_instance(request, raw)
-        return {**rows.dashboard_meeting(meeting, self.site.now_ms()), "has_meeting_summary": False}
+        return {**rows.dashboard_meeting(meeting, self.site.now_ms(), tracked=False), "has_meeting_summary": False}
 
     def _dashboard_participants(self, request: Request, raw: str) -> object:
         meeting = self._dashboard_instance(request, raw)
         now_ms = self.site.now_ms()
         live = self.site.state(meeting) == "live"
+        registered = "registrant_id" in request.parameter("include_fields") and not live
         page = self._page(
             request,
             "participants",
             lambda: rows.participant_rows(meeting, now_ms),
-            lambda session: rows.dashboard_participant(session, now_ms, live=live),
+            lambda session: rows.dashboard_participant(session, now_ms, live=live, registered=registered),
         )
         return {**page, "meeting_number": str(meeting.id)}
 
@@ -291,11 +304,12 @@ class Application:
 
     def _report_participants(self, request: Request, raw: str) -> object:
         meeting = self._ended(raw, lambda one: not one.alone)
+        now_ms = self.site.now_ms()
         return self._page(
             request,
             "participants",
-            lambda: rows.participant_rows(meeting, self.site.now_ms()),
-            rows.report_participant,
+            lambda: rows.participant_rows(meeting, now_ms),
+            lambda session: rows.report_participant(session, meeting, now_ms),
         )
 
     def _history(self, request: Request, _: str) -> object:
@@ -321,7 +335,10 @@ class Application:
         return self._page(request, "users", select, rows.user, numbered=True)
 
     def _user_meetings(self, request: Request, raw: str) -> object:
-        """List what is scheduled and not yet over: no past meetings, no instant ones."""
+        """List what was scheduled, by default what is not yet over; never instant meetings."""
+        states = _SCHEDULED.get(request.parameter("type") or "scheduled")
+        if states is None:
+            raise invalid("type", "Invalid field.")
         person = self._person(raw)
         if not person.may_host:
             raise ZoomError(3161)
@@ -331,9 +348,7 @@ class Application:
                 lambda world: [
                     meeting
                     for meeting in world
-                    if meeting.host.id == person.id
-                    and meeting.type != 1
-                    and self.site.state(meeting) in ("future", "live")
+                    if meeting.host.id == person.id and meeting.type != 1 and self.site.state(meeting) in states
                 ]
             )
 
