@@ -41,9 +41,12 @@ task_queues = tuple(
 )
 task_default_queue = "control"
 task_routes = {
+    # Few lists are read a minute, and nothing else shall wait for that.
+    "zoom.advance": {"queue": "zoom"},
     "*.advance": {"queue": "control"},
     "useractions.*": {"queue": "useractions"},
     "episodes.*": {"queue": "episodes"},
+    "zoom.*": {"queue": "zoom"},
     "index.*": {"queue": "index"},
 }
 task_create_missing_queues = False  # a typing error in a queue's name is an error, not a queue that nobody hears
@@ -89,6 +92,13 @@ if _settings.episodes:
     # Asked as often, for it is `advance` that sends a slice again that was put off; the day's turn is at EPISODES_AT.
     beat_schedule["episodes"] = {
         "task": "episodes.advance",
+        "schedule": float(_settings.every),
+        "options": {"expires": float(_settings.every)},
+    }
+if _settings.zoom:
+    # Likewise; the day's turn is at ZOOM_AT.
+    beat_schedule["zoom"] = {
+        "task": "zoom.advance",
         "schedule": float(_settings.every),
         "options": {"expires": float(_settings.every)},
     }

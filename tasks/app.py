@@ -15,7 +15,7 @@ except BadInputError as error:
     print(error, file=sys.stderr)  # noqa: T201 - there are no logs yet
     sys.exit(int(error.exit_code))
 
-app = Celery("uaharvest", include=["tasks.useractions", "tasks.episodes", "tasks.index"])
+app = Celery("uaharvest", include=["tasks.useractions", "tasks.episodes", "tasks.zoom", "tasks.index"])
 app.config_from_object("celeryconfig")
 
 

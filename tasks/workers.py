@@ -4,7 +4,7 @@ import contextlib
 
 from kombu.exceptions import ChannelError
 
-from tasks import episodes, index, useractions
+from tasks import episodes, index, useractions, zoom
 from tasks.app import app
 from uaharvest.runs.engine import Hints
 
@@ -14,7 +14,12 @@ ANSWER_WITHIN = 1.0
 
 def hints(stream: str = "useractions") -> Hints:
     """Return hints of a stream for the workers."""
-    return episodes.CeleryHints() if stream == "episodes" else useractions.CeleryHints()
+    made: dict[str, Hints] = {
+        "useractions": useractions.CeleryHints(),
+        "episodes": episodes.CeleryHints(),
+        "zoom": zoom.CeleryHints(),
+    }
+    return made[stream]
 
 
 def drain_index(indexers: int) -> None:

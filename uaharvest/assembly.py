@@ -20,17 +20,19 @@ from uaharvest.opencast.cache import EpisodeCache, fetch_from
 from uaharvest.opencast.client import ADMIN_HOST, Opencast
 from uaharvest.opencast.pace import Pace
 from uaharvest.opencast.source import ActionsSource
+from uaharvest.runs.days import DAY
 from uaharvest.runs.engine import Engine, Hints
 from uaharvest.runs.ledger import Ledger
 from uaharvest.runs.watermark import WatermarkStore
 from uaharvest.settings import Settings
 from uaharvest.sinks import Sink, elasticsearch
-from uaharvest.sinks.documents import DocumentStore
+from uaharvest.sinks.documents import DocumentSink, DocumentStore
 from uaharvest.sinks.sqlite import SqliteStore
 from uaharvest.sinks.sqs import SqsSink
-from uaharvest.sinks.stdout import StdoutSink
-from uaharvest.streams.episodes import CHUNK, DAY, FETCHES_AT_ONCE, Chosen, Episodes
+from uaharvest.sinks.stdout import StdoutSink, StdoutStore
+from uaharvest.streams.episodes import CHUNK, FETCHES_AT_ONCE, Chosen, Episodes
 from uaharvest.streams.useractions import Useractions
+from uaharvest.streams.zoom import PATIENCE, Meetings
 from uaharvest.zoom.auth import Gateway, Login, ServerToServer, SignedJwt
 from uaharvest.zoom.client import Zoom
 from uaharvest.zoom.quota import Quota
@@ -60,12 +62,17 @@ def dead_letters(settings: Settings) -> DeadLetters:
 
 def streams(settings: Settings) -> list[str]:
     """Return the names of the streams that this site harvests."""
-    return [Useractions.name, *([Episodes.name] if settings.episodes else [])]
+    chosen = {Episodes.name: settings.episodes, Meetings.name: settings.zoom}
+    return [Useractions.name, *(name for name, wanted in chosen.items() if wanted)]
 
 
 def watermark_key(settings: Settings, stream: str) -> str:
     """Return the S3 key of a stream's watermark."""
-    return {Useractions.name: settings.watermark_key, Episodes.name: settings.episodes_key}[stream]
+    return {
+        Useractions.name: settings.watermark_key,
+        Episodes.name: settings.episodes_key,
+        Meetings.name: settings.zoom_watermark_key,
+    }[stream]
 
 
 def watermarks(settings: Settings, stream: str = Useractions.name) -> WatermarkStore:
@@ -81,8 +88,9 @@ def ledger(settings: Settings, client: "redis.Redis | None" = None, *, stream: s
 
 
 def engine(stream: str, settings: Settings, hints: Hints) -> Engine:
-    """Return the engine of a stream; raises as `useractions` and `episodes` do."""
-    return episodes(settings, hints) if stream == Episodes.name else useractions(settings, hints)
+    """Return the engine of a stream; raises as `useractions`, `episodes` and `meetings` do."""
+    made = {Useractions.name: useractions, Episodes.name: episodes, Meetings.name: meetings}[stream]
+    return made(settings, hints)
 
 
 def useractions(settings: Settings, hints: Hints) -> Engine:
@@ -164,6 +172,52 @@ def episodes(
         hints=hints,
         settings=settings,
         destination=f"{settings.engage_url} {settings.documents_url or settings.es_url} {index}",
+    )
+
+
+def meetings(
+    settings: Settings,
+    hints: Hints,
+    *,
+    stdout: bool = False,
+    ready_after: timedelta | None = None,
+    patience: float = PATIENCE,
+) -> Engine:
+    """Return the engine of the Zoom meetings.
+
+    Args:
+        settings: Where from and where to.
+        hints: How workers are told.
+        stdout: Print the documents in place of keeping them.
+        ready_after: How long after its end a day can be harvested; None: at ZOOM_AT.
+        patience: Longest time to wait for the next page of a list, seconds.
+
+    Raises:
+        BadInputError: A setting that it needs is not set, or GEOLITE_PATH cannot be used.
+    """
+    store: DocumentSink = StdoutStore(sys.stdout) if stdout else document_store(settings)
+    # A window is a day, of which no span is too long.
+    settings = dataclasses.replace(settings, max_window=int(DAY.total_seconds()), max_span=None)
+    client = redis_client(settings)
+    letters = dead_letters(settings)
+    stream = Meetings(
+        zoom_client(settings, client),
+        store,
+        letters,
+        settings,
+        client=client,
+        locate=GeoLite(settings.geolite).locate if settings.geolite else nowhere,
+        ready_after=settings.zoom_at if ready_after is None else ready_after,
+        patience=patience,
+    )
+    return Engine(
+        stream,
+        ledger=ledger(settings, client, stream=Meetings.name),
+        watermarks=watermarks(settings, Meetings.name) if settings.bucket else None,
+        letters=letters,
+        hints=hints,
+        settings=settings,
+        destination=f"{_zoom_account(settings)} {settings.documents_url or settings.es_url} {settings.index_infix}",
     )
 
 

@@ -282,6 +282,9 @@ class Settings:
         "Its operation at whose end the recording is available.",
         default="retract-element",
     )
+    zoom_watermark_key: str = _setting(
+        "S3_ZOOM_KEY", text, "S3 key of the watermark of the Zoom meetings.", default="zoom-watermark"
+    )
     dead_letter_prefix: str = _setting(
         "S3_DEAD_LETTER_PREFIX", text, "Where in that bucket dead letters are kept.", default="dead-letters/"
     )
@@ -390,6 +393,19 @@ class Settings:
         "Most per cent of those calls that are used: all apps of the account share them.",
         default=100,
     )
+    zoom_at: timedelta = _setting(
+        "ZOOM_AT",
+        time_of_day,
+        "When the meetings of a day are harvested: at this time (UTC) of the next day.",
+        default=timedelta(hours=5),
+        shown_default="05:00",
+    )
+    zoom_lookback_days: int = _setting(
+        "ZOOM_LOOKBACK_DAYS",
+        whole(0, 28),
+        "So many days before it are listed again: for meetings that had not ended, and what Zoom shows late.",
+        default=2,
+    )
     log_level: str = _setting(
         "LOG_LEVEL",
         one_of("debug", "info", "warning", "error"),
@@ -408,6 +424,12 @@ class Settings:
     def episodes(self) -> bool:
         """Tell whether this site indexes episodes: what they need is set."""
         return bool(self.admin_url and (self.documents_url or self.es_url))
+
+    @property
+    def zoom(self) -> bool:
+        """Tell whether this site harvests Zoom: what that needs is set."""
+        login = (self.zoom_key and self.zoom_secret) or self.zoom_header
+        return bool(login and (self.documents_url or self.es_url))
 
     def require(self, *names: str) -> None:
         """Raise BadInputError that names every one of the fields `names` that is not set."""

@@ -9,7 +9,7 @@ import click
 import redis
 
 from uaharvest import logs
-from uaharvest.cli import documents, episodes, harvest, index, letters, state
+from uaharvest.cli import documents, episodes, harvest, index, letters, state, zoom
 from uaharvest.cli.context import Context, Workers
 from uaharvest.errors import Exit, HarvestError
 
@@ -78,10 +78,10 @@ def cli(context: Context, *, debug: bool) -> None:
     logs.configure("debug" if debug else "warning")
 
 
-for part in (episodes.run_episodes, index.run_index):
+for part in (episodes.run_episodes, zoom.run_zoom, index.run_index):
     harvest.run.add_command(part)
 harvest.run.add_command(episodes.run_episodes, "load-episodes")  # the old tool's name; also with underscores
-for part in (episodes.enqueue_episodes, index.enqueue_index):
+for part in (episodes.enqueue_episodes, zoom.enqueue_zoom, index.enqueue_index):
     harvest.enqueue.add_command(part)
 harvest.enqueue.add_command(episodes.enqueue_episodes, "load-episodes")
 for command in (

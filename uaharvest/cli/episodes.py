@@ -11,12 +11,13 @@ from uaharvest import settings as settings_
 from uaharvest.cli.context import Context
 from uaharvest.cli.harvest import Opened, hand_over, refused, say_window, with_options, work_to_the_end
 from uaharvest.errors import BadInputError
+from uaharvest.runs.days import DAY, midnight
 from uaharvest.runs.engine import Engine, Options
 from uaharvest.runs.local import LocalHints
 from uaharvest.runs.watch import LiveWatch, RunWatch
 from uaharvest.runs.windows import Interval, whole_second
 from uaharvest.settings import Settings
-from uaharvest.streams.episodes import DAY, Chosen, Episodes, midnight
+from uaharvest.streams.episodes import Chosen, Episodes
 
 SHARED_OPTIONS = (
     click.option(

@@ -17,7 +17,7 @@ from uaharvest.runs.local import LocalHints, drive
 from uaharvest.runs.watch import RunWatch
 from uaharvest.runs.windows import Interval
 from uaharvest.settings import Settings
-from uaharvest.streams.episodes import Episodes
+from uaharvest.streams.useractions import Useractions
 
 
 @click.group("dead-letters")
@@ -134,7 +134,7 @@ class _Replayer:
         if letter.stream == STREAM:
             return self._indexer.redeliver(letter)
         engine = self._engine(letter.stream)
-        if letter.kind == "record" or letter.stream == Episodes.name:  # whose slices name what is in them
+        if letter.kind == "record" or letter.stream != Useractions.name:  # the others' slices name what is in them
             return engine.stream.redeliver(dict(letter.payload))
         start, end = (datetime.fromisoformat(letter.payload[bound]) for bound in ("start", "end"))
         options = Options.of(engine.settings)

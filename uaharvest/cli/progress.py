@@ -87,7 +87,7 @@ class Clock:
     def pace(self, snapshot: Snapshot) -> str:
         """Return records per second since the beginning, and what is left at that rate."""
         rate = snapshot.records / max(time.monotonic() - self._began, 0.1)
-        if snapshot.ended or not rate:
+        if snapshot.ended or not rate or not snapshot.expected:  # of some windows nothing is known before
             return f"{rate:,.0f}/s"
         left = max(snapshot.expected - snapshot.records, 0) / rate
         return f"{rate:,.0f}/s    about {duration(left)} left"

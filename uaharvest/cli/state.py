@@ -19,6 +19,7 @@ from uaharvest.runs.watch import RunWatch
 from uaharvest.runs.windows import duration
 from uaharvest.streams.episodes import Episodes
 from uaharvest.streams.useractions import Useractions
+from uaharvest.streams.zoom import Meetings
 
 WIDE = 200
 
@@ -50,11 +51,15 @@ def watermark() -> None:
 
 stream_option = click.option(
     "--stream",
-    type=click.Choice([Useractions.name, Episodes.name]),
+    type=click.Choice([Useractions.name, Episodes.name, Meetings.name]),
     default=Useractions.name,
     help="Whose watermark.",
 )
-FIRST_BEGIN = {Useractions.name: "DEFAULT_INTERVAL minutes before it", Episodes.name: "with the day before it"}
+FIRST_BEGIN = {
+    Useractions.name: "DEFAULT_INTERVAL minutes before it",
+    Episodes.name: "with the day before it",
+    Meetings.name: "with the day before it",
+}
 
 
 @watermark.command()
@@ -82,7 +87,8 @@ def show(context: Context, *, stream: str) -> None:
 def set_(context: Context, *, time: datetime, stream: str) -> None:
     """Move the watermark to TIME: YYYYMMDDHHmmss in OPENCAST_TIMEZONE, or ISO 8601 with a zone.
 
-    Everything after it is harvested, and sent again where it was sent before; of episodes, whole days (UTC). Moved
+    Everything after it is harvested, and sent again where it was sent before; of
+    episodes and of zoom, whole days (UTC). Moved
     forward, what lies between is not harvested. A run that is open becomes void.
     """
     if time > datetime.now(UTC):

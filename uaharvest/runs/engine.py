@@ -326,7 +326,8 @@ class Engine:
             self.ledger.block("working", str(error), error.exit_code)
             self.ledger.release(run.id, claim, delay=0, attempts=claim.attempts - 1, waits=claim.waits)
             log.warning("blocked", reason=str(error))
-        except PutOffError as error:  # nothing failed, so it is neither an attempt nor a reason to back off further
+        except PutOffError as error:
+            # Nothing failed, so it is neither an attempt nor a reason to back off further.
             delay = max((error.due - datetime.now(UTC)).total_seconds(), 0.0)
             self.ledger.release(run.id, claim, delay=delay, attempts=claim.attempts - 1, waits=claim.waits)
             log.info("slice put off", reason=str(error), due=error.due.isoformat())

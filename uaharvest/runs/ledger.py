@@ -452,6 +452,11 @@ class Ledger:
                 counts["claimed" if "token" in json.loads(states.get(slice_id, "{}")) else "put_off"] += 1
         return counts
 
+    def next_due(self, run_id: str) -> datetime | None:
+        """Return when the first outstanding slice may be claimed, or its lease ends; None if there is none."""
+        first: Any = self.redis.zrange(f"{PREFIX}run:{run_id}:due", 0, 0, withscores=True)
+        return datetime.fromtimestamp(first[0][1] / 1000, UTC) if first else None
+
     def tick(self) -> None:
         """Note that beat is alive."""
         self.redis.set(self._key("ticked"), datetime.now(UTC).timestamp())

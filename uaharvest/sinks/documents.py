@@ -49,8 +49,8 @@ class Written:
     refused: Sequence[tuple[Document, str]] = ()
 
 
-class DocumentStore(Protocol):
-    """Keeps documents by index and id."""
+class DocumentSink(Protocol):
+    """Takes documents and confirms them."""
 
     def write(self, documents: Iterable[Document]) -> Iterator[Written]:
         """Store all `documents`, in bulk; yield each confirmation as it comes, in any order.
@@ -63,6 +63,10 @@ class DocumentStore(Protocol):
             BlockedError: It refuses us, its templates are missing, or it refuses more than 5 % of the documents.
         """
         ...
+
+
+class DocumentStore(DocumentSink, Protocol):
+    """Keeps documents by index and id."""
 
     def indices(self) -> Mapping[str, int]:
         """Return how many documents each index holds, by name; of the indices that uaharvest writes."""

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from uaharvest.dead_letters import DeadLetter, DeadLetters
@@ -14,15 +14,15 @@ from uaharvest.errors import BlockedError, PoisonError, SourceError
 from uaharvest.opencast.client import NOTHING, Opencast
 from uaharvest.opencast.foreign import many, members
 from uaharvest.opencast.pace import Pace
+from uaharvest.runs.days import DAY, midnight, next_day
 from uaharvest.runs.known import KnownIds
 from uaharvest.runs.ledger import Run
 from uaharvest.runs.stream import Desk, Plan, Tally
-from uaharvest.runs.windows import Interval, next_window
+from uaharvest.runs.windows import Interval
 from uaharvest.settings import Settings
 from uaharvest.sinks import Outgoing
 from uaharvest.sinks.documents import Document, DocumentStore
 
-DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
 # Few, for a slice names its episodes: their ids are short, and a slice that is put off holds back no others.
 CHUNK = 10
@@ -127,9 +127,7 @@ class Episodes:
 
     def next_window(self, watermark: datetime, now: datetime) -> Interval | None:
         """Return the day in which the watermark lies, once it is over and its useractions are indexed."""
-        lag = int(self._ready_after.total_seconds())
-        window = next_window(midnight(watermark), now, lag=lag, longest=int(DAY.total_seconds()))
-        return window if window is not None and window.seconds == DAY.total_seconds() else None
+        return next_day(watermark, now, self._ready_after)
 
     def late_from(self, watermark: datetime) -> datetime:
         """Return the watermark: nothing comes late to a day that is over."""
@@ -235,11 +233,6 @@ class Episodes:
         self._pace.turn(wait)
         result = self._engage.episode(mpid)
         return result, [] if result is None else self._admin.workflows(mpid, self._names.definition)
-
-
-def midnight(instant: datetime) -> datetime:
-    """Return the beginning of the instant's day, UTC."""
-    return instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _missing(result: Mapping[str, Any], fields: Mapping[str, Any]) -> Iterable[str]:
