@@ -37,6 +37,11 @@ class _Bound:
     def text(self) -> str:
         return self.at.strftime(self.form)
 
+    @property
+    def end(self) -> datetime:
+        """The first instant after what it names: a day or a second."""
+        return self.at + (timedelta(days=1) if self.form == _DAY else timedelta(seconds=1))
+
 
 def read_window(request: Request, now: float, *, times: bool, refuse_old: bool) -> Window:
     """Read `from` and `to`; raises `ZoomError`.
@@ -55,7 +60,7 @@ def read_window(request: Request, now: float, *, times: bool, refuse_old: bool) 
     first, last = (_read(name, text, times=times) for name, text in asked.items())
     if first is None or last is None:
         return Window(0, 0, asked, empty=True)
-    if first.at > last.at:
+    if first.at >= last.end:
         raise invalid("from", "The from date must not be after the to date.")
     today = datetime.fromtimestamp(int(now), UTC)
     if last.form == _DAY:
@@ -66,9 +71,8 @@ def read_window(request: Request, now: float, *, times: bool, refuse_old: bool) 
     old = first.at.date() < oldest.date()
     if old and refuse_old:
         raise invalid("from", "The date must be within the last six months.")
-    end = last.at + (timedelta(days=1) if last.form == _DAY else timedelta(seconds=1))
     echo = {"from": first.text, "to": last.text}
-    return Window(_ms(first.at), _ms(end), echo, empty=old)
+    return Window(_ms(first.at), _ms(last.end), echo, empty=old)
 
 
 def _read(name: str, text: str, *, times: bool) -> _Bound | None:
