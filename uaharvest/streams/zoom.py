@@ -262,7 +262,7 @@ class Meetings:
             if at is not None or one.known_id not in done:
                 fields = meeting.fields(row, self._host_id(row, days))
                 documents.append(self._document("meetings", one, uuid, fields, update=True))
-        self._bury(self._write(documents))
+        self._bury(self._write(documents), "listed")
         return found
 
     def _host_id(self, row: Row, days: tuple[datetime, datetime]) -> str | None:
@@ -297,7 +297,7 @@ class Meetings:
         written = len(found) - len(refused)
         tells = {"uuid": one.uuid, **meeting.attendance(found)}
         refused += self._write([self._document("meetings", one, one.uuid, tells, update=True)])
-        self._bury(refused)
+        self._bury(refused, "told")
         return written, len(odd) + len(refused)
 
     def _document(
@@ -310,11 +310,13 @@ class Meetings:
         """Write documents; when this returns they are confirmed, but for those that are returned: refused."""
         return [refusal for written in self._store.write(documents) for refusal in written.refused]
 
-    def _bury(self, refused: Sequence[tuple[Document, str]]) -> None:
+    def _bury(self, refused: Sequence[tuple[Document, str]], part: str) -> None:
+        """Keep documents; a meeting has two parts, which replace each other neither here nor there."""
         for document, reason in refused:
             kept = {name: getattr(document, name) for name in ("index", "id", "update")}
             payload = {"document": {**kept, "body": dict(document.body)}}
-            self._letters.put(DeadLetter.of_record(self.name, f"{document.index}/{document.id}", reason, payload))
+            name = f"{document.index}/{document.id}/{part}"
+            self._letters.put(DeadLetter.of_record(self.name, name, reason, payload))
 
 
 class _Reading:
