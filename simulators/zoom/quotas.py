@@ -181,8 +181,8 @@ class Quotas:
         pool = rules.plan.pool(label)
         headers = _headers(label, "Daily-limit", pool[1] if pool else 0, 0)
         # Whole seconds, not before the new day.
-        reset = math.ceil(rules.day_start + (self._day + 1) * rules.day_seconds)
-        headers["Retry-After"] = iso(reset * 1000) if rules.iso else str(math.ceil(reset - now))
+        reset = rules.day_start + (self._day + 1) * rules.day_seconds
+        headers["Retry-After"] = iso(math.ceil(reset) * 1000) if rules.iso else str(math.ceil(reset - now))
         return Verdict(ZoomError(429, _DAILY), headers if rules.headers else {})
 
 

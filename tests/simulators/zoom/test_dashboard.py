@@ -222,7 +222,10 @@ def test_a_rejoin_is_a_further_row_with_new_ids(zoom):
 def test_the_waiting_room_and_breakout_rooms_are_rows_of_their_own(zoom):
     _, rows = named(zoom, "waiting-room")
     waiting = [row for row in rows if row["status"] == "in_waiting_room"]
-    assert {row["leave_reason"] for row in waiting} == {"Leave waiting room.", "Removed by host from waiting room."}
+    assert {row["leave_reason"] for row in waiting} == {
+        "Leave waiting room.",
+        "Removed by host from waiting room.",
+    }
     _, rows = named(zoom, "breakouts")
     rooms = [row for row in rows if row["bo_mtg_id"]]
     assert len({row["bo_mtg_id"] for row in rooms}) == 2

@@ -59,9 +59,9 @@ def test_refusals_of_tokens_have_an_older_shape(start):
     }
 
 
-@pytest.mark.parametrize("login", [{}, {"Authorization": "Bearer garbage"}, {"Authorization": "Basic a2V5OnNlY3JldA=="}])
+@pytest.mark.parametrize("login", ["", "Bearer garbage", "Basic a2V5OnNlY3JldA=="])
 def test_without_a_good_token_it_is_401_and_124(zoom, login):
-    answer = requests.get(f"{zoom.url}/v2{MAIN}", headers=login, timeout=10)
+    answer = requests.get(f"{zoom.url}/v2{MAIN}", headers={"Authorization": login}, timeout=10)
     assert refusal(answer) == (401, 124, "Invalid access token.")
 
 
@@ -114,9 +114,7 @@ def test_a_jwt_is_taken_where_it_is_signed_by_the_key_and_not_over(shared, claim
     zoom = shared("--jwt", "on", "--meetings", 1)
     given = {"iss": "key", "exp": 1_900_000_000, **claims}
     token = jwt.encode({name: value for name, value in given.items() if value is not None}, secret, "HS256")
-    answer = requests.get(
-        f"{zoom.url}/v2{MAIN}", headers={"Authorization": f"Bearer {token}"}, timeout=10
-    )
+    answer = requests.get(f"{zoom.url}/v2{MAIN}", headers={"Authorization": f"Bearer {token}"}, timeout=10)
     assert answer.status_code == status
     assert answer.json().get("message") == message
 
