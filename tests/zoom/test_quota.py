@@ -214,10 +214,14 @@ def test_a_longer_rest_is_not_cut_short_by_a_later_429(client):
 
 def test_reset_as_seconds_since_1970_is_understood(client):
     now = int(datetime.now(UTC).timestamp())
-    quota(client).refused(HEAVY, {**QPS, "X-RateLimit-Reset": str(now + 20)}, "")
-    with pytest.raises(PutOffError) as caught:
-        call(quota(client))
-    assert 17 < (caught.value.due - datetime.now(UTC)).total_seconds() < 24
+    due = quota(client).refused(LISTS, {**QPS, "X-RateLimit-Reset": str(now + 20)}, "")
+    assert 17 < (due - datetime.now(UTC)).total_seconds() < 24
+
+
+def test_a_reset_later_than_the_quotas_window_is_no_reason_to_rest_longer(client):
+    now = int(datetime.now(UTC).timestamp())
+    due = quota(client).refused(HEAVY, {**QPS, "X-RateLimit-Reset": str(now + 20)}, "")
+    assert (due - datetime.now(UTC)).total_seconds() < 3.5
 
 
 def test_what_other_apps_used_up_is_learnt_from_what_remains_and_tried_once_a_minute(client, plans):
@@ -290,18 +294,56 @@ def test_a_call_that_fails_frees_its_place_too(client, plans):
     call(tiny, patience=1)
 
 
-def test_waiting_threads_all_get_their_turn(client, plans):
-    plans(2, 0.2)
+def test_who_waits_first_is_served_first(client, plans):
+    plans(1, 0.2)
     tiny = quota(client, "tiny")
-    done = []
-    threads = [
-        threading.Thread(target=lambda: (call(tiny, patience=5), done.append(time.monotonic()))) for _ in range(8)
-    ]
-    for thread in threads:
+    call(tiny)
+    served = []
+
+    def work(number):
+        call(tiny, patience=5)
+        served.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for number, thread in enumerate(threads):
         thread.start()
+        _until(lambda number=number: client.zcard("uaharvest:zoom:account:queue:Heavy") + len(served) > number)
     for thread in threads:
         thread.join()
-    assert len(done) == 8
+    assert served == sorted(served)
+
+
+def test_who_would_wait_too_long_behind_others_is_put_off_at_once_until_its_turn(client, plans):
+    plans(1, 1)
+    tiny = quota(client, "tiny")
+    call(tiny)
+    waiting = threading.Thread(target=lambda: call(tiny, patience=5))
+    waiting.start()
+    _until(lambda: client.zcard("uaharvest:zoom:account:queue:Heavy") == 1)
+    began = time.monotonic()
+    with pytest.raises(PutOffError) as caught:
+        call(tiny, patience=1.5)
+    assert time.monotonic() - began < 0.4
+    assert 1.5 < (caught.value.due - datetime.now(UTC)).total_seconds() < 4.1
+    waiting.join()
+    assert client.zcard("uaharvest:zoom:account:queue:Heavy") == 0
+
+
+def test_who_died_in_the_queue_holds_it_up_for_a_few_seconds_only(client, plans):
+    plans(1, 1)
+    tiny = quota(client, "tiny")
+    client.zadd("uaharvest:zoom:account:queue:Heavy", {"dead": time.time() * 1000 - 9_000})
+    with pytest.raises(PutOffError):
+        call(tiny)
+    client.zadd("uaharvest:zoom:account:queue:Heavy", {"dead": time.time() * 1000 - 11_000})
+    call(tiny)
+
+
+def _until(condition):
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def _next_midnight():

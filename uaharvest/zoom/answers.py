@@ -16,6 +16,7 @@ from uaharvest.opencast.foreign import text, whole
 NO_PERMISSION = 200  # of the plan, of the Dashboard, or of the user who made the app
 VALIDATION = 300  # a bad parameter, a page token that has ended, a webinar's id
 BAD_TOKEN = 124
+NO_ENDPOINT = 2300
 SCOPES = frozenset({4711, 4700, 104})
 # One meeting's: not there, its host may have none, more than a year old.
 GONE = frozenset({3001, 3161, 12702})

@@ -1,6 +1,7 @@
 """The Zoom client: lists of past meetings, their hosts and participants."""
 
 import dataclasses
+import itertools
 import json
 import random
 import re
@@ -267,7 +268,7 @@ class Zoom:
         hosts = [host for host in hosts if host >= begin]
         if not hosts:
             yield [], ""
-        for host, following in zip(hosts, [*hosts[1:], ""], strict=True):
+        for host, following in itertools.zip_longest(hosts, hosts[1:], fillvalue=""):
             pages = self._pages(
                 USER_MEETINGS,
                 {"type": kind},
@@ -294,10 +295,10 @@ class Zoom:
         self._users_of = ((first, last), time.monotonic() + USERS_KEPT, users)
         return users
 
-    def _all(self, endpoint: Endpoint, params: Mapping[str, str], *ids: str) -> list[Row]:
+    def _all(self, endpoint: Endpoint, params: Mapping[str, str], name: str) -> list[Row]:
         """Return the rows of all pages, each once: while data settle one may stand on two of them."""
         rows: dict[str, Row] = {}
-        for page in self._pages(endpoint, params, *ids):
+        for page in self._pages(endpoint, params, name):
             if page.first:
                 rows.clear()
             rows.update({json.dumps(row, sort_keys=True): row for row in page.rows if _is_row(row)})
@@ -307,7 +308,8 @@ class Zoom:
         self,
         endpoint: Endpoint,
         params: Mapping[str, str],
-        *ids: str,
+        name: str = "",
+        *,
         days: tuple[date, date] | None = None,
         token: str = "",
     ) -> Iterator[_ForeignPage]:
@@ -318,7 +320,7 @@ class Zoom:
         while True:
             paged = params | ({"next_page_token": token} if token else {})
             try:
-                body = self._ask(endpoint, endpoint.of(*ids), paged)
+                body = self._ask(endpoint, endpoint.of(name), paged)
             except _PageTokenEndedError:
                 restarts += 1
                 if restarts > RESTARTS:
@@ -447,8 +449,10 @@ class Zoom:
 
 def _failure_of_one(endpoint: Endpoint, answer: Answer, where: str, said: str) -> HarvestError | None:
     """Return what an answer means that is about one meeting, or one user; None if it is about more."""
-    # A web page says that there is no such endpoint, not that there is no such meeting.
-    gone = answer.status == HTTPStatus.NOT_FOUND and answer.body is not None
+    # Neither of these says that there is no such meeting: there is no such endpoint, or no Zoom.
+    if answer.code == answers.NO_ENDPOINT or (answer.body is None and not answer.code):
+        return None
+    gone = answer.status == HTTPStatus.NOT_FOUND
     if endpoint is USER_MEETINGS and (gone or answer.code in answers.USER_GONE):
         return _UserUnavailableError(f"{where} has no such host ({said}).")
     if endpoint not in {PARTICIPANTS, REPORTED_PARTICIPANTS}:

@@ -11,7 +11,7 @@ class Endpoint:
     """One endpoint.
 
     Attributes:
-        path: Below the API's URL; `{}` for an id.
+        path: Below the API's URL; `{id}` for an id.
         label: What its calls count as.
         rows: The member of its answer that holds the list.
         scopes: Any of them lets it be asked: the granular one first, then the classic ones.
@@ -24,9 +24,9 @@ class Endpoint:
     scopes: tuple[str, ...]
     plan: str
 
-    def of(self, *ids: str) -> str:
-        """Return its path for these ids."""
-        return self.path.format(*map(encoded, ids))
+    def of(self, name: str) -> str:
+        """Return its path for an id; "" where it has none."""
+        return self.path.replace("{id}", encoded(name))
 
 
 _DASHBOARD = ("dashboard_meetings:read:admin", "dashboard:read:admin")
@@ -42,7 +42,7 @@ MEETINGS = Endpoint(
     _DASHBOARD_PLAN,
 )
 PARTICIPANTS = Endpoint(
-    "metrics/meetings/{}/participants",
+    "metrics/meetings/{id}/participants",
     Label.HEAVY,
     "participants",
     ("dashboard:read:list_meeting_participants:admin", *_DASHBOARD),
@@ -50,10 +50,10 @@ PARTICIPANTS = Endpoint(
 )
 USERS = Endpoint("report/users", Label.HEAVY, "users", ("report:read:list_users:admin", *_REPORT), _REPORT_PLAN)
 USER_MEETINGS = Endpoint(
-    "report/users/{}/meetings", Label.HEAVY, "meetings", ("report:read:user:admin", *_REPORT), _REPORT_PLAN
+    "report/users/{id}/meetings", Label.HEAVY, "meetings", ("report:read:user:admin", *_REPORT), _REPORT_PLAN
 )
 REPORTED_PARTICIPANTS = Endpoint(
-    "report/meetings/{}/participants",
+    "report/meetings/{id}/participants",
     Label.HEAVY,
     "participants",
     ("report:read:list_meeting_participants:admin", *_REPORT),

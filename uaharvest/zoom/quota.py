@@ -10,6 +10,7 @@ window to come back.
 Keys, all below `uaharvest:zoom:<account>:`, times in milliseconds of Redis's own clock:
 
     places:<label>   sorted set: permits by the time at which their place is free again
+    queue:<label>    sorted set: permits that are waited for, by the time at which they were first asked for
     hold:<label>     until when the label rests, for Zoom answered 429
     spent:<day cap>  until when a day's calls are used up, as Zoom said
     used:<day>       hash: calls that count towards each day cap; `account <day cap>`: those of all apps, as Zoom told
@@ -98,6 +99,9 @@ SLOWER = 1.01
 # takes. Milliseconds.
 LAPSE = 70_000
 PROBE = 60_000  # ms
+# A worker that died in the queue holds up those behind it so long. Longer than any waits, ms.
+QUEUED = 10_000
+FURTHEST = 2 * DAY.total_seconds()  # that Zoom may put a call off
 KEPT = 35 * DAY  # the counts of calls
 SPREAD = 2.0  # seconds over which those come back that were sent away together
 
@@ -118,7 +122,7 @@ end
 """
 
 # KEYS: base. ARGV: midnight, label, permit, most, window, lapse, day cap, its calls for us, for all apps (-1: any),
-# time to keep counts, between probes (all ms). Returns what stands in the way, and for how long (ms).
+# time to keep counts, between probes, in the queue (all ms). Returns what stands in the way, and for how long (ms).
 _ACQUIRE = """
 local label, cap, ours, all = ARGV[2], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
 local most, window = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -132,16 +136,25 @@ end
 local hold = tonumber(redis.call('GET', base .. ':hold:' .. label) or 0)
 if hold > now then return {1, hold - now} end
 local places = base .. ':places:' .. label
+local queue = base .. ':queue:' .. label
 redis.call('ZREMRANGEBYSCORE', places, '-inf', now)
-if redis.call('ZCARD', places) >= most then
+redis.call('ZREMRANGEBYSCORE', queue, '-inf', now - tonumber(ARGV[12]))
+redis.call('ZADD', queue, 'NX', now, ARGV[3])
+redis.call('PEXPIRE', queue, ARGV[12])
+-- First come, first served: how many places must become free before one is this permit's?
+local behind = redis.call('ZRANK', queue, ARGV[3]) - (most - redis.call('ZCARD', places))
+if behind >= 0 then
+  local nth = behind % most
+  local free_at = tonumber(redis.call('ZRANGE', places, nth, nth, 'WITHSCORES')[2] or now)
   -- Where no answer has come yet it is guessed: the earliest may come at once.
-  return {3, math.min(tonumber(redis.call('ZRANGE', places, 0, 0, 'WITHSCORES')[2]) - now, window)}
+  return {3, math.max(math.min(free_at - now, window), 10) + window * math.floor(behind / most)}
 end
 local today = base .. ':used:' .. math.floor(now / DAY)
 if all >= 0 and tonumber(redis.call('HGET', today, 'account ' .. cap) or 0) >= all then
   local probe = base .. ':probe:' .. cap
   if not redis.call('SET', probe, 1, 'NX', 'PX', ARGV[11]) then return {2, redis.call('PTTL', probe)} end
 end
+redis.call('ZREM', queue, ARGV[3])
 redis.call('ZADD', places, now + tonumber(ARGV[6]) + window, ARGV[3])
 redis.call('PEXPIRE', places, tonumber(ARGV[6]) + window)
 for _, day in ipairs(days()) do
@@ -260,11 +273,13 @@ class Quota:
         Any header may be missing. `Retry-After` is seconds, an ISO time or an HTTP date.
         """
         kind = headers.get("X-RateLimit-Type") or message
-        after = _retry_after(headers)
+        after = _seconds_until(headers.get("Retry-After"), headers)
         if "daily" in kind.lower():
             rest = self._run("exhaust", self._limits[label].day_cap, -1 if after is None else _ms(after + 1))
         else:
-            rest = self._run("rest", label, _ms(after or self._limits[label].window))
+            # In whole seconds, and no quota of a second or minute takes longer than that.
+            reset = _seconds_until(headers.get("X-RateLimit-Reset"), headers) or DAY.total_seconds()
+            rest = self._run("rest", label, _ms(after or min(reset, self._limits[label].window)))
         return _due(rest / 1000)
 
     def answered(self, label: Label, headers: Headers) -> None:
@@ -308,6 +323,7 @@ class Quota:
             limit.per_day or -1,
             _ms(KEPT.total_seconds()),
             PROBE,
+            QUEUED,
         ]
         while True:
             obstacle, rest = self._run("acquire", label, *arguments)
@@ -315,9 +331,9 @@ class Quota:
                 return
             wait = rest / 1000
             if obstacle == _SPENT or time.monotonic() + wait > deadline:
+                self._redis.zrem(f"{self._base}:queue:{label}", permit)
                 due = _due(wait)
                 raise PutOffError(self._why(label, obstacle, due), due)
-            # One of those that wait gets the place; the others look again, when the next is free.
             self._pause(wait + random.uniform(0.001, 0.01))  # noqa: S311
 
     def _why(self, label: Label, obstacle: int, due: datetime) -> str:
@@ -353,16 +369,19 @@ class Quota:
         return self._scripts[script](keys=[self._base], args=[MIDNIGHT, *arguments])
 
 
-def _retry_after(headers: Headers) -> float | None:
-    """Return the seconds that Zoom asks to wait, by its own clock; None where it does not say or it is nonsense."""
-    value = headers.get("Retry-After") or headers.get("X-RateLimit-Reset") or ""
+def _seconds_until(value: str | None, headers: Headers) -> float | None:
+    """Return the seconds until what a header says, by Zoom's own clock; None where that is nothing usable.
+
+    Args:
+        value: Seconds, seconds since 1970, an ISO time or an HTTP date.
+        headers: Of the answer; `Date` among them is Zoom's clock.
+    """
     now = _instant(headers.get("Date") or "") or datetime.now(UTC)
-    number = whole(value)
-    if number is not None and number > DAY.total_seconds() * 2:  # X-RateLimit-Reset: seconds since 1970
-        number -= int(now.timestamp())
-    instant = None if number is not None else _instant(value)
-    after = float(number) if number is not None else (instant - now).total_seconds() if instant else None
-    return after if after is not None and 0 < after <= DAY.total_seconds() * 2 else None
+    after, instant = whole(value), _instant(value or "")
+    if after is not None and after > FURTHEST:
+        after -= int(now.timestamp())
+    seconds = float(after) if after is not None else (instant - now).total_seconds() if instant else 0.0
+    return seconds if 0 < seconds <= FURTHEST else None
 
 
 def _instant(value: str) -> datetime | None:
