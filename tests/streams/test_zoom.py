@@ -428,6 +428,18 @@ def test_it_is_not_looked_back_before_the_first_day(world):
     assert world.zoom.asked == []
 
 
+def test_a_day_that_was_harvested_from_its_noon_on_is_not_looked_back_at_before_noon(make):
+    world = make()
+    world.start_at(MONDAY + 12 * HOUR)
+    world.zoom.meet("morning", MONDAY + TEN, "Ann")
+    world.zoom.meet("evening", MONDAY + 18 * HOUR, "Ann")
+    world.zoom.meet("some time", MONDAY + TEN, "Ann", start_time="", end_time="", duration="")
+    world.harvest()
+    assert (sorted(world.zoom.asked), world.mark) == (["evening", "morning", "some time"], WEDNESDAY)
+    assert "meetings-2026.11.16 some time" in world.found("meetings*")
+    assert len(world.meetings()) == 3
+
+
 def test_a_redis_that_lost_its_data_costs_calls_and_no_meeting(world):
     world.zoom.meet("a", TUESDAY + TEN, "Ann")
     world.harvest()

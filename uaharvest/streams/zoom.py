@@ -55,7 +55,7 @@ class Meeting:
     Attributes:
         kind: Which list it stood in: Zoom wants to hear that again.
         uuid: The meeting's.
-        start: When it started, whole seconds UTC; where that is not known the beginning of the day asked for.
+        start: When it started, whole seconds UTC; where that is not known the last second of the day asked for.
         state: Digest of what a change of its participants changes too.
     """
 
@@ -145,7 +145,8 @@ class Meetings:
             BlockedError: Zoom no longer keeps the day of the watermark; or as `Zoom` says.
             RetryableError: Another worker reads these lists.
         """
-        first = midnight(min((interval.start for interval in late), default=run.window.start))
+        since = min((interval.start for interval in late), default=run.window.start)
+        first = midnight(since)
         last = midnight(run.window.end - SECOND)
         # A run that somebody asked for fetches what it finds, whether it is known or not.
         done = known.within(first, last + 2 * DAY) if run.kind == "live" else set()
@@ -155,7 +156,8 @@ class Meetings:
             if run.kind != "live":
                 raise
             raise BlockedError(f"{error} Move on: manage.py watermark set --stream {self.name}") from None
-        slices = [str(one) for one in listed if one.known_id not in done]
+        # Days are listed whole; what started before `since` is no more looked for than what is known.
+        slices = [str(one) for one in listed if one.known_id not in done and not first <= one.start < since]
         return Plan(slices, len(slices))
 
     def count(self, interval: Interval, *, wait: float) -> int:  # noqa: ARG002
@@ -256,7 +258,7 @@ class Meetings:
                 self._letters.put(DeadLetter.of_record(self.name, None, reason, {"row": row}))
                 continue
             at = instant(row.get("start_time"))
-            one = Meeting(kind, uuid, whole_second(at or days[1]), _state(row))
+            one = Meeting(kind, uuid, whole_second(at or days[1] + DAY - SECOND), _state(row))
             found.append(one)
             # Which day it was of is known only when it was new: its document is where it was written then.
             if at is not None or one.known_id not in done:
