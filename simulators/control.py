@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
+from simulators.faults import Orders, OrderT
 from simulators.wire import Request, Response
 
 Members = Mapping[str, object]
@@ -11,9 +13,44 @@ Members = Mapping[str, object]
 class Controls:
     """Answers control requests by their method and path; `GET /_sim/` lists what can be asked."""
 
-    def __init__(self, routes: Mapping[str, Callable[[Request], object]]) -> None:
-        """Answer `routes` ("POST /_sim/faults"), whose functions may raise `ValueError`."""
-        self._routes = {"GET /_sim/": self._index, **routes}
+    def __init__(
+        self,
+        routes: Mapping[str, Callable[[Request], object]],
+        *,
+        faults: Orders[OrderT],
+        parse_fault: Callable[[Members], OrderT],
+        set_clock: Callable[[float], float],
+    ) -> None:
+        """Answer `routes` ("GET /_sim/requests"), whose functions may raise `ValueError`, and what all have.
+
+        Args:
+            routes: What only this simulator has.
+            faults: Its standing orders.
+            parse_fault: Reads an order; raises `ValueError`.
+            set_clock: Sets its clock so many seconds off the real one; returns what it says now, epoch seconds.
+        """
+
+        def add_fault(request: Request) -> object:
+            fault = parse_fault(read_members(request, None))
+            order = asdict(fault)  # as it is asked for, before it counts down
+            faults.add(fault)
+            return order
+
+        def clear_faults(_: Request) -> object:
+            faults.clear()
+            return {}
+
+        def clock(request: Request) -> object:
+            offset = read_number(read_members(request, {"offset_seconds"}), "offset_seconds")
+            return {"offset_seconds": offset, "now": set_clock(offset)}
+
+        self._routes = {
+            "GET /_sim/": self._index,
+            **routes,
+            "POST /_sim/faults": add_fault,
+            "DELETE /_sim/faults": clear_faults,
+            "POST /_sim/clock": clock,
+        }
 
     def answer(self, request: Request) -> Response:
         """Do what is asked; 400 with `{"error": …}` for a bad request, 404 for an unknown one."""

@@ -1,17 +1,24 @@
 """Standing orders of faults: which requests fail, how, and how often."""
 
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import Field
 from random import Random
 from threading import Lock
-from typing import Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 
 class Order(Protocol):
-    """One standing order. `times` counts down, None is for ever; `share` of the requests it touches fail."""
+    """One standing order. `times` counts down, None is for ever; `share` of the requests it touches fail.
 
+    One of kind "slow" delays by `seconds`, any other spoils the answer.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     kind: str
     share: float
     times: int | None
+    seconds: float
 
 
 OrderT = TypeVar("OrderT", bound=Order)
@@ -36,8 +43,14 @@ class Orders(Generic[OrderT]):
         with self._lock:
             self._orders.clear()
 
-    def hits(self, touches: Callable[[OrderT], bool]) -> list[OrderT]:
-        """Pick the orders for one request: every delay ("slow"), and the first that spoils the answer."""
+    def strike(self, touches: Callable[[OrderT], bool]) -> OrderT | None:
+        """Delay one request as it is due to it, and give the order that spoils its answer, if any."""
+        hits = self._hits(touches)
+        time.sleep(sum(order.seconds for order in hits))
+        return next((order for order in hits if order.kind != "slow"), None)
+
+    def _hits(self, touches: Callable[[OrderT], bool]) -> list[OrderT]:
+        """Pick the orders for one request: every delay, and the first that spoils the answer."""
         hits: list[OrderT] = []
         spoiled = False
         with self._lock:

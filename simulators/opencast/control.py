@@ -31,10 +31,10 @@ class Control(Controls):
                 "POST /_sim/rows": self._rows,
                 "POST /_sim/grow": self._grow,
                 "POST /_sim/insert-while-reading": self._insert_while_reading,
-                "POST /_sim/faults": self._add_fault,
-                "DELETE /_sim/faults": self._clear_faults,
-                "POST /_sim/clock": self._clock,
-            }
+            },
+            faults=site.faults,
+            parse_fault=parse_fault,
+            set_clock=site.set_clock,
         )
 
     def _requests(self, _: Request) -> object:
@@ -118,20 +118,6 @@ class Control(Controls):
             raise ValueError("rows_per_request, back_seconds: expected at least 0")
         self._site.insert_while_reading(rows, back_seconds)
         return {"rows_per_request": rows, "back_seconds": back_seconds}
-
-    def _add_fault(self, request: Request) -> object:
-        fault = parse_fault(read_members(request, None))
-        order = asdict(fault)
-        self._site.faults.add(fault)
-        return order
-
-    def _clear_faults(self, _: Request) -> object:
-        self._site.faults.clear()
-        return {}
-
-    def _clock(self, request: Request) -> object:
-        offset = read_number(read_members(request, {"offset_seconds"}), "offset_seconds")
-        return {"offset_seconds": offset, "now": self._site.set_clock(offset)}
 
 
 def _bound(request: Request, name: str) -> int:

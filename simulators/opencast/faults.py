@@ -1,6 +1,5 @@
 """Faults on order: which requests fail, how, and how often."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -59,9 +58,7 @@ class Faults(Orders[Fault]):
 
     def apply(self, path: str, where: Filter | None, answer: Callable[[], Response]) -> Response:
         """Answer, but for the orders that hit this request; raises `DroppedConnectionError`."""
-        hits = self.hits(lambda fault: fault.touches(path, where))
-        time.sleep(sum(fault.seconds for fault in hits))
-        spoiling = next((fault for fault in hits if fault.kind != "slow"), None)
+        spoiling = self.strike(lambda fault: fault.touches(path, where))
         return answer() if spoiling is None else _spoil(spoiling, answer)
 
 

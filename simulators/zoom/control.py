@@ -1,7 +1,7 @@
 """The control interface under /_sim/ of the Zoom simulator; the package's docstring lists it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta
 
 from simulators.control import Controls, Members, read_members, read_number, read_text, read_whole
@@ -32,13 +32,13 @@ class Control(Controls):
                 "POST /_sim/meetings": self._add_meeting,
                 "PATCH /_sim/meetings": self._change_meeting,
                 "DELETE /_sim/meetings": self._remove_meeting,
-                "POST /_sim/faults": self._add_fault,
-                "DELETE /_sim/faults": self._clear_faults,
                 "POST /_sim/options": self._change_options,
                 "POST /_sim/consume": self._consume,
                 "POST /_sim/revoke": self._revoke,
-                "POST /_sim/clock": self._clock,
-            }
+            },
+            faults=site.faults,
+            parse_fault=lambda order: parse_fault(order, NAMES),
+            set_clock=site.set_clock,
         )
 
     def _requests(self, _: Request) -> object:
@@ -111,16 +111,6 @@ class Control(Controls):
             raise ValueError(f"host: no user {id_or_email}")
         return person
 
-    def _add_fault(self, request: Request) -> object:
-        fault = parse_fault(read_members(request, None), NAMES)
-        order = asdict(fault)
-        self._site.faults.add(fault)
-        return order
-
-    def _clear_faults(self, _: Request) -> object:
-        self._site.faults.clear()
-        return {}
-
     def _change_options(self, request: Request) -> object:
         wanted = read_members(request, None)
         self._site.options = change_options(self._site.options, wanted)
@@ -137,10 +127,6 @@ class Control(Controls):
     def _revoke(self, _: Request) -> object:
         self._site.gate.revoke()
         return {}
-
-    def _clock(self, request: Request) -> object:
-        offset = read_number(read_members(request, {"offset_seconds"}), "offset_seconds")
-        return {"offset_seconds": offset, "now": self._site.set_clock(offset)}
 
 
 def _sessions(value: object, meeting: Meeting) -> list[Session]:

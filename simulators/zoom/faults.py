@@ -1,6 +1,5 @@
 """Faults on order: which calls fail, how, and how often. They strike calls that the quota has let through."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -76,9 +75,7 @@ class Faults(Orders[Fault]):
         self, endpoint: str, uuid: str | None, scope: str, request: Request, answer: Callable[[], Response]
     ) -> Response:
         """Answer, but for the orders that strike this call; raises `DroppedConnectionError` and `ZoomError`."""
-        hits = self.hits(lambda fault: fault.touches(endpoint, uuid, request))
-        time.sleep(sum(fault.seconds for fault in hits))
-        spoiling = next((fault for fault in hits if fault.kind != "slow"), None)
+        spoiling = self.strike(lambda fault: fault.touches(endpoint, uuid, request))
         return answer() if spoiling is None else _spoil(spoiling, scope, answer)
 
 

@@ -157,12 +157,6 @@ def report_participant(session: Session, meeting: Meeting, now_ms: int) -> Row:
 def report_user_meeting(meeting: Meeting) -> Row:
     """Give a row of /report/users/{id}/meetings: minutes, and some times in a form of their own."""
     return {
-        "uuid": meeting.uuid,
-        "id": meeting.id,
-        "topic": meeting.topic,
-        "type": meeting.type,
-        "start_time": iso(meeting.start_ms),
-        "end_time": iso(meeting.end_ms),
         **_report(meeting),
         "participants_count_my_account": sum(bool(session.id) for session in meeting.sessions),
         "source": "Zoom",
@@ -184,12 +178,6 @@ def report_user_meeting(meeting: Meeting) -> Row:
 def report_meeting(meeting: Meeting) -> Row:
     """Give the answer of /report/meetings/{id}."""
     return {
-        "uuid": meeting.uuid,
-        "id": meeting.id,
-        "topic": meeting.topic,
-        "type": meeting.type,
-        "start_time": iso(meeting.start_ms),
-        "end_time": iso(meeting.end_ms),
         **_report(meeting),
         "dept": meeting.host.dept,
         "tracking_fields": [],
@@ -200,14 +188,8 @@ def report_meeting(meeting: Meeting) -> Row:
 def past_meeting(meeting: Meeting) -> Row:
     """Give the answer of /past_meetings/{id}, the one place that names the host's id."""
     return {
-        "uuid": meeting.uuid,
-        "id": meeting.id,
-        "host_id": meeting.host.id,
-        "topic": meeting.topic,
-        "type": meeting.type,
-        "start_time": iso(meeting.start_ms),
-        "end_time": iso(meeting.end_ms),
         **_report(meeting),
+        "host_id": meeting.host.id,
         "dept": meeting.host.dept,
         "source": "Zoom",
         "has_meeting_summary": False,
@@ -309,6 +291,12 @@ def _seen(meeting: Meeting, now_ms: int) -> list[Session]:
 
 def _report(meeting: Meeting) -> Row:
     return {
+        "uuid": meeting.uuid,
+        "id": meeting.id,
+        "topic": meeting.topic,
+        "type": meeting.type,
+        "start_time": iso(meeting.start_ms),
+        "end_time": iso(meeting.end_ms),
         "duration": _minutes(meeting.end_ms - meeting.start_ms),
         "total_minutes": _minutes(_stayed(meeting)),
         "participants_count": len(meeting.sessions),

@@ -1,6 +1,7 @@
 """Quotas: by label and by day, how answers tell of them, and what is counted."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import pytest
@@ -170,6 +171,15 @@ def test_over_the_rate_it_is_429_of_type_qps_without_a_retry_after(start):
     heavy = zoom.heavy()
     assert (heavy["calls"], heavy["refused_by_rate"], heavy["peak"], heavy["limit"]) == (3, 1, 3, 2)
     assert zoom.requests()["statuses"] == {"200": 1, "404": 2, "429": 1}
+
+
+def test_no_more_are_let_through_when_many_ask_at_once(start):
+    zoom = start("--meetings", 1, "--limit", "heavy=10/1000s")
+    with ThreadPoolExecutor(8) as clients:
+        statuses = list(clients.map(lambda _: zoom.participants("any").status_code, range(40)))
+    assert statuses.count(404) == 10
+    assert statuses.count(429) == 30
+    assert zoom.heavy()["calls"] == 40
 
 
 def test_over_the_day_it_is_429_with_a_time_or_seconds(start):
