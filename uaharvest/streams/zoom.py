@@ -174,9 +174,6 @@ class Meetings:
         except MeetingUnavailableError as error:
             log.info("meeting has no participants to be had", code=error.code)
             return Tally(1, 0, {UNAVAILABLE: 1})
-        except PoisonError as error:  # Zoom would say the same again
-            self._letters.put(DeadLetter.of_slice(self.name, slice_id, str(error), self.slice_payload(slice_id)))
-            return Tally(1, 1)
         if not rows:
             return Tally(1, 0, {EMPTY: 1})  # a meeting has some: not yet there, and looked for again
         written, dead = self._write_sessions(one, rows)

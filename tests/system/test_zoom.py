@@ -1,0 +1,221 @@
+"""A day of Zoom, harvested by real workers that beat wakes, from a simulated account that fails; all is there once."""
+
+import contextlib
+import json
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import requests
+
+from simulators import stack
+from uaharvest import assembly, settings
+from uaharvest.runs.ledger import Ledger
+from uaharvest.sinks.documents import DocumentStore
+
+NOW = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)  # by the account's clock
+TODAY, YESTERDAY = (f"{NOW - timedelta(days=back):%F}" for back in range(2))
+
+# A fifth of all calls, in the ways that pass.
+FAULTS = (
+    {"kind": "status", "status": 500, "share": 0.04},
+    {"kind": "status", "status": 502, "share": 0.04},
+    {"kind": "drop", "share": 0.04},
+    {"kind": "truncate", "share": 0.03},
+    {"kind": "invalid-json", "share": 0.03},
+    {"kind": "error", "status": 200, "code": 300, "share": 0.01, "endpoint": "participants"},
+    {"kind": "page-token", "share": 0.05, "endpoint": "participants"},
+)
+
+
+class Account:
+    """A simulated account."""
+
+    def __init__(self, url):
+        self.url = url
+
+    def ask(self, path, body=None):
+        method = "GET" if body is None else "POST"
+        answer = requests.request(method, f"{self.url}/_sim/{path}", json=body, timeout=30)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def truth(self):
+        return self.ask(f"truth?from={YESTERDAY}&sessions=1")
+
+    def calls(self):
+        return self.ask("requests")
+
+
+class Site:
+    """Workers, beat, and what they write."""
+
+    def __init__(self, environment):
+        self.environment = environment
+        self.settings = settings.load(environment)
+        self.ledger: Ledger = assembly.ledger(self.settings, stream="zoom")
+        self.store: DocumentStore = assembly.document_store(self.settings)
+
+    @contextlib.contextmanager
+    def at_work(self, workers, processes):
+        """So many workers of so many processes, and beat."""
+        with contextlib.ExitStack() as children:
+            options = ("-c", str(processes), "-Q", "zoom", "--without-gossip", "--without-mingle")
+            started = []
+            for number in range(workers):
+                worker = stack.celery("worker", "-n", f"worker{number}@%h", *options, environment=self.environment)
+                children.enter_context(worker)
+                children.callback(worker.kill)
+                started.append(worker)
+            children.enter_context(stack.celery("beat", "-s", "schedule", environment=self.environment))
+            children.enter_context(stack.supervised(*started))
+            yield started
+
+    def delivered(self):
+        run = self.ledger.live()
+        return run.delivered if run else 0
+
+    def done(self):
+        return bool(self.ledger.history())
+
+    def last(self):
+        return self.ledger.history()[0]
+
+    def sessions(self):
+        return Counter(
+            (one["meeting"], one.get("participant_uuid", ""), one["user_id"] or "", millis(one["join_time"]))
+            for one in self.store.export("sessions*")
+        )
+
+    def meetings(self):
+        return Counter(one["uuid"] for one in self.store.export("meetings*"))
+
+
+def millis(text):
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def until(is_so, what, seconds):
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, what
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def account(meetings, *options, faults=()):
+    """A simulated account with so many meetings yesterday."""
+    usual = ("--meetings", str(meetings), "--date", YESTERDAY, "--now", f"{NOW:%FT%TZ}", "--people", "300")
+    orders = [word for fault in faults for word in ("--fault", json.dumps(fault))]
+    with stack.zoom_simulator(*usual, *options, *orders) as server:
+        yield Account(server.url)
+
+
+@pytest.fixture
+def environment(redis, valkey_url, bucket):
+    """The settings of a site, without account and document store."""
+    return {
+        "ZOOM_ACCOUNT_ID": "account",
+        "ZOOM_KEY": "key",
+        "ZOOM_SECRET": "secret",
+        "ZOOM_PLAN": "business",
+        "REDIS_URL": valkey_url,
+        "S3_HARVEST_TS_BUCKET": bucket,
+        "OPENCAST_TIMEZONE": "UTC",
+        "HARVEST_EVERY_SECONDS": "2",
+        "HARVEST_LEASE_SECONDS": "6",
+    }
+
+
+def of(environment, zoom):
+    return {**environment, "ZOOM_API_URL": f"{zoom.url}/v2/", "ZOOM_TOKEN_URL": f"{zoom.url}/oauth/token"}
+
+
+def assert_all_is_there_once(site, zoom, capsys, seconds):
+    truth, calls = zoom.truth(), zoom.calls()
+    kinds = Counter(one["kind"] for one in truth["meetings"])
+    made, least = sum(calls["endpoints"].values()), sum(truth["least_calls"].values())
+    heavy = calls["labels"]["Heavy"]
+    with capsys.disabled():
+        floor = truth["least_calls"]["participants"] / heavy["limit"] * heavy["seconds"]
+        print(  # noqa: T201 - the figures are worth reading
+            f"\n{truth['count']:,} meetings, {truth['distinct']:,} sessions in {seconds:.0f} s (the quota's floor:"
+            f" {floor:.0f} s); {made:,} calls, {least:,} at least; peak {heavy['peak']} of {heavy['limit']} a"
+            f" {heavy['seconds']:g} s; answers {calls['statuses']}; {len(kinds)} kinds"
+        )
+    assert site.meetings() == {one["uuid"]: 1 for one in truth["meetings"]}
+    expected = {(one["uuid"], *key) for one in truth["meetings"] for key in one["sessions"]}
+    found = site.sessions()
+    assert found.keys() == expected
+    assert set(found.values()) == {1}
+    # No call was more than the account has, as the account counts them.
+    assert {label: one["refused"] for label, one in calls["labels"].items()} == dict.fromkeys(calls["labels"], 0)
+    assert all(one["peak"] <= one["limit"] for one in calls["labels"].values())
+    assert assembly.watermarks(site.settings, "zoom").read().mark.at == NOW.replace(hour=0)
+    assert not list(assembly.dead_letters(site.settings).names())
+    return kinds
+
+
+def harvest(site, zoom, *, workers, processes, kill_at, seconds):
+    """Let the workers harvest, and kill one of them at each of these shares of all meetings; return the seconds."""
+    count = zoom.truth()["count"]
+    began = time.monotonic()
+    with site.at_work(workers, processes) as started:
+        for number, share in enumerate(kill_at):
+            until(lambda share=share: site.delivered() >= share * count, f"{share:.0%} was not harvested", seconds)
+            started[number % workers].kill()
+        until(site.done, f"not done: {site.ledger.live()}", seconds)
+    return time.monotonic() - began
+
+
+def test_a_day_of_a_hundred_meetings_with_faults_and_a_killed_worker(environment, tmp_path, capsys):
+    environment["DOCUMENTS_URL"] = f"sqlite:///{tmp_path / 'documents.db'}"
+    with account(100, faults=FAULTS) as zoom:
+        site = Site(of(environment, zoom))
+        took = harvest(site, zoom, workers=2, processes=2, kill_at=(0.2,), seconds=90)
+        assert_all_is_there_once(site, zoom, capsys, took)
+        assert site.last()["delivered"] >= 100
+
+
+@pytest.mark.fault
+def test_a_day_of_two_thousand_meetings_with_faults_and_killed_workers(
+    environment, templates, elasticsearch_url, capsys
+):
+    environment["ES_HOST"] = elasticsearch_url
+    with account(2000, faults=FAULTS) as zoom:
+        site = Site(of(environment, zoom))
+        took = harvest(site, zoom, workers=2, processes=4, kill_at=(0.2, 0.5, 0.8), seconds=400)
+        site.store._client.indices.refresh(index="_all")
+        kinds = assert_all_is_there_once(site, zoom, capsys, took)
+    assert {
+        "alone",
+        "long",
+        "large",
+        "slash",
+        "double-slash",
+        "slash-alone",
+        "guests",
+        "breakouts",
+    } <= kinds.keys()
+
+
+@pytest.mark.fault
+def test_a_days_quota_that_is_used_up_parks_the_run_and_it_resumes(environment, tmp_path, capsys):
+    """Another app of the account has made the calls: the next day, which comes soon here, has new ones."""
+    environment["DOCUMENTS_URL"] = f"sqlite:///{tmp_path / 'documents.db'}"
+    with account(40, "--limit", "heavy=60/day", "--day-ends-in", "30") as zoom:
+        site = Site(of(environment, zoom))
+        zoom.ask("consume", {"label": "Heavy", "calls": 40})
+        with site.at_work(1, 2):
+            until(
+                lambda: (run := site.ledger.live()) and site.ledger.slices(run.id)["put_off"] > 20,
+                "not parked",
+                30,
+            )
+            refused = zoom.calls()["labels"]["Heavy"]["refused_by_day"]
+            assert 1 <= refused <= 4  # each process may have been under way
+            until(site.done, f"not resumed: {site.ledger.live()}", 90)
+        assert zoom.calls()["labels"]["Heavy"]["refused_by_day"] == refused
+        assert set(site.meetings()) == {one["uuid"] for one in zoom.truth()["meetings"]}
+        assert sum(site.sessions().values()) == zoom.truth()["distinct"]
