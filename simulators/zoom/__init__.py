@@ -6,6 +6,9 @@ behaviour is not known an option offers both readings, and the default is the on
 
     python -m simulators.zoom [--port 0] [OPTION ...]       prints "listening on http://127.0.0.1:PORT"
 
+Calls count in the order in which they come; refused ones use up nothing, ones that a fault spoils do. Calls that the
+gate refuses (401) are of no label. All answers past the gate bear the headers of the quota, unless these are off.
+
 Token endpoint: `POST /oauth/token`; API: `/v2/...`. Options (`--help` tells all, with defaults):
 
     server    --port, --now ISO (what its clock says at the start)

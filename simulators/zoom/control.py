@@ -9,7 +9,6 @@ from simulators.wire import Request
 from simulators.zoom.endpoints import NAMES
 from simulators.zoom.faults import parse_fault
 from simulators.zoom.generator import Generator
-from simulators.zoom.options import change_options
 from simulators.zoom.quotas import LABELS
 from simulators.zoom.site import Site
 from simulators.zoom.world import Meeting, Session
@@ -113,8 +112,8 @@ class Control(Controls):
 
     def _change_options(self, request: Request) -> object:
         wanted = read_members(request, None)
-        self._site.options = change_options(self._site.options, wanted)
-        return {name: getattr(self._site.options, name.replace("-", "_")) for name in wanted}
+        self._site.change_options(wanted)
+        return wanted
 
     def _consume(self, request: Request) -> object:
         members = read_members(request, {"label", "calls"})

@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import NoReturn
 
@@ -15,7 +15,16 @@ from simulators.zoom.gate import Account
 from simulators.zoom.quotas import DAY_S, LABELS, PLANS, Label, Plan, Rate, Rules
 
 _LIMIT = re.compile(r"([a-z+-]+)=(\d+)/(?:(day)|(min)|(\d*\.?\d*)s)")
-_FIXED = {"port", "seed", "date", "days", "meetings", "people", "live", "day_ends_in", "now"}
+_FIXED = {"port", "seed", "date", "days", "meetings", "people", "live", "fault", "now"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """So many calls of some labels in so many seconds; None is a day, whose calls they share."""
+
+    labels: tuple[Label, ...]
+    calls: int
+    seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,7 @@ class Options:
     old_windows: str
     page_token_seconds: float
     page_overlap: int
-    limit: tuple[tuple[tuple[Label, ...], int, float | None], ...]
+    limit: tuple[Limit, ...]
     rate_window: str
     rate_headers: bool
     retry_after: str
@@ -68,14 +77,14 @@ class Options:
             scopes=self.scope,
         )
 
-    def rules(self, opened: float) -> Rules:
-        """Give the quotas of a server that was opened at `opened` (epoch seconds of its clock)."""
+    def rules(self, since: float) -> Rules:
+        """Give the quotas; what `day_ends_in` counts from is `since`, epoch seconds of the server's clock."""
         return Rules(
             plan=_limited(PLANS[self.plan], self.limit),
             sliding=self.rate_window == "sliding",
             headers=self.rate_headers,
             iso=self.retry_after == "iso",
-            day_start=0 if self.day_ends_in is None else opened + self.day_ends_in,
+            day_start=0 if self.day_ends_in is None else since + self.day_ends_in,
             day_seconds=self.day_seconds,
         )
 
@@ -98,9 +107,10 @@ def change_options(options: Options, wanted: Mapping[str, object]) -> Options:
     given several times.
     """
     words = []
+    known = {field.name for field in fields(Options)}
     members = {name.replace("-", "_"): value for name, value in wanted.items()}
     for member, value in members.items():
-        if member in _FIXED or member not in asdict(options):
+        if member in _FIXED or member not in known:
             raise ValueError(f"{member}: no option that can be changed")
         option = f"--{member.replace('_', '-')}"
         words += [
@@ -127,15 +137,15 @@ def _options(given: argparse.Namespace) -> Options:
     return Options(**values)
 
 
-def _limited(plan: Plan, limits: Sequence[tuple[tuple[Label, ...], int, float | None]]) -> Plan:
+def _limited(plan: Plan, limits: Sequence[Limit]) -> Plan:
     rates, pools = dict(plan.rates), dict(plan.pools)
-    for labels, calls, seconds in limits:
-        if seconds is not None:
-            rates.update(dict.fromkeys(labels, Rate(calls, seconds)))
+    for limit in limits:
+        if limit.seconds is not None:
+            rates.update(dict.fromkeys(limit.labels, Rate(limit.calls, limit.seconds)))
             continue
         # The day's calls of a label that shares them are those of all that share.
-        shared = [pool for pool in pools if set(pool) & set(labels)]
-        pools.update(dict.fromkeys(shared or [labels], calls))
+        shared = [pool for pool in pools if set(pool) & set(limit.labels)]
+        pools.update(dict.fromkeys(shared or [limit.labels], limit.calls))
     return Plan(rates, pools)
 
 
@@ -207,7 +217,7 @@ def _make_parser(kind: type[Parser]) -> Parser:
     quotas.add_argument(
         "--day-ends-in",
         type=number(),
-        help="seconds from the start until the daily counters begin anew, in place of 00:00 UTC",
+        help="seconds from the start (or its change) until the daily counters begin anew, in place of 00:00 UTC",
     )
     quotas.add_argument("--day-seconds", type=number(), default=DAY_S, help="length of the days of the counters")
     trouble = parser.add_argument_group("trouble", "more of it with POST /_sim/faults")
@@ -242,8 +252,7 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip().lower(), value.strip()
 
 
-def _limit(text: str) -> tuple[tuple[Label, ...], int, float | None]:
-    """Read labels, calls and seconds; no seconds is a day."""
+def _limit(text: str) -> Limit:
     found = _LIMIT.fullmatch(text.lower())
     known = {label.lower(): label for label in LABELS}
     names = found[1].split("+") if found else []
@@ -253,8 +262,8 @@ def _limit(text: str) -> tuple[tuple[Label, ...], int, float | None]:
         )
     labels = tuple(label for name, label in known.items() if name in names)
     if found[3]:
-        return labels, int(found[2]), None
-    return labels, int(found[2]), 60.0 if found[4] else float(found[5] or 1)
+        return Limit(labels, int(found[2]), None)
+    return Limit(labels, int(found[2]), 60.0 if found[4] else float(found[5] or 1))
 
 
 def _fault(text: str) -> Fault:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from simulators.zoom.faults import Faults
 from simulators.zoom.gate import Gate
 from simulators.zoom.generator import Generator, make_people
-from simulators.zoom.options import Options
+from simulators.zoom.options import Options, change_options
 from simulators.zoom.paging import Pages
 from simulators.zoom.quotas import Quotas, Rules
 from simulators.zoom.world import Meeting, State, World
@@ -55,7 +55,7 @@ class Site:
     """Everything that the endpoints read. Thread-safe."""
 
     def __init__(self, options: Options) -> None:
-        """Make the world; `open` starts the time that daily counters and live meetings go by."""
+        """Make the world; `open` starts the time that its clock and daily counters go by."""
         self.options = options
         self.faults = Faults(options.seed)
         for fault in options.fault:
@@ -73,18 +73,15 @@ class Site:
         for day in days[1:]:
             made += Generator(options.seed, people, day).make(options.meetings)
         self._world = World(people, made)
-        self._opened = 0.0
         self.open()
+        for meeting in self._generator.make_live(options.live, self.now_ms()):
+            self._world.add(meeting)
 
     def open(self) -> None:
-        """Begin: the clock says `--now`, days end from here on, live meetings have begun."""
+        """Begin: the clock says `--now`, and the day of the counters ends from here on."""
         if self.options.now is not None:
             self._offset = self.options.now - time.time()
-        first = not self._opened
-        self._opened = self.now()
-        if first:
-            for meeting in self._generator.make_live(self.options.live, self.now_ms()):
-                self._world.add(meeting)
+        self._day_since = self.now()
 
     def now(self) -> float:
         """Give the server's clock, epoch seconds."""
@@ -99,10 +96,17 @@ class Site:
         self._offset = offset_seconds
         return self.now()
 
+    def change_options(self, wanted: Mapping[str, object]) -> None:
+        """Change options, named and written as on the command line; raises `ValueError`."""
+        with self._lock:
+            self.options = change_options(self.options, wanted)
+            if {"day_ends_in", "day-ends-in"} & wanted.keys():
+                self._day_since = self.now()
+
     @property
     def rules(self) -> Rules:
         """The quotas as they are now."""
-        return self.options.rules(self._opened)
+        return self.options.rules(self._day_since)
 
     def state(self, meeting: Meeting) -> State:
         """Tell where a meeting stands by the server's clock."""

@@ -117,6 +117,7 @@ def test_a_meeting_may_come_late_on_its_own(start):
         ("POST", "faults", {"kind": "status", "uuid": 3}, "uuid: expected a string"),
         ("POST", "faults", {"kind": "status", "x": 3}, "x: no such member of a fault"),
         ("POST", "options", {"seed": 3}, "seed: no option that can be changed"),
+        ("POST", "options", {"fault": []}, "fault: no option that can be changed"),
         ("POST", "options", {"plan": "gold"}, "--plan: invalid choice"),
         ("POST", "options", {"limit": ["heavy"]}, "--limit: expected LABEL=CALLS/PERIOD"),
         ("POST", "consume", {"label": "heavy"}, "label: expected one of Light, Medium"),

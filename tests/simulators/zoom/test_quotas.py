@@ -198,6 +198,14 @@ def test_over_the_day_it_is_429_with_a_time_or_seconds(start):
     assert zoom.heavy()["refused_by_day"] == 2
 
 
+def test_the_end_of_the_day_can_be_set_while_it_runs(start):
+    zoom = start("--limit", "heavy=1/day")
+    zoom.set(day_ends_in=100)
+    assert [zoom.participants("any").status_code for _ in range(2)] == [404, 429]
+    zoom.advance(101)
+    assert zoom.participants("any").status_code == 404
+
+
 def test_a_day_can_be_so_short_that_a_test_sees_it_end(start):
     zoom = start("--meetings", 1, "--limit", "heavy=1/day", "--day-ends-in", "0.2", "--day-seconds", "0.5")
     end = time.monotonic() + 10
