@@ -180,6 +180,7 @@ class Engine:
         plan = self.stream.plan(run, late=self._late(mark, mark.at), known=self._known(mark.epoch))
         run = dataclasses.replace(run, expected=plan.expected)
         if self.ledger.open(run, plan.slices):
+            self.ledger.drop_gaps(window.start)
             log.info("run opened", run=run.id, window=str(window), slices=len(plan.slices), rows=plan.expected)
         # Published in the next step only, after another look at the watermark.
         return True
@@ -338,31 +339,26 @@ class Engine:
             log.error("slice failed", exc_info=error)
         # What the sink, S3 or a look-up fails at is never the slice's fault.
         suspect = isinstance(error, SourceError) or not isinstance(error, RetryableError)
-        fresh = self.ledger.run(run.id)
-        alone = fresh is not None and fresh.outstanding == 1
-        divisible = bool(self.stream.halves(claim.slice_id))
+        alone = suspect and self.ledger.foremost(run.id) == claim.slice_id and self._source_answers()
+        succeed = claim.progress is not None and self.ledger.progress() > claim.progress
         decision = after_failure(
             attempts=claim.attempts,
             waits=claim.waits,
             most=self.settings.attempts,
-            own_fault=suspect and self._others_succeed(claim, alone=alone and not divisible),
-            alone=suspect and alone,
-            divisible=divisible,
+            own_fault=suspect and (succeed or alone),
+            alone=alone,
+            divisible=bool(self.stream.halves(claim.slice_id)),
             jitter=random.uniform(0.5, 1.5),  # noqa: S311 - no secret
         )
         self._end(run, claim, decision, str(error))
 
-    def _others_succeed(self, claim: Claim, *, alone: bool) -> bool:
-        if claim.progress is not None and self.ledger.progress() > claim.progress:
-            return True
-        if not alone:
-            return False
-        # Nothing else is left that could succeed: ask the source for something small.
+    def _source_answers(self) -> bool:
+        """Ask the source for something small, where nothing else is left that could succeed."""
         try:
             self.stream.now()
-        except RetryableError:
+        except (RetryableError, BlockedError):  # what blocks it will be said of a slice
             return False
-        return claim.progress is not None
+        return True
 
     def _after_deaths(self, claim: Claim) -> Halve | GiveUp:
         divisible = bool(self.stream.halves(claim.slice_id))

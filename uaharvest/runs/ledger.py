@@ -126,13 +126,23 @@ redis.call('ZADD', due, now() + tonumber(ARGV[3]), ARGV[1])
 return 1
 """
 
-# KEYS: run, progress. ARGV: slice, found, dead.
+# Returns the first of the outstanding slices if each of them was put off before.
+_FOREMOST = """
+local first = false
+for _, slice in ipairs(redis.call('ZRANGE', due, 0, -1)) do
+  if slice_state(slice).waits == 0 then return false end
+  if not first or slice < first then first = slice end
+end
+return first
+"""
+
+# KEYS: run, progress. ARGV: slice, found, dead. A slice that was given up is no success of the source.
 _COMPLETE = """
 if not remove(ARGV[1]) then return 0 end
 redis.call('HINCRBY', run, 'done', 1)
 redis.call('HINCRBY', run, 'found', ARGV[2])
 redis.call('HINCRBY', run, 'dead', ARGV[3])
-redis.call('INCR', KEYS[2])
+if tonumber(ARGV[2]) > 0 or tonumber(ARGV[3]) == 0 then redis.call('INCR', KEYS[2]) end
 return 1
 """
 
@@ -279,6 +289,7 @@ class Ledger:
                 "take": _TAKE,
                 "claim": _CLAIM,
                 "renew": _RENEW,
+                "foremost": _FOREMOST,
                 "complete": _COMPLETE,
                 "split": _SPLIT,
                 "release": _RELEASE,
@@ -337,6 +348,11 @@ class Ledger:
     def renew(self, run_id: str, claim: Claim) -> bool:
         """Begin the lease anew; False if the slice is done or another's by now."""
         return bool(self._call("renew", run_id, [], [claim.slice_id, claim.token, int(self.lease * 1000)]))
+
+    def foremost(self, run_id: str) -> str | None:
+        """Return the first outstanding slice if all that are have failed; None while one may yet succeed."""
+        answer = self._call("foremost", run_id, [], [])
+        return str(answer) if answer else None
 
     def complete(self, run_id: str, slice_id: str, *, found: int, dead: int = 0) -> bool:
         """Take the slice out, once; all of it is confirmed."""
@@ -424,6 +440,12 @@ class Ledger:
     def add_gap(self, interval: Interval) -> None:
         """Note a slice that became a dead letter."""
         self.redis.zadd(self._key("gaps"), {str(interval): interval.end.timestamp()})
+
+    def drop_gaps(self, after: datetime) -> None:
+        """Forget the gaps from `after` on: that time is harvested again."""
+        again = [str(gap) for gap in self.gaps() if gap.start >= after]
+        if again:
+            self.redis.zrem(self._key("gaps"), *again)
 
     def trim_gaps(self, before: datetime) -> None:
         """Forget the gaps that end before `before`."""
