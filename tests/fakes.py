@@ -120,6 +120,10 @@ class FakeEpisodes:
 
     def __init__(self):
         self.fails = None
+        self.fails_at_all = True
+
+    def answers(self):
+        return not self.fails_at_all
 
     def get_many(self, mpids):
         if self.fails is not None:

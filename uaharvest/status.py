@@ -84,6 +84,7 @@ def _run(ledger: Ledger, run: Run) -> dict[str, Any]:
         "expected": run.expected,
         "delivered": run.delivered,
         "dead_letters": run.dead,
+        "trouble": run.trouble,
     }
 
 

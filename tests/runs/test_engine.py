@@ -247,7 +247,7 @@ def test_a_run_is_not_committed_while_a_slice_is(world, state):
     run_id, slice_id = world.mailbox.slices.pop()
     claim = world.ledger.claim(run_id, slice_id, "token")
     if state == "parked":
-        world.ledger.release(run_id, claim, delay=300, attempts=0, waits=1)
+        world.ledger.release(run_id, claim, delay=300, attempts=0, waits=1, reason="down")
     world.engine.advance()
     assert (world.live.id, world.mark.at) == (run_id, NOON)
 
@@ -1138,3 +1138,53 @@ def test_a_tick_advances_explicit_runs_though_the_live_one_cannot_be_opened(worl
     with pytest.raises(BlockedError):
         world.engine.advance()
     assert len(world.mailbox.slices) == 1
+
+
+def test_what_a_process_cannot_go_on_after_leaves_work_and_gives_the_slice_back(world):
+    """A pipe that nobody reads any more: a second attempt would write into nothing and count as delivered."""
+    world.opencast.add(at(1))
+    run = world.engine.ask(span(0, 10), world.options(), may_move=False, private=True)
+    world.sink.fails = lambda: HarvestError("the pipe is closed")
+    with pytest.raises(HarvestError, match="the pipe is closed"):
+        world.engine.work(run.id, world.due(run.id)[0])
+    assert world.ledger.run(run.id).outstanding == 1
+    assert world.ledger.claim(run.id, world.due(run.id)[0], "another").attempts == 1
+
+
+def test_the_troubles_of_a_private_run_are_not_the_streams(world):
+    world.opencast.add(at(1))
+    world.ledger.block("working", "the queue is gone", 4)
+    run = world.engine.ask(span(0, 10), world.options(), may_move=False, private=True)
+    world.sink.fails = lambda: BlockedError("no terminal")
+    with pytest.raises(BlockedError, match="no terminal"):
+        world.engine.work(run.id, world.due(run.id)[0])
+    assert world.ledger.blocked()["reason"] == "the queue is gone"
+    world.sink.fails = lambda: None
+    world.engine.work(run.id, world.due(run.id)[0])
+    assert world.sink.ids == [1]
+    assert world.ledger.blocked()["reason"] == "the queue is gone"
+
+
+def test_a_redis_that_fails_for_a_moment_uses_up_no_attempt(world):
+    world.opencast.add(at(1))
+    world.engine.advance()
+    run, slice_id = world.mailbox.slices[0]
+    waiting = [RedisConnectionError("gone for a moment")]
+
+    def gates(name):
+        if name == "before mark" and waiting:
+            raise waiting.pop()
+
+    world.ledger.gates = gates
+    with pytest.raises(RedisConnectionError):
+        world.engine.work(run, slice_id)
+    assert world.ledger.claim(run, slice_id, "another").attempts == 1
+    assert world.ledger.run(run).trouble == "Redis did not answer"
+
+
+def test_why_a_slice_was_put_off_stands_in_the_ledger(world):
+    world.opencast.add(at(1))
+    world.engine.advance()
+    world.sink.fails = lambda: RetryableError("SQS is down")
+    world.work()
+    assert world.live.trouble == "SQS is down"

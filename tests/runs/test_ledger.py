@@ -104,7 +104,7 @@ def test_a_slice_planned_twice_is_one_slice(ledger):
 def test_claimed_and_parked_slices_are_outstanding(ledger):
     ledger.open(run(), ["a", "b", "c"])
     ledger.claim("one", "a", "t")
-    ledger.release("one", ledger.claim("one", "b", "t"), delay=300, attempts=1, waits=1)
+    ledger.release("one", ledger.claim("one", "b", "t"), delay=300, attempts=1, waits=1, reason="down")
     assert ledger.live().outstanding == 3
     assert not ledger.live().finished
 
@@ -154,14 +154,14 @@ def test_a_hint_older_than_the_hold_is_taken_for_lost(client):
 def test_what_is_claimed_or_parked_is_not_hinted_at(ledger):
     ledger.open(run(), ["a", "b"])
     ledger.claim("one", "a", "t")
-    ledger.release("one", ledger.claim("one", "b", "t"), delay=300, attempts=0, waits=1)
+    ledger.release("one", ledger.claim("one", "b", "t"), delay=300, attempts=0, waits=1, reason="down")
     assert ledger.take("one", 9) == []
 
 
 def test_a_slice_given_back_is_hinted_at_again_as_soon_as_it_is_due(ledger):
     ledger.open(run(), ["a"])
     assert ledger.take("one", 1) == ["a"]
-    ledger.release("one", ledger.claim("one", "a", "t"), delay=0, attempts=0, waits=0)
+    ledger.release("one", ledger.claim("one", "a", "t"), delay=0, attempts=0, waits=0, reason="down")
     assert ledger.take("one", 1) == ["a"]
 
 
@@ -177,7 +177,7 @@ def test_a_claim_is_refused_while_another_holds_the_slice(ledger):
 def test_a_claim_of_what_is_done_unknown_or_parked_is_refused(ledger):
     ledger.open(run(), ["a", "b"])
     ledger.complete("one", "a", found=0)
-    ledger.release("one", ledger.claim("one", "b", "t"), delay=300, attempts=0, waits=1)
+    ledger.release("one", ledger.claim("one", "b", "t"), delay=300, attempts=0, waits=1, reason="down")
     for slice_id in ("a", "b", "no such"):
         assert ledger.claim("one", slice_id, "t") is None
     assert ledger.claim("no such", "a", "t") is None
@@ -214,7 +214,7 @@ def test_a_stale_token_can_neither_renew_nor_release(ledger, client):
     let_all_be_due(client)
     fresh = ledger.claim("one", "a", "fresh")
     assert not ledger.renew("one", stale)
-    assert not ledger.release("one", stale, delay=0, attempts=0, waits=0)
+    assert not ledger.release("one", stale, delay=0, attempts=0, waits=0, reason="down")
     assert ledger.claim("one", "a", "third") is None
     assert ledger.renew("one", fresh)
 
@@ -224,7 +224,7 @@ def test_what_is_done_can_neither_be_renewed_nor_released(ledger):
     claim = ledger.claim("one", "a", "t")
     ledger.complete("one", "a", found=0)
     assert not ledger.renew("one", claim)
-    assert not ledger.release("one", claim, delay=0, attempts=0, waits=0)
+    assert not ledger.release("one", claim, delay=0, attempts=0, waits=0, reason="down")
     assert ledger.live().outstanding == 0
 
 
@@ -232,7 +232,7 @@ def test_a_release_keeps_attempts_and_waits_and_notes_how_far_the_stream_was(led
     ledger.open(run(), ["a", "b"])
     ledger.complete("one", "b", found=0)
     assert ledger.progress() == 1
-    assert ledger.release("one", ledger.claim("one", "a", "t"), delay=300, attempts=2, waits=7)
+    assert ledger.release("one", ledger.claim("one", "a", "t"), delay=300, attempts=2, waits=7, reason="down")
     let_all_be_due(client)
     assert ledger.claim("one", "a", "t") == Claim("a", "t", 3, 7, 1)
 
@@ -291,7 +291,7 @@ def test_parts_are_due_at_once_and_unclaimed(ledger):
 def test_no_slice_is_foremost_while_one_has_not_failed_yet(ledger):
     assert ledger.foremost("one") is None
     ledger.open(run(), ["b", "a"])
-    ledger.release("one", ledger.claim("one", "b", "t"), delay=300, attempts=0, waits=1)
+    ledger.release("one", ledger.claim("one", "b", "t"), delay=300, attempts=0, waits=1, reason="down")
     assert ledger.foremost("one") is None
     ledger.claim("one", "a", "t")
     assert ledger.foremost("one") is None
@@ -301,7 +301,7 @@ def test_where_all_that_is_left_has_failed_the_first_is_foremost_parked_or_claim
     ledger.open(run(), ["c", "b", "a"])
     ledger.complete("one", "c", found=0)
     for slice_id in ("a", "b"):
-        ledger.release("one", ledger.claim("one", slice_id, "t"), delay=300, attempts=0, waits=1)
+        ledger.release("one", ledger.claim("one", slice_id, "t"), delay=300, attempts=0, waits=1, reason="down")
     assert ledger.foremost("one") == "a"
     let_all_be_due(client)
     ledger.claim("one", "a", "t")

@@ -153,6 +153,15 @@ def test_a_look_up_that_fails_delivers_nothing_and_is_not_the_slices_fault(world
     assert world.sink.arrived == []
 
 
+def test_an_episode_that_alone_cannot_be_looked_up_is_the_slices_fault(world, run):
+    """Or everything would wait for it for ever."""
+    world.opencast.add(at(1))
+    world.episodes.fails = SourceError("500 for this one")
+    world.episodes.fails_at_all = False
+    with pytest.raises(SourceError, match="500 for this one"):
+        world.stream.work(run, str(span(0, 10)), Desk())
+
+
 def test_a_refused_record_is_buried_only_after_its_letter_is_written(world, run):
     world.opencast.add(at(1), at(2))
     world.sink.refused = {1}

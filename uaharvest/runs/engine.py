@@ -17,7 +17,14 @@ import redis
 import structlog
 
 from uaharvest.dead_letters import DeadLetter, DeadLetters
-from uaharvest.errors import BadInputError, BlockedError, RetryableError, SourceError, SpanRefusedError
+from uaharvest.errors import (
+    BadInputError,
+    BlockedError,
+    HarvestError,
+    RetryableError,
+    SourceError,
+    SpanRefusedError,
+)
 from uaharvest.runs.failures import LONGEST_BACK_OFF, GiveUp, Halve, PutOff, after_deaths, after_failure
 from uaharvest.runs.known import KnownIds, forget_former_epoch, known_key
 from uaharvest.runs.ledger import Claim, Kind, Ledger, Outcome, Run
@@ -300,6 +307,8 @@ class Engine:
 
         Raises:
             redis.RedisError: The ledger cannot be reached; the slice is due again when its lease ends.
+            BlockedError: Of a private run, whose troubles are not the stream's.
+            HarvestError: This process cannot go on: a pipe that nobody reads any more.
         """
         claim = self.ledger.claim(run_id, slice_id, uuid.uuid4().hex)
         run = self.ledger.run(run_id)
@@ -316,12 +325,18 @@ class Engine:
         try:
             with self._renewed(run, claim), self._desk(run, claim) as desk:
                 outcome = self.stream.work(run, claim.slice_id, desk)
-        except BlockedError as error:
-            self.ledger.block("working", str(error), error.exit_code)
-            self.ledger.release(run.id, claim, delay=0, attempts=claim.attempts - 1, waits=claim.waits)
-            log.warning("blocked", reason=str(error))
+        except RetryableError as error:
+            self._failed(run, claim, error)
         except redis.RedisError:
+            with contextlib.suppress(redis.RedisError):  # it may be back: an outage uses up no attempts
+                self._give_back(run, claim, "Redis did not answer")
             raise
+        except HarvestError as error:
+            self._give_back(run, claim, str(error))
+            if not isinstance(error, BlockedError) or run.kind == "private":
+                raise
+            self.ledger.block("working", str(error), error.exit_code)
+            log.warning("blocked", reason=str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, the ledger decides what becomes of the slice
             self._failed(run, claim, error)
         else:
@@ -330,7 +345,14 @@ class Engine:
             else:
                 self.ledger.complete(run.id, claim.slice_id, found=outcome.found, dead=outcome.dead)
                 log.info("slice delivered", found=outcome.found, dead=outcome.dead)
-            self.ledger.unblock("working")
+            if run.kind != "private":
+                self.ledger.unblock("working")
+
+    def _give_back(self, run: Run, claim: Claim, reason: str, *, delay: float = 0) -> None:
+        """Give a slice back as it was: the attempt is not counted."""
+        self.ledger.release(
+            run.id, claim, delay=delay, attempts=claim.attempts - 1, waits=claim.waits, reason=reason
+        )
 
     def _failed(self, run: Run, claim: Claim, error: Exception) -> None:
         if isinstance(error, RetryableError):
@@ -367,7 +389,7 @@ class Engine:
     def _end(self, run: Run, claim: Claim, decision: PutOff | Halve | GiveUp, reason: str) -> None:
         match decision:
             case PutOff(delay, attempts, waits):
-                self.ledger.release(run.id, claim, delay=delay, attempts=attempts, waits=waits)
+                self.ledger.release(run.id, claim, delay=delay, attempts=attempts, waits=waits, reason=reason)
             case Halve(attempts):
                 log.warning("slice halved", reason=reason)
                 self.ledger.split(run.id, claim.slice_id, self.stream.halves(claim.slice_id), attempts=attempts)
@@ -382,9 +404,7 @@ class Engine:
             self._letters.put(DeadLetter.of_slice(self.stream.name, claim.slice_id, reason, payload))
         except (RetryableError, BlockedError) as error:
             log.warning("dead letter not written", reason=str(error))
-            self.ledger.release(
-                run.id, claim, delay=LONGEST_BACK_OFF, attempts=claim.attempts - 1, waits=claim.waits
-            )
+            self._give_back(run, claim, str(error), delay=LONGEST_BACK_OFF)
             return
         log.error("slice is a dead letter", reason=reason)
         if run.kind == "live":

@@ -156,13 +156,14 @@ end_with_run()
 return 1
 """
 
-# KEYS: run, progress. ARGV: slice, token, delay (ms), attempts, waits.
+# KEYS: run, progress. ARGV: slice, token, delay (ms), attempts, waits, reason.
 _RELEASE = """
 if not redis.call('ZSCORE', due, ARGV[1]) or slice_state(ARGV[1]).token ~= ARGV[2] then return 0 end
 redis.call('HSET', slices, ARGV[1], cjson.encode({
   attempts = tonumber(ARGV[4]), waits = tonumber(ARGV[5]), progress = tonumber(redis.call('GET', KEYS[2]) or 0)}))
 redis.call('ZADD', due, now() + tonumber(ARGV[3]), ARGV[1])
 redis.call('ZREM', hinted, ARGV[1])
+redis.call('HSET', run, 'trouble', ARGV[6])
 return 1
 """
 
@@ -226,6 +227,7 @@ class Run:
         opened_at: By the clock of the host that opened it.
         planned, done, outstanding: Slices.
         expected: Rows that the source said there are in `asked`.
+        trouble: Why a slice was put off last.
         found, delivered, dead: Rows in the slices that are done; confirmed by the sink; made dead letters.
     """
 
@@ -247,6 +249,7 @@ class Run:
     found: int = 0
     delivered: int = 0
     dead: int = 0
+    trouble: str = ""
 
     @property
     def finished(self) -> bool:
@@ -362,9 +365,9 @@ class Ledger:
         """Put `parts` in the place of the slice, if it is still outstanding."""
         return bool(self._call("split", run_id, [], [slice_id, json.dumps(list(parts)), attempts]))
 
-    def release(self, run_id: str, claim: Claim, *, delay: float, attempts: int, waits: int) -> bool:
+    def release(self, run_id: str, claim: Claim, *, delay: float, attempts: int, waits: int, reason: str) -> bool:
         """Give the slice back; it may be claimed again after `delay` seconds."""
-        arguments = [claim.slice_id, claim.token, int(delay * 1000), attempts, waits]
+        arguments = [claim.slice_id, claim.token, int(delay * 1000), attempts, waits, reason]
         return bool(self._call("release", run_id, [self._key("progress")], arguments))
 
     def mark(
@@ -441,6 +444,10 @@ class Ledger:
         """Note a slice that became a dead letter."""
         self.redis.zadd(self._key("gaps"), {str(interval): interval.end.timestamp()})
 
+    def drop_gap(self, gap: Interval) -> None:
+        """Forget one gap: it was harvested after all."""
+        self.redis.zrem(self._key("gaps"), str(gap))
+
     def drop_gaps(self, after: datetime) -> None:
         """Forget the gaps from `after` on: that time is harvested again."""
         again = [str(gap) for gap in self.gaps() if gap.start >= after]
@@ -505,6 +512,7 @@ class Ledger:
             batch_size=int(fields["batch_size"]),
             wait=int(fields["wait"]),
             opened_at=datetime.fromtimestamp(float(fields["opened_at"]), UTC),
+            trouble=fields.get("trouble", ""),
             outstanding=outstanding,
             **{
                 name: int(fields.get(name, 0))

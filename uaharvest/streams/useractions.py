@@ -97,7 +97,10 @@ class Useractions:
         try:
             episodes = self._episodes.get_many({action.mpid for action in new if action.mpid})
         except SourceError as error:
-            # A search that is down while useractions come is not this slice's fault: it uses up no attempts.
+            # A search that is down while useractions come is not this slice's fault: it uses up no attempts. One
+            # episode that it fails at would hold up everything for ever.
+            if self._episodes.answers():
+                raise
             raise RetryableError(str(error)) from error
         dead += self._deliver(new, episodes, desk)
         return Tally(len(page.actions) + len(page.unreadable), dead)
