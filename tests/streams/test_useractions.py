@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import pytest
@@ -7,6 +8,8 @@ from tests.fakes import DESTINATION, NOON, World, at, span
 from uaharvest.errors import PoisonError, RetryableError, SourceError
 from uaharvest.runs.known import KnownIds, known_key
 from uaharvest.runs.stream import Split
+from uaharvest.runs.watermark import Watermark
+from uaharvest.runs.windows import Interval
 
 
 class Desk:
@@ -111,6 +114,20 @@ def spoils(bad):
     """Fail every answer whose range covers the second `bad`."""
     wall = at(bad).replace(tzinfo=None)
     return lambda first, last, limit: SourceError("500") if first <= wall <= last else None
+
+
+@pytest.mark.parametrize("late", [[-1], [-2], [-1, -2], [-1.5], [-1, -300, -301], [-0.5, -1, -590]])
+def test_slices_of_late_rows_and_of_the_window_share_no_second(world, late):
+    """Two workers would send what they share at the same time."""
+    world.opencast.add(*map(at, [*late, 0, 5, 9]))
+    stored = world.store.read()
+    world.store.replace(Watermark(NOON, at(-600), stored.mark.epoch, "run"), stored.etag)
+    world.engine.advance()
+    slices = sorted(Interval.parse(slice_id) for slice_id in world.due(world.live.id))
+    for one, following in itertools.pairwise(slices):
+        assert one.end <= following.start
+    world.harvest()
+    assert world.sink.ids == sorted(row.id for row in world.opencast.rows)
 
 
 def test_what_cannot_be_counted_is_planned_whole_if_the_source_answers(world, run):

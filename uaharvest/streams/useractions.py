@@ -1,5 +1,6 @@
 """The stream of useractions: windows of time, cut by time into slices of about a batch each."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from uaharvest.opencast.times import ambiguous, look_back
 from uaharvest.runs.known import KnownIds
 from uaharvest.runs.ledger import Run
 from uaharvest.runs.stream import Desk, Plan, Split, Tally
-from uaharvest.runs.windows import Interval, next_window
+from uaharvest.runs.windows import Interval, next_window, without
 from uaharvest.settings import Settings
 from uaharvest.sinks import Outgoing, Sink
 
@@ -30,6 +31,9 @@ SPARE = 5
 # A page of which more than this share cannot be read is a source that changed, not some bad rows.
 UNREADABLE_SHARE = 0.05
 FEW = 3
+
+# Rows of the same second share their instant.
+_seconds = functools.lru_cache(maxsize=4096)(datetime.timestamp)
 
 
 class Useractions:
@@ -67,11 +71,12 @@ class Useractions:
     def plan(self, run: Run, *, late: Sequence[Interval], known: KnownIds) -> Plan:
         """Cut the window by its total, and find the late rows before it by comparing counts."""
         window = run.window
+        # Late rows first: a row that appears between the two requests is then at worst seen twice, as known.
+        slices = [slice_ for interval in late for slice_ in self._late_slices(run, interval, known)]
         # Rows are compared by whole seconds: what lies between the last of them and the window joins the window.
         if late and late[-1].end == window.start and run.kind == "live":
             window = Interval(window.start - SECOND, window.end)
-        # Late rows first: a row that appears between the two requests is then at worst seen twice, as known.
-        slices = [slice_ for interval in late for slice_ in self._late_slices(run, interval, known)]
+            slices = without(slices, [window])
         total = self._total(window.start, window.end, run.wait)
         if total is None:
             slices.append(window)
@@ -187,7 +192,7 @@ class Useractions:
     def _deliver(self, actions: Sequence[UserAction], episodes: Mapping[str, str], desk: Desk) -> int:
         refused: list[tuple[Outgoing, str]] = []
         outgoing = (
-            Outgoing(action.id, action.created.timestamp(), record(action, episodes.get(action.mpid or "", "{}")))
+            Outgoing(action.id, _seconds(action.created), record(action, episodes.get(action.mpid or "", "{}")))
             for action in actions
         )
         for delivery in self._sink.deliver(outgoing):
