@@ -243,10 +243,12 @@ class Mailbox:
 
     def __init__(self):
         self.advances = 0
+        self.last_advance = None
         self.slices = []
 
-    def advance(self):
+    def advance(self, run_id):
         self.advances += 1
+        self.last_advance = run_id
 
     def work(self, run_id, slice_id):
         self.slices.append((run_id, slice_id))

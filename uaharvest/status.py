@@ -17,8 +17,8 @@ class Workers(Protocol):
         """Return how many messages wait in each queue."""
         ...
 
-    def alive(self) -> Mapping[str, list[str]]:
-        """Return the queues that each worker that answers hears, by the worker's name."""
+    def alive(self) -> Mapping[str, list[str]] | None:
+        """Return the queues that each worker that answers hears, by its name; None where none can be asked."""
         ...
 
 
@@ -32,10 +32,11 @@ def status(settings: Settings, workers: Workers) -> dict[str, Any]:
     """
     ledger = assembly.ledger(settings)
     ticked = ledger.ticked_at()
+    alive = workers.alive()
     return {
         "streams": {ledger.stream: _stream(settings, ledger)},
         "queues": dict(workers.queues()),
-        "workers": dict(sorted(workers.alive().items())),
+        "workers": None if alive is None else dict(sorted(alive.items())),
         "beat_ticked_seconds_ago": None if ticked is None else round((datetime.now(UTC) - ticked).total_seconds()),
         "sqs": _sqs(settings),
     }

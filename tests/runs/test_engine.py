@@ -1188,3 +1188,18 @@ def test_why_a_slice_was_put_off_stands_in_the_ledger(world):
     world.sink.fails = lambda: RetryableError("SQS is down")
     world.work()
     assert world.live.trouble == "SQS is down"
+
+
+def test_the_end_of_an_explicit_run_asks_for_that_run_only(world):
+    """A live window would be opened, and a first watermark written, where perhaps nobody wants one."""
+    world.opencast.add(at(1))
+    run = world.engine.ask(span(0, 10), world.options(), may_move=False)
+    world.engine.work(run.id, world.due(run.id)[0])
+    assert world.mailbox.last_advance == run.id
+
+
+def test_the_end_of_a_live_run_asks_for_the_stream(world):
+    world.opencast.add(at(1))
+    world.engine.advance()
+    world.engine.work(*world.mailbox.slices[0])
+    assert (world.mailbox.advances, world.mailbox.last_advance) == (1, None)

@@ -433,4 +433,4 @@ def test_no_row_is_lost_or_needlessly_sent_twice(redis, valkey_url, machine):
 @pytest.mark.fault
 @MACHINES
 def test_no_row_is_lost_or_needlessly_sent_twice_in_many_more_ways(redis, valkey_url, machine):
-    check(machine, valkey_url, 600, 60)
+    check(machine, valkey_url, 250, 60)

@@ -26,8 +26,8 @@ class Workers(Protocol):
         """Return how many messages wait in each queue."""
         ...
 
-    def alive(self) -> Mapping[str, list[str]]:
-        """Return the queues that each worker that answers hears, by the worker's name."""
+    def alive(self) -> Mapping[str, list[str]] | None:
+        """Return the queues that each worker that answers hears, by its name; None where none can be asked."""
         ...
 
 

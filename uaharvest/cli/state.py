@@ -118,16 +118,21 @@ def _print(report: dict[str, Any]) -> None:
         for line in _troubles(name, stream):
             console.print(line, style="red")
     queues = " · ".join(f"{name} {depth}" for name, depth in report["queues"].items())
-    hosts = {name.partition("@")[2] for name in report["workers"]}
-    where = f" ({len(hosts)} host{'s' * (len(hosts) != 1)})" if hosts else ""
     ago = report["beat_ticked_seconds_ago"]
     beat = "beat has not ticked yet" if ago is None else f"beat ticked {duration(ago)} ago"
-    console.print(f"\nqueues    {queues}        workers {len(report['workers'])}{where} · {beat}")
+    console.print(f"\nqueues    {queues}        workers {_workers(report['workers'])} · {beat}")
     sqs = report["sqs"]
     if sqs and "error" in sqs:
         console.print(f"SQS       {sqs['error']}")
     elif sqs:
         console.print(f"SQS       {sqs['queue']}: {sqs['waiting']:,} waiting, {sqs['in_flight']:,} in flight")
+
+
+def _workers(alive: dict[str, list[str]] | None) -> str:
+    if alive is None:
+        return "cannot be asked over SQS"
+    hosts = {name.partition("@")[2] for name in alive}
+    return f"{len(alive)} ({len(hosts)} host{'s' * (len(hosts) != 1)})" if hosts else "0"
 
 
 def _table(report: dict[str, Any]) -> Table:

@@ -46,8 +46,8 @@ log = structlog.get_logger()
 class Hints(Protocol):
     """Tells workers what there may be to do. A hint that is lost costs a tick, one too many does no harm."""
 
-    def advance(self) -> None:
-        """Ask for the stream's `advance`."""
+    def advance(self, run_id: str | None) -> None:
+        """Ask for the stream's `advance`, or with `run_id` for that of one explicit run only."""
         ...
 
     def work(self, run_id: str, slice_id: str) -> None:
@@ -418,7 +418,7 @@ class Engine:
         if run.outstanding:
             self._hint(run, 1)
         else:
-            self.hints.advance()
+            self.hints.advance(None if run.kind == "live" else run_id)
 
     def _hint(self, run: Run, most: int) -> None:
         # While work stands still one slice a tick tries whether it is mended.

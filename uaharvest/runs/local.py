@@ -19,7 +19,7 @@ class LocalHints:
     def __init__(self) -> None:
         self.waiting: collections.deque[tuple[str, str]] = collections.deque()
 
-    def advance(self) -> None:
+    def advance(self, run_id: str | None) -> None:
         """Do nothing: `drive` advances by itself."""
 
     def work(self, run_id: str, slice_id: str) -> None:

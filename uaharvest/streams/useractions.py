@@ -87,8 +87,8 @@ class Useractions:
         return Plan([str(slice_) for slice_ in slices], total or 0)
 
     def count(self, interval: Interval, *, wait: float) -> int:
-        """Return how many rows Opencast says there are in `interval`."""
-        return self._source.total(interval.start, interval.end, wait=wait)
+        """Return how many rows Opencast says there are in `interval`; 0 where it cannot tell."""
+        return self._total(interval.start, interval.end, wait) or 0
 
     def work(self, run: Run, slice_id: str, desk: Desk) -> Tally | Split:
         """Fetch the slice, leave out what is known, enrich and deliver the rest."""
