@@ -50,6 +50,13 @@ def redis(valkey_url):
         yield client
 
 
+@pytest.fixture
+def client(redis, valkey_url):
+    """A client of the same server that decodes, as uaharvest's own does."""
+    with Redis.from_url(valkey_url, decode_responses=True) as client:
+        yield client
+
+
 @pytest.fixture(scope="session")
 def aws():
     """The URL of a server for SQS and S3 that the session shares; from here on boto3 talks to it."""

@@ -6,7 +6,6 @@ import threading
 from datetime import timedelta
 
 import pytest
-from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.fakes import DESTINATION, NOON, World, access_denied, at, span, unavailable
@@ -25,12 +24,6 @@ from uaharvest.runs.watermark import advanced
 
 class KilledError(BaseException):
     """A worker ends where it stands."""
-
-
-@pytest.fixture
-def client(redis, valkey_url):
-    with Redis.from_url(valkey_url, decode_responses=True) as client:
-        yield client
 
 
 @pytest.fixture
@@ -1169,13 +1162,11 @@ def test_a_redis_that_fails_for_a_moment_uses_up_no_attempt(world):
     world.opencast.add(at(1))
     world.engine.advance()
     run, slice_id = world.mailbox.slices[0]
-    waiting = [RedisConnectionError("gone for a moment")]
 
-    def gates(name):
-        if name == "before mark" and waiting:
-            raise waiting.pop()
+    def breaks():
+        raise RedisConnectionError("gone for a moment")
 
-    world.ledger.gates = gates
+    once_at(world.ledger, "before mark", breaks)
     with pytest.raises(RedisConnectionError):
         world.engine.work(run, slice_id)
     assert world.ledger.claim(run, slice_id, "another").attempts == 1

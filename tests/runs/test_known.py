@@ -1,14 +1,7 @@
 import pytest
-from redis import Redis
 
 from tests.fakes import at
 from uaharvest.runs.known import KnownIds, forget_former_epoch, known_key
-
-
-@pytest.fixture
-def client(redis, valkey_url):
-    with Redis.from_url(valkey_url, decode_responses=True) as client:
-        yield client
 
 
 @pytest.fixture

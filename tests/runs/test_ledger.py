@@ -2,18 +2,11 @@ import dataclasses
 from datetime import UTC, datetime
 
 import pytest
-from redis import Redis
 
 from tests.fakes import at, span
 from uaharvest.runs.ledger import PREFIX, Claim, Ledger, Run
 
 LEASE = 60
-
-
-@pytest.fixture
-def client(redis, valkey_url):
-    with Redis.from_url(valkey_url, decode_responses=True) as client:
-        yield client
 
 
 @pytest.fixture

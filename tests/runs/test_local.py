@@ -1,7 +1,6 @@
 """A run worked at in this process, and what ends it."""
 
 import pytest
-from redis import Redis
 
 from tests.fakes import NOON, World, at, span
 from uaharvest.errors import BlockedError, SpanRefusedError
@@ -10,14 +9,13 @@ from uaharvest.runs.watch import LiveWatch, RunWatch
 
 
 @pytest.fixture
-def world(redis, valkey_url):
-    with Redis.from_url(valkey_url, decode_responses=True) as client:
-        world = World(client, max_span=60)
-        world.mailbox = world.engine.hints = LocalHints()
-        world.start_at(NOON)
-        world.clock.now = at(180)
-        world.opencast.add(at(1), at(100), at(150))
-        yield world
+def world(client):
+    world = World(client, max_span=60)
+    world.mailbox = world.engine.hints = LocalHints()
+    world.start_at(NOON)
+    world.clock.now = at(180)
+    world.opencast.add(at(1), at(100), at(150))
+    return world
 
 
 def drive_asked(world, run):

@@ -2,7 +2,6 @@ import itertools
 import json
 
 import pytest
-from redis import Redis
 
 from tests.fakes import DESTINATION, NOON, World, at, span
 from uaharvest.errors import PoisonError, RetryableError, SourceError
@@ -31,12 +30,11 @@ class Desk:
 
 
 @pytest.fixture
-def world(redis, valkey_url):
-    with Redis.from_url(valkey_url, decode_responses=True) as client:
-        world = World(client)
-        world.start_at(NOON)
-        world.clock.now = at(180)
-        yield world
+def world(client):
+    world = World(client)
+    world.start_at(NOON)
+    world.clock.now = at(180)
+    return world
 
 
 @pytest.fixture
