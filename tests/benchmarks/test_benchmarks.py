@@ -58,7 +58,7 @@ def test_memory_has_a_goal_too(peak, verdict):
 def queue(aws, queue_name):
     """A queue in which 1, 2 and 3 arrived, the last two in one message."""
     queue = Queue(SimpleNamespace(aws=SimpleNamespace(url=aws)), queue_name)
-    for body in ('{"action_id": 1}', '[{"action_id": 2}, {"action_id": 3}]'):
+    for body in ('{"action_id":1}', '[{"action_id":2},{"action_id":3}]'):
         boto3.client("sqs").send_message(QueueUrl=queue.url, MessageBody=body)
     return queue
 

@@ -97,7 +97,7 @@ class Useractions:
         if isinstance(page, TooMany):
             return Split([str(part) for part in slice_.cut(_parts(page.total, run.batch_size))])
         known = desk.known(slice_.start, slice_.end)
-        new = [action for action in page.actions if str(action.id) not in known]
+        new = [action for action in page.actions if str(action.id) not in known] if known else page.actions
         dead = self._bury_unreadable(page.unreadable, len(page.actions), slice_, desk)
         try:
             episodes = self._episodes.get_many({action.mpid for action in new if action.mpid})
