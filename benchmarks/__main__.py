@@ -58,7 +58,8 @@ def main() -> None:
     scale = QUICK if parser.parse_args().quick else FULL
     print(
         f"{_machine()}\nUseractions from an Opencast simulator to an SQS stand-in on this machine, {BATCH_SIZE:,} "
-        f"to a request;\nthe floor fetches the pages and sends the batches, nothing else.",
+        "to a request;\n"
+        "the floor fetches the pages and sends the batches with boto3's client as it comes, nothing else.",
         flush=True,
     )
     try:

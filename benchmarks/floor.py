@@ -1,6 +1,7 @@
 """The floor: a bare program that fetches the pages and sends the batches, and does nothing else.
 
-No ledger, no episodes, no records: the bodies are made before. What no harvester can do without is what it costs.
+No ledger, no episodes, no records: the bodies are made before. It takes requests, json and boto3 as they come; the
+harvester's own SQS client spends about a seventh less CPU (`aws.sqs_client` says on what), which counts in its favour.
 """
 
 import contextlib
