@@ -359,7 +359,7 @@ class Engine:
             log.warning("slice put off", reason=str(error))
         else:
             log.error("slice failed", exc_info=error)
-        # What the sink, S3 or a look-up fails at is never the slice's fault.
+        # What the sink, S3 or a search that is down fails at is never the slice's fault.
         suspect = isinstance(error, SourceError) or not isinstance(error, RetryableError)
         alone = suspect and self.ledger.foremost(run.id) == claim.slice_id and self._source_answers()
         succeed = claim.progress is not None and self.ledger.progress() > claim.progress

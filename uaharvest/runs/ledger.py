@@ -108,7 +108,7 @@ end_with_run()
 return taken
 """
 
-# ARGV: slice, token, lease (ms). Returns {attempts, waits, progress seen, outstanding}, or nothing.
+# ARGV: slice, token, lease (ms). Returns {attempts, waits, progress seen or -1}, or nothing.
 _CLAIM = """
 local score = redis.call('ZSCORE', due, ARGV[1])
 if not score or tonumber(score) > now() then return {} end
