@@ -131,7 +131,7 @@ def _print(report: dict[str, Any]) -> None:
     if not console.is_terminal:
         console.width = WIDE  # a log or a pipe has no edge
     console.print(_table(report))
-    index = {STREAM: report["index"]} if report["index"] else {}
+    index = {STREAM: report["index"] | {"open_runs": []}} if report["index"] else {}
     for name, stream in {**report["streams"], **index}.items():
         for line in _troubles(name, stream):
             console.print(line, style="red")
