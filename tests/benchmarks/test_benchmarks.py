@@ -33,6 +33,13 @@ def test_the_quick_benchmark_prints_its_table_once_all_has_arrived():
     assert "all useractions were in the queue at the end, each once" in done.stdout
 
 
+def test_the_indexers_quick_benchmark_prints_its_table_once_all_has_arrived(es, elasticsearch_url):
+    command = [sys.executable, "-m", "benchmarks.index", "--quick", "--elasticsearch", elasticsearch_url]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^\| 50 \|( [\d,]+/s \|){3} \d\.\d\d \|", done.stdout, re.MULTILINE)
+
+
 @pytest.mark.parametrize(("goal", "verdict"), [(0.74, "met"), (0.76, "MISSED")])
 def test_medians_are_compared_with_the_goal(goal, verdict):
     line = speeds([result(goal)]).splitlines()[-1]
