@@ -20,8 +20,9 @@ test: ## the tests that take seconds
 test-faults: ## the slow ones: processes and servers are killed under load
 	@$(RUN) pytest -m fault $(ARGS)
 
-bench: ## how fast this machine harvests
+bench: ## how fast this machine harvests and indexes
 	@$(RUN) benchmarks $(ARGS)
+	@$(RUN) benchmarks.index $(ARGS)
 
 lint: ## ruff and mypy
 	@$(RUN) ruff check

@@ -12,12 +12,16 @@ from uaharvest import settings as harvest
 
 _settings = harvest.current()
 
+# Redis, which the ledger needs anyway, or SQS (sqs://). Where SQS is, boto3's own settings say (AWS_*).
 broker_url = _settings.broker_url
 # A worker that starts before Redis waits for it, and one that loses it comes back.
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 if broker_url.startswith("sqs"):
-    broker_transport_options: dict[str, Any] = {"queue_name_prefix": "uaharvest-", "visibility_timeout": 900}
+    broker_transport_options: dict[str, Any] = {
+        "queue_name_prefix": "uaharvest-",  # the account's other queues have names too
+        "visibility_timeout": 900,  # SQS gives a message that a dead worker had read to another after this
+    }
 else:
     broker_transport_options = {
         "global_keyprefix": "uaharvest:celery:",  # the ledger may live in the same database
@@ -61,7 +65,7 @@ result_backend = None
 task_acks_late = False
 # A message that waits in one worker's memory is one that no other can take.
 worker_prefetch_multiplier = 1
-worker_disable_prefetch = not broker_url.startswith("sqs")
+worker_disable_prefetch = not broker_url.startswith("sqs")  # celery can do so with Redis only
 # A slice is at most a few requests with time-outs of their own; what takes this long hangs. Its lease then ends,
 # and another worker takes the slice.
 task_time_limit = 900
@@ -72,9 +76,8 @@ worker_max_memory_per_child = 400_000  # KiB
 worker_soft_shutdown_timeout = 30
 worker_enable_soft_shutdown_on_idle = True
 worker_hijack_root_logger = False  # tasks/ sets up the logs
-# Flower shows what workers do.
+# Flower shows what workers do; that a message was sent would cost a third of sending it, and says no more.
 worker_send_task_events = True
-task_send_sent_event = True
 timezone = "UTC"
 enable_utc = True
 

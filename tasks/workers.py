@@ -40,7 +40,9 @@ def queues() -> dict[str, int]:
     return depths
 
 
-def alive() -> dict[str, list[str]]:
-    """Return the queues that each worker that answers hears, by the worker's name."""
+def alive() -> dict[str, list[str]] | None:
+    """Return the queues that each worker that answers hears, by its name; None where the broker cannot ask."""
+    if "fanout" not in app.connection_for_read().transport.implements.exchange_type:
+        return None  # SQS
     answers = app.control.inspect(timeout=ANSWER_WITHIN).active_queues() or {}
     return {name: [queue["name"] for queue in queues] for name, queues in answers.items()}

@@ -7,6 +7,7 @@ import os
 import boto3
 import pytest
 from elasticsearch import Elasticsearch
+from hypothesis import settings as hypothesis_settings
 from redis import Redis
 
 from simulators import elasticsearch as simulated_elasticsearch
@@ -31,6 +32,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if {"elasticsearch_url", "elasticsearch_version"} & set(item.fixturenames):
             item.add_marker("elasticsearch")
+
+
+# A developer's run looks for what no run has found yet; CI says the same of the same code.
+hypothesis_settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis_settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,6 +69,13 @@ def redis(valkey_url):
     """A client of the shared Valkey server, which is empty."""
     with Redis.from_url(valkey_url) as client:
         client.flushall()
+        yield client
+
+
+@pytest.fixture
+def client(redis, valkey_url):
+    """A client of the same server that decodes, as uaharvest's own does."""
+    with Redis.from_url(valkey_url, decode_responses=True) as client:
         yield client
 
 

@@ -10,6 +10,7 @@ import yaml
 from celery.bin.celery import celery
 
 import celeryconfig
+from simulators.elasticsearch import VERSIONS
 from simulators.stack import ROOT
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
@@ -92,8 +93,18 @@ def test_ports_are_open_to_this_host_only_and_flower_asks_for_a_password():
 def test_what_only_a_demo_needs_does_not_run_in_production():
     assert {name for name, service in SERVICES.items() if service.get("profiles") == ["demo"]} == {
         "ministack",
+        "elasticsearch",
         "opencast",
     }
+
+
+@pytest.mark.parametrize("name", ["worker", "beat"])
+def test_useractions_are_indexed_unless_a_site_says_otherwise(name):
+    assert SERVICES[name]["environment"]["INDEXER"] == "${INDEXER:-true}"
+
+
+def test_elasticsearch_is_a_version_that_the_tests_use():
+    assert SERVICES["elasticsearch"]["image"].rpartition(":")[2] in VERSIONS
 
 
 def test_what_the_image_copies_exists_and_is_not_ignored():

@@ -19,6 +19,12 @@ from uaharvest.errors import BadInputError
 HIDDEN = "(set)"
 
 
+def shown(value: str, *, secret: bool) -> str:
+    """Return a value that cannot be used as an error may show it: of a URL without user and password."""
+    userinfo, at, rest = value.rpartition("@")
+    return HIDDEN if secret else f"'{'...' if userinfo else ''}{at}{rest}'"
+
+
 def text(value: str) -> str:
     """Take the value as it is."""
     return value
@@ -458,8 +464,8 @@ def load(environment: Mapping[str, str] | None = None, dotenv: Path | None = Non
     if environment is None:
         environment = os.environ
         for name, value in file.items():
-            if name.startswith("AWS_"):
-                os.environ.setdefault(name, value)
+            if name.startswith("AWS_") and not os.environ.get(name):
+                os.environ[name] = value
     values, errors = {}, []
     for field in dataclasses.fields(Settings):
         variable = field.metadata["variable"]
@@ -469,9 +475,8 @@ def load(environment: Mapping[str, str] | None = None, dotenv: Path | None = Non
         try:
             values[field.name] = field.metadata["read"](value)
         except ValueError as error:
-            # A URL may hold a password where none belongs.
-            shown = HIDDEN if field.metadata["secret"] or "@" in value else f"'{value}'"
-            errors.append(f"{variable}: {shown} cannot be used. Expected {error}.")
+            what = shown(value, secret=field.metadata["secret"])
+            errors.append(f"{variable}: {what} cannot be used. Expected {error}.")
     if errors:
         raise BadInputError("\n".join(errors))
     return Settings(**values)

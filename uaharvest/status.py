@@ -18,8 +18,8 @@ class Workers(Protocol):
         """Return how many messages wait in each queue."""
         ...
 
-    def alive(self) -> Mapping[str, list[str]]:
-        """Return the queues that each worker that answers hears, by the worker's name."""
+    def alive(self) -> Mapping[str, list[str]] | None:
+        """Return the queues that each worker that answers hears, by its name; None where none can be asked."""
         ...
 
 
@@ -34,10 +34,11 @@ def status(settings: Settings, workers: Workers) -> dict[str, Any]:
     streams = assembly.streams(settings)
     ledger = assembly.ledger(settings)
     ticked = ledger.ticked_at()
+    alive = workers.alive()
     return {
         "streams": {name: _stream(settings, assembly.ledger(settings, stream=name)) for name in streams},
         "queues": dict(workers.queues()),
-        "workers": dict(sorted(workers.alive().items())),
+        "workers": None if alive is None else dict(sorted(alive.items())),
         "beat_ticked_seconds_ago": None if ticked is None else round((datetime.now(UTC) - ticked).total_seconds()),
         "sqs": _sqs(settings),
         "index": _index(settings),
@@ -88,6 +89,7 @@ def _run(ledger: Ledger, run: Run) -> dict[str, Any]:
         "delivered": run.delivered,
         "dead_letters": run.dead,
         "counts": dict(run.counts),
+        "trouble": run.trouble,
     }
 
 

@@ -233,3 +233,11 @@ def test_an_episode_of_opencast_is_taken_apart_and_a_missing_one_is_empty():
 
     fetch = fetch_from(Answers())
     assert (fetch("a"), fetch("b")) == ({"title": "Lecture 1"}, {})
+
+
+def test_it_is_told_whether_look_ups_work_at_all(server):
+    def down(mpid):
+        raise SourceError("the search is down")
+
+    assert cache(server, Source()).answers()
+    assert not cache(server, down).answers()

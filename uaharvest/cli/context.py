@@ -30,8 +30,8 @@ class Workers(Protocol):
         """Return how many messages wait in each queue."""
         ...
 
-    def alive(self) -> Mapping[str, list[str]]:
-        """Return the queues that each worker that answers hears, by the worker's name."""
+    def alive(self) -> Mapping[str, list[str]] | None:
+        """Return the queues that each worker that answers hears, by its name; None where none can be asked."""
         ...
 
 
@@ -73,12 +73,17 @@ class Moment(click.ParamType[datetime]):
         except ValueError:
             instant = None
         if instant is None or instant.tzinfo is None:
-            name = max(param.opts, key=len) if param else "time"
+            name = _name(param) if param else "time"
             raise BadInputError(
                 f"{name}: '{value}' is no date. Expected YYYYMMDDHHmmss (in {zone}) or ISO 8601 with a zone, "
                 "such as 2026-11-01T05:00:00Z."
             )
         return whole_second(instant)
+
+
+def _name(param: click.Parameter) -> str:
+    """Return a parameter's name as a person wrote it, or as the usage shows it."""
+    return max(param.opts, key=len) if isinstance(param, click.Option) else param.human_readable_name
 
 
 START = Moment(fold=0)

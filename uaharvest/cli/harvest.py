@@ -22,6 +22,8 @@ from uaharvest.runs.windows import Interval, duration, whole_second
 from uaharvest.settings import Settings
 
 POLL = 0.25  # seconds between two looks at the ledger
+# By field of the settings: the option, what was given, and what reads it.
+Given = Mapping[str, tuple[str, str | int | None, Callable[[Any], Any]]]
 # What blocked the stream before may be mended: the slice that tries it has this long to take the reason away.
 HEALING = 5.0
 
@@ -115,11 +117,12 @@ def run_useractions(
     if output not in {None, "-"}:
         raise BadInputError(f"--output: '{output}' cannot be used. Expected \"-\".")
     configured = context.settings
-    given = {
+    given: Given = {
         "engage_url": ("--engage-host", engage_host, settings_.base_url),
         "opencast_user": ("--user", user, settings_.text),
         "opencast_password": ("--password", password, settings_.text),
         "queue": ("--queue-name", "-" if output == "-" else queue_name, settings_.queue_name),
+        "wait": ("--wait", asked["wait"], int),
     }
     settings = with_options(configured, given)
     # What goes elsewhere, or comes from elsewhere, says nothing about the watermark, and no worker may take part.
@@ -166,7 +169,7 @@ def enqueue_useractions(context: Context, /, *, follow: bool, **asked: Any) -> N
     TIMES are YYYYMMDDHHmmss in OPENCAST_TIMEZONE, or ISO 8601 with a zone. Connections and credentials are the
     workers' own; `run useractions` takes them as options.
     """
-    settings = context.settings
+    settings = with_options(context.settings, {"wait": ("--wait", asked["wait"], int)})
     if settings.queue == assembly.STDOUT:
         raise BadInputError('SQS_QUEUE_NAME is "-": workers have no terminal to print to. Use `run useractions`.')
     engine = assembly.useractions(settings, context.workers().hints())
@@ -188,9 +191,7 @@ class Opened:
 def work_to_the_end(engine: Engine, hints: LocalHints, opened: Opened, options: Options, *, follow: bool) -> None:
     """Do in this process what was opened, and say what came of it."""
     with shown(wanted=follow) as show:
-        end = drive(
-            engine, hints, opened.watch, run_id=opened.run.id if opened.run else None, options=options, show=show
-        )
+        end = drive(engine, hints, opened.watch, run=opened.run, options=options, show=show)
     _finish(engine, opened, end)
 
 
@@ -218,7 +219,8 @@ def follow_to_the_end(engine: Engine, opened: Opened) -> None:
             fine = time.monotonic()
             while not (snapshot := opened.watch.poll()).ended:
                 show(snapshot)
-                blocked = engine.ledger.blocked()
+                # That no live window can be opened is nothing to an explicit run.
+                blocked = engine.ledger.blocked("working" if opened.run else None)
                 if not blocked:
                     fine = time.monotonic()
                 elif time.monotonic() - fine > HEALING:
@@ -289,7 +291,8 @@ def _finish(engine: Engine, opened: Opened, end: Snapshot) -> None:
         err=True,
     )
     if end.dead:
-        click.echo(f"{end.dead} dead letters: manage.py dead-letters list", err=True)
+        letters = f"{end.dead} dead letter{'s' * (end.dead != 1)}"
+        click.echo(f"{letters}, kept in S3 until replayed or dropped: manage.py dead-letters list", err=True)
         sys.exit(Exit.DEAD_LETTERS)
 
 
@@ -307,9 +310,7 @@ def _watermark(engine: Engine, opened: Opened, end: Snapshot) -> str:
     return f" The watermark stays at {at}."
 
 
-def with_options(
-    configured: Settings, given: Mapping[str, tuple[str, str | None, Callable[[str], Any]]]
-) -> Settings:
+def with_options(configured: Settings, given: Given) -> Settings:
     """Return the settings with what was given on the command line: by field, option, value and reader."""
     changes = {}
     for field, (option, value, read) in given.items():
@@ -318,6 +319,6 @@ def with_options(
         try:
             changes[field] = read(value)
         except ValueError as error:
-            shown_value = settings_.HIDDEN if option == "--password" else f"'{value}'"
-            raise BadInputError(f"{option}: {shown_value} cannot be used. Expected {error}.") from None
+            what = settings_.shown(str(value), secret=option == "--password")
+            raise BadInputError(f"{option}: {what} cannot be used. Expected {error}.") from None
     return dataclasses.replace(configured, **changes)

@@ -140,7 +140,8 @@ class _Replayer:
         options = Options.of(engine.settings)
         run = engine.ask(Interval(start, end), options, may_move=False)
         watch = RunWatch(engine.ledger, run, engine.settings.max_window)
-        snapshot = drive(engine, self._hints, watch, run_id=run.id, options=options, show=lambda _: None)
+        snapshot = drive(engine, self._hints, watch, run=run, options=options, show=lambda _: None)
         if snapshot.dead:
             raise HarvestError("it failed again")
+        engine.ledger.drop_gap(Interval(start, end))  # late rows are looked for there again
         return snapshot.records

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -118,7 +119,10 @@ def _follow(context: Context, prefix: str) -> None:
         entries = (entry for ledger in ledgers for entry in ledger.history())
         ended = next((entry for entry in entries if entry["id"].startswith(prefix)), None)
         if ended is None:
-            raise BadInputError(f"--follow: no open run begins with '{prefix}'. `manage.py status` lists them.")
+            raise BadInputError(
+                f"--follow: no run begins with '{prefix}', neither an open one nor one of the last that ended. "
+                "`manage.py status` lists the open ones. If Redis has lost its data: ask for it again."
+            )
         click.echo(
             f"run {ended['id'][:8]}: {ended['outcome']}. {ended['delivered']:,} sent. {ended['note']}".rstrip()
         )
@@ -132,6 +136,34 @@ def _print(report: dict[str, Any]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDE  # a log or a pipe has no edge
+    console.print(_table(report))
+    index = {STREAM: report["index"] | {"open_runs": []}} if report["index"] else {}
+    for name, stream in {**report["streams"], **index}.items():
+        for line in _troubles(name, stream):
+            console.print(line, style="red")
+    queues = " · ".join(f"{name} {depth}" for name, depth in report["queues"].items())
+    ago = report["beat_ticked_seconds_ago"]
+    beat = "beat has not ticked yet" if ago is None else f"beat ticked {duration(ago)} ago"
+    console.print(f"\nqueues    {queues}        workers {_workers(report['workers'])} · {beat}")
+    sqs = report["sqs"]
+    if sqs and "error" in sqs:
+        console.print(f"SQS       {sqs['error']}")
+    elif sqs:
+        console.print(f"SQS       {sqs['queue']}: {sqs['waiting']:,} waiting, {sqs['in_flight']:,} in flight")
+    if report["index"]:
+        last = report["index"]["last_drain"]
+        outcome = f"last drain: {last['error'] or _drained(last)}" if last else "no drain has ended yet"
+        console.print(f"index     {report['index']['indexed']:,} indexed · {outcome}")
+
+
+def _workers(alive: dict[str, list[str]] | None) -> str:
+    if alive is None:
+        return "cannot be asked over SQS"
+    hosts = {name.partition("@")[2] for name in alive}
+    return f"{len(alive)} ({len(hosts)} host{'s' * (len(hosts) != 1)})" if hosts else "0"
+
+
+def _table(report: dict[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for column in ("stream", "watermark (UTC)", "lag", "open run", "last run", "dead letters"):
         table.add_column(column, no_wrap=True)
@@ -145,34 +177,20 @@ def _print(report: dict[str, Any]) -> None:
             "?" if stream["dead_letters"] is None else str(stream["dead_letters"]),
             style="red" if stream["blocked"] or stream["dead_letters"] else None,
         )
-    console.print(table)
-    index = {STREAM: report["index"]} if report["index"] else {}
-    for name, stream in {**report["streams"], **index}.items():
-        if stream["blocked"]:
-            since = f" (since {stream['blocked']['since']})" if stream["blocked"]["since"] else ""
-            console.print(f"{name} is blocked{since}: {stream['blocked']['reason']}", style="red")
-        if stream["s3_error"]:
-            console.print(f"{name}: {stream['s3_error']}", style="red")
-        if stream["dead_letters"]:
-            console.print(f"{name}: dead letters wait: manage.py dead-letters list", style="red")
-    _print_queues(console, report)
+    return table
 
 
-def _print_queues(console: Console, report: dict[str, Any]) -> None:
-    queues = " · ".join(f"{name} {depth}" for name, depth in report["queues"].items())
-    hosts = {name.partition("@")[2] for name in report["workers"]}
-    ago = report["beat_ticked_seconds_ago"]
-    beat = "beat has not ticked yet" if ago is None else f"beat ticked {duration(ago)} ago"
-    console.print(f"\nqueues    {queues}        workers {len(report['workers'])} ({len(hosts)} hosts) · {beat}")
-    sqs = report["sqs"]
-    if sqs and "error" in sqs:
-        console.print(f"SQS       {sqs['error']}")
-    elif sqs:
-        console.print(f"SQS       {sqs['queue']}: {sqs['waiting']:,} waiting, {sqs['in_flight']:,} in flight")
-    if report["index"]:
-        last = report["index"]["last_drain"]
-        outcome = f"last drain: {last['error'] or _drained(last)}" if last else "no drain has ended yet"
-        console.print(f"index     {report['index']['indexed']:,} indexed · {outcome}")
+def _troubles(name: str, stream: dict[str, Any]) -> Iterator[str]:
+    if stream["blocked"]:
+        since = f" (since {stream['blocked']['since']})" if stream["blocked"]["since"] else ""
+        yield f"{name} is blocked{since}: {stream['blocked']['reason']}"
+    for run in stream["open_runs"]:
+        if run["slices"]["put_off"]:
+            yield f"{name}: slices are put off, and come again by themselves: {run['trouble']}"
+    if stream["s3_error"]:
+        yield f"{name}: {stream['s3_error']}"
+    if stream["dead_letters"]:
+        yield f"{name}: dead letters wait: manage.py dead-letters list"
 
 
 def _drained(last: dict[str, Any]) -> str:

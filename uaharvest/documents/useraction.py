@@ -1,43 +1,47 @@
 """A useraction as the message that readers of the queue depend on."""
 
 import datetime as dt
-import json
-from typing import Any
+import functools
+
+# As the json module writes a text, ASCII only: a lone surrogate from the source survives as its escape, and SQS,
+# which refuses some characters, sees none of them.
+from json.encoder import encode_basestring_ascii as _quoted
 
 from uaharvest.opencast.actions import UserAction
-
-# ASCII only: a lone surrogate from the source survives as its escape, and SQS, which refuses some characters,
-# sees none of them. Without check_circular, for nothing here can hold itself.
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 def record(action: UserAction, episode: str) -> str:
     """Return the body of the message, JSON in ASCII.
+
+    Written as a text, because the json module takes three times as long, and this runs for each useraction.
 
     Args:
         action: The useraction.
         episode: Its episode's part as JSON text, "{}" for none; put in as it is, for it is the same in
             thousands of messages.
     """
-    fields: dict[str, Any] = {
-        "action_id": action.id,
-        "timestamp": action.created.astimezone(dt.UTC).isoformat(timespec="seconds"),
-        "mpid": action.mpid,
-        "session_id": action.session,
-        "huid": action.user,
-    }
-    if action.agent is not None:
-        fields["useragent"] = action.agent
-    fields["action"] = {
-        "type": action.type,
-        "inpoint": action.inpoint,
-        "outpoint": action.outpoint,
-        "length": action.length,
-        "is_playing": action.is_playing,
-    }
-    if action.ip is not None:
-        fields["ip"] = action.ip
-    for number, proxy in enumerate(action.proxies, 1):
-        fields[f"proxy{number}"] = proxy
-    fields["is_live"] = int(action.is_live)
-    return f'{_encode(fields)[:-1]},"episode":{episode}}}'
+    agent = "" if action.agent is None else f'"useragent":{_quoted(action.agent)},'
+    ip = "" if action.ip is None else f'"ip":{_quoted(action.ip)},'
+    proxies = "".join([f'"proxy{number}":{_quoted(proxy)},' for number, proxy in enumerate(action.proxies, 1)])
+    return (
+        f'{{"action_id":{action.id},"timestamp":"{_utc(action.created)}","mpid":{_text(action.mpid)},'
+        f'"session_id":{_text(action.session)},"huid":{_text(action.user)},{agent}'
+        f'"action":{{"type":{_text(action.type)},"inpoint":{_number(action.inpoint)},'
+        f'"outpoint":{_number(action.outpoint)},"length":{_number(action.length)},'
+        f'"is_playing":{"true" if action.is_playing else "false"}}},'
+        f'{ip}{proxies}"is_live":{int(action.is_live)},"episode":{episode}}}'
+    )
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else _quoted(value)
+
+
+def _number(value: int | None) -> int | str:
+    return "null" if value is None else value
+
+
+# Rows of the same second share their instant.
+@functools.lru_cache(maxsize=4096)
+def _utc(created: dt.datetime) -> str:
+    return created.astimezone(dt.UTC).isoformat(timespec="seconds")

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from redis import Redis
 from redis.exceptions import LockNotOwnedError
 
+from uaharvest.errors import BlockedError, SourceError
 from uaharvest.opencast.client import Opencast
 from uaharvest.opencast.episodes import episode_part
 
@@ -19,6 +20,7 @@ FETCHES_AT_ONCE = 4
 NEGATIVE_SECONDS = 60  # an episode that is not there may be published any moment
 LOCK_SECONDS = 30  # of a holder that died; a living one has its episode in less
 POLL_SECONDS = 0.05
+NO_EPISODE = "no-such-episode"
 
 Fetch = Callable[[str], dict[str, Any]]
 
@@ -62,6 +64,14 @@ class EpisodeCache:
         self._prefix = f"uaharvest:episode:{hashlib.sha256(source.encode()).hexdigest()[:12]}:"
         # Kept, with its threads, for the cache's life: a thread's first request costs a digest challenge.
         self._threads = ThreadPoolExecutor(FETCHES_AT_ONCE, "episodes")
+
+    def answers(self) -> bool:
+        """Tell whether look-ups work at all, by one of an episode that cannot be."""
+        try:
+            self._fetch(NO_EPISODE)
+        except (SourceError, BlockedError):
+            return False
+        return True
 
     def get_many(self, mpids: Iterable[str]) -> dict[str, str]:
         """Return for each of `mpids` its episode part as JSON text, ASCII; "{}" if there is no such episode.

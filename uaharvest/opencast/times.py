@@ -29,9 +29,11 @@ class WallRange:
     widened: bool = False
 
     def covers(self, created: datetime, zone: ZoneInfo) -> bool:
-        """Tell whether a row created then belongs to the answer; `last` covers its whole second."""
-        wall = created.astimezone(zone).replace(tzinfo=None)
-        return self.first <= wall < self.last + SECOND
+        """Tell whether a row created then may belong to the answer; `last` covers its whole second.
+
+        A server that keeps instants reads an ambiguous bound as one of two, and gives what lies in between.
+        """
+        return min(_instants(self.first, zone)) <= created < max(_instants(self.last, zone)) + SECOND
 
 
 def wall_range(start: datetime, end: datetime, zone: ZoneInfo) -> WallRange:
@@ -71,6 +73,11 @@ def look_back(watermark: datetime, overlap: timedelta, zone: ZoneInfo) -> dateti
         instant = min(instant + PROBE, watermark)
     begin = fold[0].replace(tzinfo=zone, fold=0).astimezone(UTC)
     return min(bound, begin - overlap)
+
+
+def _instants(wall: datetime, zone: ZoneInfo) -> list[datetime]:
+    """Return the two readings of a naive wall time, which are the same but where clocks go back."""
+    return [wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
 
 
 def _fold(instant: datetime, zone: ZoneInfo) -> tuple[datetime, datetime] | None:

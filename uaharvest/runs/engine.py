@@ -20,6 +20,7 @@ from uaharvest.dead_letters import DeadLetter, DeadLetters
 from uaharvest.errors import (
     BadInputError,
     BlockedError,
+    HarvestError,
     PutOffError,
     RetryableError,
     SourceError,
@@ -46,8 +47,8 @@ log = structlog.get_logger()
 class Hints(Protocol):
     """Tells workers what there may be to do. A hint that is lost costs a tick, one too many does no harm."""
 
-    def advance(self) -> None:
-        """Ask for the stream's `advance`."""
+    def advance(self, run_id: str | None) -> None:
+        """Ask for the stream's `advance`, or with `run_id` for that of one explicit run only."""
         ...
 
     def work(self, run_id: str, slice_id: str) -> None:
@@ -187,6 +188,7 @@ class Engine:
         plan = self.stream.plan(run, late=self._late(mark, mark.at), known=self._known(mark.epoch))
         run = dataclasses.replace(run, expected=plan.expected)
         if self.ledger.open(run, plan.slices):
+            self.ledger.drop_gaps(window.start)
             log.info("run opened", run=run.id, window=str(window), slices=len(plan.slices), rows=plan.expected)
         # Published in the next step only, after another look at the watermark.
         return True
@@ -306,6 +308,8 @@ class Engine:
 
         Raises:
             redis.RedisError: The ledger cannot be reached; the slice is due again when its lease ends.
+            BlockedError: Of a private run, whose troubles are not the stream's.
+            HarvestError: This process cannot go on: a pipe that nobody reads any more.
         """
         claim = self.ledger.claim(run_id, slice_id, uuid.uuid4().hex)
         run = self.ledger.run(run_id)
@@ -322,17 +326,23 @@ class Engine:
         try:
             with self._renewed(run, claim), self._desk(run, claim) as desk:
                 outcome = self.stream.work(run, claim.slice_id, desk)
-        except BlockedError as error:
-            self.ledger.block("working", str(error), error.exit_code)
-            self.ledger.release(run.id, claim, delay=0, attempts=claim.attempts - 1, waits=claim.waits)
-            log.warning("blocked", reason=str(error))
         except PutOffError as error:
             # Nothing failed, so it is neither an attempt nor a reason to back off further.
             delay = max((error.due - datetime.now(UTC)).total_seconds(), 0.0)
-            self.ledger.release(run.id, claim, delay=delay, attempts=claim.attempts - 1, waits=claim.waits)
+            self._give_back(run, claim, str(error), delay=delay)
             log.info("slice put off", reason=str(error), due=error.due.isoformat())
+        except RetryableError as error:
+            self._failed(run, claim, error)
         except redis.RedisError:
+            with contextlib.suppress(redis.RedisError):  # it may be back: an outage uses up no attempts
+                self._give_back(run, claim, "Redis did not answer")
             raise
+        except HarvestError as error:
+            self._give_back(run, claim, str(error))
+            if not isinstance(error, BlockedError) or run.kind == "private":
+                raise
+            self.ledger.block("working", str(error), error.exit_code)
+            log.warning("blocked", reason=str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, the ledger decides what becomes of the slice
             self._failed(run, claim, error)
         else:
@@ -343,40 +353,42 @@ class Engine:
                     run.id, claim.slice_id, found=outcome.found, dead=outcome.dead, counts=outcome.counts
                 )
                 log.info("slice delivered", found=outcome.found, dead=outcome.dead, **outcome.counts)
-            self.ledger.unblock("working")
+            if run.kind != "private":
+                self.ledger.unblock("working")
+
+    def _give_back(self, run: Run, claim: Claim, reason: str, *, delay: float = 0) -> None:
+        """Give a slice back as it was: the attempt is not counted."""
+        self.ledger.release(
+            run.id, claim, delay=delay, attempts=claim.attempts - 1, waits=claim.waits, reason=reason
+        )
 
     def _failed(self, run: Run, claim: Claim, error: Exception) -> None:
         if isinstance(error, RetryableError):
             log.warning("slice put off", reason=str(error))
         else:
             log.error("slice failed", exc_info=error)
-        # What the sink, S3 or a look-up fails at is never the slice's fault.
+        # What the sink, S3 or a search that is down fails at is never the slice's fault.
         suspect = isinstance(error, SourceError) or not isinstance(error, RetryableError)
-        fresh = self.ledger.run(run.id)
-        alone = fresh is not None and fresh.outstanding == 1
-        divisible = bool(self.stream.halves(claim.slice_id))
+        alone = suspect and self.ledger.foremost(run.id) == claim.slice_id and self._source_answers()
+        succeed = claim.progress is not None and self.ledger.progress() > claim.progress
         decision = after_failure(
             attempts=claim.attempts,
             waits=claim.waits,
             most=self.settings.attempts,
-            own_fault=suspect and self._others_succeed(claim, alone=alone and not divisible),
-            alone=suspect and alone,
-            divisible=divisible,
+            own_fault=suspect and (succeed or alone),
+            alone=alone,
+            divisible=bool(self.stream.halves(claim.slice_id)),
             jitter=random.uniform(0.5, 1.5),  # noqa: S311 - no secret
         )
         self._end(run, claim, decision, str(error))
 
-    def _others_succeed(self, claim: Claim, *, alone: bool) -> bool:
-        if claim.progress is not None and self.ledger.progress() > claim.progress:
-            return True
-        if not alone:
-            return False
-        # Nothing else is left that could succeed: ask the source for something small.
+    def _source_answers(self) -> bool:
+        """Ask the source for something small, where nothing else is left that could succeed."""
         try:
             self.stream.now()
-        except RetryableError:
+        except (RetryableError, BlockedError):  # what blocks it will be said of a slice
             return False
-        return claim.progress is not None
+        return True
 
     def _after_deaths(self, claim: Claim) -> Halve | GiveUp:
         divisible = bool(self.stream.halves(claim.slice_id))
@@ -385,7 +397,7 @@ class Engine:
     def _end(self, run: Run, claim: Claim, decision: PutOff | Halve | GiveUp, reason: str) -> None:
         match decision:
             case PutOff(delay, attempts, waits):
-                self.ledger.release(run.id, claim, delay=delay, attempts=attempts, waits=waits)
+                self.ledger.release(run.id, claim, delay=delay, attempts=attempts, waits=waits, reason=reason)
             case Halve(attempts):
                 log.warning("slice halved", reason=reason)
                 self.ledger.split(run.id, claim.slice_id, self.stream.halves(claim.slice_id), attempts=attempts)
@@ -400,9 +412,7 @@ class Engine:
             self._letters.put(DeadLetter.of_slice(self.stream.name, claim.slice_id, reason, payload))
         except (RetryableError, BlockedError) as error:
             log.warning("dead letter not written", reason=str(error))
-            self.ledger.release(
-                run.id, claim, delay=LONGEST_BACK_OFF, attempts=claim.attempts - 1, waits=claim.waits
-            )
+            self._give_back(run, claim, str(error), delay=LONGEST_BACK_OFF)
             return
         log.error("slice is a dead letter", reason=reason)
         if run.kind == "live":
@@ -416,7 +426,7 @@ class Engine:
         if run.outstanding:
             self._hint(run, 1)
         else:
-            self.hints.advance()
+            self.hints.advance(None if run.kind == "live" else run_id)
 
     def _hint(self, run: Run, most: int) -> None:
         # While work stands still one slice a tick tries whether it is mended.

@@ -38,8 +38,10 @@ def after_failure(
         attempts: Attempts used up, this one included.
         waits: Times in a row that it was put off before.
         most: Attempts that a slice has (HARVEST_ATTEMPTS).
-        own_fault: Others succeed meanwhile.
-        alone: Nothing else of its run is outstanding, so only its own halves can show whose fault it is.
+        own_fault: Others succeed meanwhile, or it is alone.
+        alone: All that is outstanding of its run has failed, it is the first of these, and the source answers: only
+            its own halves can show whose fault it is. (One bad second fails the one before it too, for ranges
+            include their end: a slice may never be the only one left.)
         divisible: It has halves.
         jitter: From 0.5 to 1.5, so that what failed together does not come back together.
     """

@@ -108,7 +108,7 @@ end_with_run()
 return taken
 """
 
-# ARGV: slice, token, lease (ms). Returns {attempts, waits, progress seen, outstanding}, or nothing.
+# ARGV: slice, token, lease (ms). Returns {attempts, waits, progress seen or -1}, or nothing.
 _CLAIM = """
 local score = redis.call('ZSCORE', due, ARGV[1])
 if not score or tonumber(score) > now() then return {} end
@@ -126,7 +126,17 @@ redis.call('ZADD', due, now() + tonumber(ARGV[3]), ARGV[1])
 return 1
 """
 
-# KEYS: run, progress. ARGV: slice, found, dead.
+# Returns the first of the outstanding slices if each of them was put off before.
+_FOREMOST = """
+local first = false
+for _, slice in ipairs(redis.call('ZRANGE', due, 0, -1)) do
+  if slice_state(slice).waits == 0 then return false end
+  if not first or slice < first then first = slice end
+end
+return first
+"""
+
+# KEYS: run, progress. ARGV: slice, found, dead. A slice that was given up is no success of the source.
 _COMPLETE = """
 if not remove(ARGV[1]) then return 0 end
 -- ARGV[4]: what else the stream counts (JSON).
@@ -134,7 +144,7 @@ for name, count in pairs(cjson.decode(ARGV[4])) do redis.call('HINCRBY', run, 'c
 redis.call('HINCRBY', run, 'done', 1)
 redis.call('HINCRBY', run, 'found', ARGV[2])
 redis.call('HINCRBY', run, 'dead', ARGV[3])
-redis.call('INCR', KEYS[2])
+if tonumber(ARGV[2]) > 0 or tonumber(ARGV[3]) == 0 then redis.call('INCR', KEYS[2]) end
 return 1
 """
 
@@ -148,13 +158,14 @@ end_with_run()
 return 1
 """
 
-# KEYS: run, progress. ARGV: slice, token, delay (ms), attempts, waits.
+# KEYS: run, progress. ARGV: slice, token, delay (ms), attempts, waits, reason.
 _RELEASE = """
 if not redis.call('ZSCORE', due, ARGV[1]) or slice_state(ARGV[1]).token ~= ARGV[2] then return 0 end
 redis.call('HSET', slices, ARGV[1], cjson.encode({
   attempts = tonumber(ARGV[4]), waits = tonumber(ARGV[5]), progress = tonumber(redis.call('GET', KEYS[2]) or 0)}))
 redis.call('ZADD', due, now() + tonumber(ARGV[3]), ARGV[1])
 redis.call('ZREM', hinted, ARGV[1])
+redis.call('HSET', run, 'trouble', ARGV[6])
 return 1
 """
 
@@ -219,6 +230,7 @@ class Run:
         planned, done, outstanding: Slices.
         counts: What else its stream counts, by name.
         expected: Rows that the source said there are in `asked`.
+        trouble: Why a slice was put off last.
         found, delivered, dead: Rows in the slices that are done; confirmed by the sink; made dead letters.
     """
 
@@ -241,6 +253,7 @@ class Run:
     found: int = 0
     delivered: int = 0
     dead: int = 0
+    trouble: str = ""
 
     @property
     def finished(self) -> bool:
@@ -283,6 +296,7 @@ class Ledger:
                 "take": _TAKE,
                 "claim": _CLAIM,
                 "renew": _RENEW,
+                "foremost": _FOREMOST,
                 "complete": _COMPLETE,
                 "split": _SPLIT,
                 "release": _RELEASE,
@@ -342,6 +356,11 @@ class Ledger:
         """Begin the lease anew; False if the slice is done or another's by now."""
         return bool(self._call("renew", run_id, [], [claim.slice_id, claim.token, int(self.lease * 1000)]))
 
+    def foremost(self, run_id: str) -> str | None:
+        """Return the first outstanding slice if all that are have failed; None while one may yet succeed."""
+        answer = self._call("foremost", run_id, [], [])
+        return str(answer) if answer else None
+
     def complete(
         self, run_id: str, slice_id: str, *, found: int, dead: int = 0, counts: Mapping[str, int] | None = None
     ) -> bool:
@@ -353,9 +372,9 @@ class Ledger:
         """Put `parts` in the place of the slice, if it is still outstanding."""
         return bool(self._call("split", run_id, [], [slice_id, json.dumps(list(parts)), attempts]))
 
-    def release(self, run_id: str, claim: Claim, *, delay: float, attempts: int, waits: int) -> bool:
+    def release(self, run_id: str, claim: Claim, *, delay: float, attempts: int, waits: int, reason: str) -> bool:
         """Give the slice back; it may be claimed again after `delay` seconds."""
-        arguments = [claim.slice_id, claim.token, int(delay * 1000), attempts, waits]
+        arguments = [claim.slice_id, claim.token, int(delay * 1000), attempts, waits, reason]
         return bool(self._call("release", run_id, [self._key("progress")], arguments))
 
     def mark(
@@ -434,6 +453,16 @@ class Ledger:
         """Note a slice that became a dead letter."""
         self.redis.zadd(self._key("gaps"), {str(interval): interval.end.timestamp()})
 
+    def drop_gap(self, gap: Interval) -> None:
+        """Forget one gap: it was harvested after all."""
+        self.redis.zrem(self._key("gaps"), str(gap))
+
+    def drop_gaps(self, after: datetime) -> None:
+        """Forget the gaps from `after` on: that time is harvested again."""
+        again = [str(gap) for gap in self.gaps() if gap.start >= after]
+        if again:
+            self.redis.zrem(self._key("gaps"), *again)
+
     def trim_gaps(self, before: datetime) -> None:
         """Forget the gaps that end before `before`."""
         self.redis.zremrangebyscore(self._key("gaps"), "-inf", before.timestamp())
@@ -497,6 +526,7 @@ class Ledger:
             batch_size=int(fields["batch_size"]),
             wait=int(fields["wait"]),
             opened_at=datetime.fromtimestamp(float(fields["opened_at"]), UTC),
+            trouble=fields.get("trouble", ""),
             outstanding=outstanding,
             counts={
                 name.removeprefix("count:"): int(count)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from uaharvest.errors import BlockedError, Exit, HarvestError, SpanRefusedError
 from uaharvest.runs.engine import Engine, Options
+from uaharvest.runs.ledger import Run
 from uaharvest.runs.watch import Snapshot, Watch
 
 # While other workers hold the slices that are left, or these wait for their time.
@@ -18,7 +19,7 @@ class LocalHints:
     def __init__(self) -> None:
         self.waiting: collections.deque[tuple[str, str]] = collections.deque()
 
-    def advance(self) -> None:
+    def advance(self, run_id: str | None) -> None:
         """Do nothing: `drive` advances by itself."""
 
     def work(self, run_id: str, slice_id: str) -> None:
@@ -31,7 +32,7 @@ def drive(
     hints: LocalHints,
     watch: Watch,
     *,
-    run_id: str | None,
+    run: Run | None,
     options: Options,
     show: Callable[[Snapshot], None],
 ) -> Snapshot:
@@ -41,7 +42,7 @@ def drive(
         engine: Made with `hints`.
         hints: Where the engine leaves what there is to do.
         watch: The run, or the live runs up to an instant.
-        run_id: The explicit run; None for the live ones.
+        run: The explicit run; None for the live ones.
         options: For live runs that are opened.
         show: Called with each new state.
 
@@ -49,14 +50,15 @@ def drive(
         HarvestError: What stops it: blocked, span refused, run lost.
     """
     while True:
-        if run_id is None:
+        if run is None:
             engine.advance(options)
         else:
-            engine.advance_asked(run_id)
+            engine.advance_asked(run.id)
         while hints.waiting:
             engine.work(*hints.waiting.popleft())
             show(watch.poll())
-            raise_if_blocked(engine.ledger.blocked())
+            if run is None or run.kind != "private":
+                raise_if_blocked(engine.ledger.blocked("working"))
         snapshot = watch.poll()
         show(snapshot)
         if snapshot.ended:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from uaharvest import aws
 from uaharvest.errors import BlockedError, HarvestError, RetryableError
@@ -26,8 +26,7 @@ _REFUSED_FEW = 3  # so many may be bad records however few there are in all
 _NO_QUEUE = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One SQS message: a record's JSON object, or a JSON array of several."""
 
     body: str

@@ -1,5 +1,6 @@
 """The stream of useractions: windows of time, cut by time into slices of about a batch each."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,7 @@ from typing import Any
 
 from uaharvest.dead_letters import DeadLetter, DeadLetters
 from uaharvest.documents.useraction import record
-from uaharvest.errors import BlockedError, PoisonError
+from uaharvest.errors import BlockedError, PoisonError, RetryableError, SourceError
 from uaharvest.opencast.actions import UserAction, read_action
 from uaharvest.opencast.cache import EpisodeCache
 from uaharvest.opencast.source import ActionsSource, TooMany
@@ -16,7 +17,7 @@ from uaharvest.opencast.times import ambiguous, look_back
 from uaharvest.runs.known import KnownIds
 from uaharvest.runs.ledger import Run
 from uaharvest.runs.stream import Desk, Plan, Split, Tally
-from uaharvest.runs.windows import Interval, next_window, whole_second
+from uaharvest.runs.windows import Interval, next_window, whole_second, without
 from uaharvest.settings import Settings
 from uaharvest.sinks import Outgoing, Sink
 
@@ -24,9 +25,15 @@ SECOND = timedelta(seconds=1)
 # Where late rows are searched for by halves, what is left is fetched once it is this small: cheaper than two more
 # requests that count.
 SMALL = 500
+# Slices are cut so that a fifth of the batch stays free: rows are not spread evenly, and Opencast counts the second
+# that two slices share in both. Cut to hold a whole batch, every other one is too big: fetched in vain, cut again.
+SPARE = 5
 # A page of which more than this share cannot be read is a source that changed, not some bad rows.
 UNREADABLE_SHARE = 0.05
 FEW = 3
+
+# Rows of the same second share their instant.
+_seconds = functools.lru_cache(maxsize=4096)(datetime.timestamp)
 
 
 class Useractions:
@@ -70,27 +77,40 @@ class Useractions:
         window = run.window
         # Late rows first: a row that appears between the two requests is then at worst seen twice, as known.
         slices = [slice_ for interval in late for slice_ in self._late_slices(run, interval, known)]
-        total = self._source.total(window.start, window.end, wait=run.wait)
-        if total:
-            slices += window.cut(-(-total // run.batch_size))
+        # Rows are compared by whole seconds: what lies between the last of them and the window joins the window.
+        if late and late[-1].end == window.start and run.kind == "live":
+            window = Interval(window.start - SECOND, window.end)
+            slices = without(slices, [window])
+        total = self._total(window.start, window.end, run.wait)
+        if total is None:
+            slices.append(window)
+        elif total:
+            slices += window.cut(_parts(total, run.batch_size))
         else:
             self._source.check_zone_around(window.start, window.end, wait=run.wait)
-        return Plan([str(slice_) for slice_ in slices], total)
+        return Plan([str(slice_) for slice_ in slices], total or 0)
 
     def count(self, interval: Interval, *, wait: float) -> int:
-        """Return how many rows Opencast says there are in `interval`."""
-        return self._source.total(interval.start, interval.end, wait=wait)
+        """Return how many rows Opencast says there are in `interval`; 0 where it cannot tell."""
+        return self._total(interval.start, interval.end, wait) or 0
 
     def work(self, run: Run, slice_id: str, desk: Desk) -> Tally | Split:
         """Fetch the slice, leave out what is known, enrich and deliver the rest."""
         slice_ = Interval.parse(slice_id)
         page = self._source.fetch(slice_, run.batch_size, wait=run.wait)
         if isinstance(page, TooMany):
-            return Split([str(part) for part in slice_.cut(-(-page.total // run.batch_size))])
+            return Split([str(part) for part in slice_.cut(_parts(page.total, run.batch_size))])
         known = desk.known(slice_.start, slice_.end)
-        new = [action for action in page.actions if str(action.id) not in known]
+        new = [action for action in page.actions if str(action.id) not in known] if known else page.actions
         dead = self._bury_unreadable(page.unreadable, len(page.actions), slice_, desk)
-        episodes = self._episodes.get_many({action.mpid for action in new if action.mpid})
+        try:
+            episodes = self._episodes.get_many({action.mpid for action in new if action.mpid})
+        except SourceError as error:
+            # A search that is down while useractions come is not this slice's fault: it uses up no attempts. One
+            # episode that it fails at would hold up everything for ever.
+            if self._episodes.answers():
+                raise
+            raise RetryableError(str(error)) from error
         dead += self._deliver(new, episodes, desk)
         return Tally(len(page.actions) + len(page.unreadable), dead)
 
@@ -137,13 +157,15 @@ class Useractions:
         """Return the parts of [first, last] in which the source counts other rows than are known."""
         # Known first, the source second: a row that is confirmed in between then shows as a difference, at worst.
         expected = known.count(first, last)
-        total = self._source.total(first, last, wait=run.wait)
+        total = self._total(first, last, run.wait)
+        whole = Interval(first, last + SECOND)
+        if total is None:
+            return [whole]
         if total == expected:
             return []
-        whole = Interval(first, last + SECOND)
         # Where most rows are new (known ids lost with Redis) halving would only ask the more.
         if total <= SMALL or expected < total // 2 or whole.seconds == 1:
-            return whole.cut(-(-total // run.batch_size))
+            return whole.cut(_parts(total, run.batch_size))
         middle = first + SECOND * (whole.seconds // 2)
         halves = [
             *self._differing(run, first, middle - SECOND, known),
@@ -151,6 +173,17 @@ class Useractions:
         ]
         # Closed ranges of whole seconds leave out what has a fraction between them.
         return halves or [Interval(middle - SECOND, middle)]
+
+    def _total(self, first: datetime, last: datetime, wait: float) -> int | None:
+        """Count; None where Opencast answers, but not this: a row that it cannot tell spoils what it is in.
+
+        What cannot be counted is planned as one slice, of which halves and a dead letter make what is possible.
+        """
+        try:
+            return self._source.total(first, last, wait=wait)
+        except SourceError:
+            self.now()  # in an outage this fails too, and the next tick tries again
+            return None
 
     def _bury_unreadable(
         self, unreadable: Sequence[tuple[dict[str, Any], str]], readable: int, slice_: Interval, desk: Desk
@@ -169,7 +202,7 @@ class Useractions:
     def _deliver(self, actions: Sequence[UserAction], episodes: Mapping[str, str], desk: Desk) -> int:
         refused: list[tuple[Outgoing, str]] = []
         outgoing = (
-            Outgoing(action.id, action.created.timestamp(), record(action, episodes.get(action.mpid or "", "{}")))
+            Outgoing(action.id, _seconds(action.created), record(action, episodes.get(action.mpid or "", "{}")))
             for action in actions
         )
         for delivery in self._sink.deliver(outgoing):
@@ -183,3 +216,8 @@ class Useractions:
         """Write a record's dead letter; only then does the record count as known."""
         self._letters.put(DeadLetter.of_record(self.name, row_id, reason, payload))
         desk.bury([(at, row_id)])
+
+
+def _parts(total: int, batch_size: int) -> int:
+    """Return into how many slices `total` rows are cut."""
+    return 1 if total <= batch_size else -(-total // (batch_size - batch_size // SPARE))

@@ -1,0 +1,124 @@
+"""`python -m benchmarks`: measures, checks that all arrived, and prints the tables."""
+
+import argparse
+import dataclasses
+import os
+import platform
+import sys
+from collections.abc import Sequence
+
+from benchmarks import floor, report, whole
+from benchmarks.report import Case, Memory, Result
+from benchmarks.site import ROWS_PER_SECOND, Queue, Site, last, site
+from benchmarks.usage import peak_memory
+from uaharvest.errors import HarvestError
+
+BATCH_SIZE = 1_000
+BIG_BATCH = 10_000
+# A window that makes one slice of nearly BIG_BATCH; Opencast counts a second more.
+BIG_WINDOW = int(BIG_BATCH / ROWS_PER_SECOND) - 2  # seconds
+QUEUE, FLOOR_QUEUE = "bench", "bench-floor"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured.
+
+    Attributes:
+        window: Seconds (HARVEST_MAX_WINDOW).
+        cases: What is compared.
+        repetitions: How often each of both.
+        big_windows: How many windows of BIG_WINDOW the memory is measured with.
+    """
+
+    window: int
+    cases: Sequence[Case]
+    repetitions: int
+    big_windows: int
+
+    @property
+    def backlog(self) -> int:
+        """Return how long a backlog that takes, seconds."""
+        return max(BIG_WINDOW * self.big_windows, self.window * max(case.windows for case in self.cases))
+
+
+FULL = Scale(
+    window=3600,
+    cases=(Case(1, 1, 1, 0.8), Case(2, 1, 2, 0.8), Case(1, 50, 6, 0.4), Case(2, 50, 8, 0.4)),
+    repetitions=2,
+    big_windows=4,
+)
+QUICK = Scale(window=120, cases=(Case(2, 1, 2, 0.8),), repetitions=1, big_windows=1)
+
+
+def main() -> None:
+    """Measure and print; exit with 1 if something does not come up or not all has arrived."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="see that it works; too little to judge by")
+    scale = QUICK if parser.parse_args().quick else FULL
+    print(
+        f"{_machine()}\nUseractions from an Opencast simulator to an SQS stand-in on this machine, {BATCH_SIZE:,} "
+        "to a request;\n"
+        "the floor fetches the pages and sends the batches with boto3's client as it comes, nothing else.",
+        flush=True,
+    )
+    try:
+        with site(scale.backlog) as running:
+            results = [_compare(running, scale, case) for case in scale.cases]
+            memory = _memory(running, scale)
+    except HarvestError as error:
+        sys.exit(str(error))
+    print(f"\n{report.speeds(results)}\n\n{report.shares(results)}\n\n{report.memory(memory)}")
+    print("Each time all useractions were in the queue at the end, each once.")
+    if scale is QUICK:
+        print("This was --quick: too little to judge by.")
+
+
+def _machine() -> str:
+    cores = os.cpu_count()
+    load = f", load {os.getloadavg()[0]:.1f} before" if hasattr(os, "getloadavg") else ""
+    return f"Python {platform.python_version()} · {platform.system()} {platform.machine()}, {cores} cores{load}"
+
+
+def _compare(running: Site, scale: Scale, case: Case) -> Result:
+    """Measure the floor and the whole way in turn, so that both see the same noise."""
+    stretch = last(scale.window * case.windows)
+    ids = running.ids(stretch)
+    slices = stretch.cut(-(-len(ids) // BATCH_SIZE))
+    bodies = floor.bodies(running, stretch)
+    queue, floor_queue = Queue(running, QUEUE), Queue(running, FLOOR_QUEUE)
+    jobs = [
+        floor.Job(running.opencast.url, slices[number :: case.workers], floor_queue.url, bodies, case.packed)
+        for number in range(case.workers)
+    ]
+    environment = running.environment(
+        QUEUE, HARVEST_MAX_WINDOW=scale.window, SQS_EVENTS_PER_MESSAGE=case.packed, HARVEST_BATCH_SIZE=BATCH_SIZE
+    )
+    result = Result(case, [], [])
+    with whole.workers(case.workers, environment) as crew:
+        harvest = whole.Harvest(running, crew, environment)
+        harvest.measure(last(scale.window // 4))  # so that these processes have begun, as the floor's have
+        queue.empty()
+        for _ in range(scale.repetitions):
+            result.floor.append(floor.measure(jobs, running.servers))
+            floor_queue.require_events(len(ids), f"floor, {case}")
+            result.whole.append(harvest.measure(stretch))
+            queue.require_ids(ids, f"whole way, {case}")
+    return result
+
+
+def _memory(running: Site, scale: Scale) -> Memory:
+    """Measure the peak of a worker whose every slice is one page of nearly BIG_BATCH."""
+    stretch = last(BIG_WINDOW * scale.big_windows)
+    queue = Queue(running, QUEUE)
+    environment = running.environment(
+        QUEUE, HARVEST_MAX_WINDOW=BIG_WINDOW, HARVEST_BATCH_SIZE=BIG_BATCH, SQS_EVENTS_PER_MESSAGE=50
+    )
+    with whole.workers(1, environment) as crew:
+        whole.Harvest(running, crew, environment).measure(stretch)
+        queue.require_ids(running.ids(stretch), "with a batch size of 10,000")
+        return Memory(BIG_BATCH, peak_memory(crew[0]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""The floor: a bare program that fetches the pages and sends the batches, and does nothing else.
+
+No ledger, no episodes, no records: the bodies are made before. It takes requests, json and boto3 as they come; the
+harvester's own SQS client spends about a seventh less CPU (`aws.sqs_client` says on what), which counts in its favour.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import multiprocessing
+import resource
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from multiprocessing.connection import Connection
+from zoneinfo import ZoneInfo
+
+import boto3
+import requests
+from botocore.config import Config
+from requests.auth import HTTPDigestAuth
+
+from benchmarks.report import Measurement
+from benchmarks.site import PASSWORD, USER, ZONE, Site
+from benchmarks.usage import Meter
+from simulators.stack import Child
+from uaharvest.assembly import SENDERS
+from uaharvest.documents.useraction import record
+from uaharvest.errors import HarvestError
+from uaharvest.opencast.actions import read_action
+from uaharvest.opencast.cache import fetch_from
+from uaharvest.opencast.client import ACTIONS, Opencast
+from uaharvest.runs.windows import Interval
+from uaharvest.sinks.sqs import REQUEST_ENTRIES
+
+MOST_ROWS = 1_100  # of a page, and some to spare
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """What one process does.
+
+    Attributes:
+        opencast: Base URL.
+        slices: One page each.
+        queue: URL of the queue.
+        bodies: Records to send in place of those that the rows would make; as many as a page has rows.
+        events_per_message: 1: a record; more: an array of so many.
+    """
+
+    opencast: str
+    slices: Sequence[Interval]
+    queue: str
+    bodies: Sequence[str]
+    events_per_message: int
+
+
+def bodies(site: Site, stretch: Interval) -> list[str]:
+    """Return records of the first useractions of `stretch`, some more than a page has."""
+    opencast = Opencast(site.opencast.url, USER, PASSWORD)
+    first, last = (instant.astimezone(ZoneInfo(ZONE)) for instant in (stretch.start, stretch.end))
+    actions = [read_action(row) for row in opencast.actions(first, last, MOST_ROWS).rows]
+    fetch = functools.cache(fetch_from(opencast))
+    return [record(action, json.dumps(fetch(action.mpid or ""), separators=(",", ":"))) for action in actions]
+
+
+def measure(jobs: Sequence[Job], servers: Mapping[str, Child]) -> Measurement:
+    """Run a process for each of `jobs`; the clock runs from when all are ready to when all are done.
+
+    Raises:
+        HarvestError: A process died.
+    """
+    with contextlib.ExitStack() as processes:
+        pipes = [processes.enter_context(_started(job)) for job in jobs]
+        try:
+            for pipe in pipes:
+                pipe.recv()
+            meter = Meter(servers)
+            began = time.monotonic()
+            for pipe in pipes:
+                pipe.send("go")
+            results = [pipe.recv() for pipe in pipes]
+        except EOFError:
+            raise HarvestError("a process of the floor died; what it said stands above") from None
+        seconds = time.monotonic() - began
+        used = meter.read()
+    return Measurement(sum(events for events, _ in results), seconds, sum(cpu for _, cpu in results), used)
+
+
+@contextlib.contextmanager
+def _started(job: Job) -> Iterator[Connection]:
+    """Start a process that waits for a word; yield the pipe to it."""
+    spawn = multiprocessing.get_context("spawn")  # a fork would share what this process has open
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=_process, args=(job, theirs), daemon=True)
+    process.start()
+    theirs.close()  # so that its death is an EOFError here
+    try:
+        yield ours
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+
+
+def _process(job: Job, pipe: Connection) -> None:
+    session = requests.Session()
+    session.auth = HTTPDigestAuth(USER, PASSWORD)
+    session.headers["X-Requested-Auth"] = "Digest"  # without it Opencast answers with a form to log in
+    sqs = boto3.client("sqs", config=Config(max_pool_connections=SENDERS))
+
+    def send(bodies: Sequence[str]) -> None:
+        entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)]
+        sqs.send_message_batch(QueueUrl=job.queue, Entries=entries)  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(SENDERS) as senders:
+        pipe.send("ready")
+        pipe.recv()
+        before = _cpu()
+        events = 0
+        for slice_ in job.slices:
+            rows = _page(session, job, slice_)
+            for _ in senders.map(send, _batches(job, len(rows))):
+                pass
+            events += len(rows)
+        pipe.send((events, _cpu() - before))
+
+
+def _page(session: requests.Session, job: Job, slice_: Interval) -> list[object]:
+    # Opencast counts the last second in; there are no fractions of seconds here.
+    first, last = _wall_time(slice_.start), _wall_time(slice_.end - timedelta(seconds=1))
+    params: dict[str, str | int] = {"start": first, "end": last, "limit": len(job.bodies)}
+    answer = json.loads(session.get(f"{job.opencast}/{ACTIONS}", params=params, timeout=60).content)
+    return list(answer["actions"]["action"])
+
+
+def _batches(job: Job, rows: int) -> Iterator[Sequence[str]]:
+    bodies = job.bodies[:rows]
+    if job.events_per_message > 1:
+        bodies = [f"[{','.join(chunk)}]" for chunk in _cut(bodies, job.events_per_message)]
+    yield from _cut(bodies, REQUEST_ENTRIES)
+
+
+def _cut(bodies: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(bodies), size):
+        yield bodies[start : start + size]
+
+
+def _wall_time(instant: datetime) -> str:
+    return f"{instant.astimezone(ZoneInfo(ZONE)):%Y%m%d%H%M%S}"
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime

@@ -1,0 +1,156 @@
+"""What both ways are measured at: servers, a backlog of useractions, and what must have arrived."""
+
+import collections
+import contextlib
+import dataclasses
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import boto3
+import requests
+
+from simulators import stack
+from simulators.stack import Child
+from uaharvest.errors import HarvestError
+from uaharvest.runs.windows import Interval
+from uaharvest.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.client import SQSClient
+
+USER, PASSWORD = "bench", "bench-only"
+BUCKET = "bench"
+ZONE = "America/New_York"
+END = datetime(2026, 5, 6, 16, tzinfo=UTC)  # of the backlog; any instant would do
+ROWS_PER_SECOND = 12.5  # a million a day
+LAG = 10  # seconds
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Site:
+    """Servers that run, and how they are reached."""
+
+    valkey: Child
+    aws: Child
+    opencast: Child
+
+    @property
+    def servers(self) -> Mapping[str, Child]:
+        """Return what runs beside the harvester, by the name that a reader knows it by."""
+        return {"SQS stand-in": self.aws, "Opencast simulator": self.opencast, "Valkey": self.valkey}
+
+    def environment(self, queue: str, **more: object) -> dict[str, str]:
+        """Return the settings of a harvester that delivers to `queue`, and what `more` says."""
+        return {
+            **stack.aws_variables(self.aws),
+            "MATTERHORN_ENGAGE_HOST": self.opencast.url,
+            "MATTERHORN_REST_USER": USER,
+            "MATTERHORN_REST_PASS": PASSWORD,
+            "OPENCAST_TIMEZONE": ZONE,
+            "REDIS_URL": self.valkey.url,
+            "S3_HARVEST_TS_BUCKET": BUCKET,
+            "SQS_QUEUE_NAME": queue,
+            "HARVEST_LAG_SECONDS": str(LAG),
+            **{name: str(value) for name, value in more.items()},
+        }
+
+    def set_clock(self) -> None:
+        """Let Opencast's clock stand where a harvest reaches the end of the backlog, and 2 s beyond."""
+        wanted = END + timedelta(seconds=LAG + 2)
+        offset = wanted.timestamp() - time.time()
+        requests.post(f"{self.opencast.url}/_sim/clock", json={"offset_seconds": offset}, timeout=60)
+
+    def ids(self, stretch: Interval) -> list[int]:
+        """Return the ids of the useractions that Opencast has there."""
+        bounds = {"start": int(stretch.start.timestamp()), "end": int(stretch.end.timestamp())}
+        answer = requests.get(f"{self.opencast.url}/_sim/truth", params=bounds, timeout=60)
+        return list(answer.json()["ids"])
+
+
+def last(seconds: int) -> Interval:
+    """Return the last `seconds` of the backlog."""
+    return Interval(END - timedelta(seconds=seconds), END)
+
+
+@contextlib.contextmanager
+def site(backlog: int) -> Iterator[Site]:
+    """Start the servers, with a backlog of that many seconds; everything ends with the block.
+
+    This process's own environment then leads to them, and to nothing else.
+
+    Raises:
+        HarvestError: A server does not come up.
+    """
+    # Settings of whoever runs the benchmark must not reach it.
+    variables = {field.metadata["variable"] for field in dataclasses.fields(Settings)}
+    for name in list(os.environ):
+        if name in variables or name.startswith(("AWS_", "CELERY_")):
+            del os.environ[name]
+    options = {
+        "rows": int(backlog * ROWS_PER_SECOND),
+        "span-seconds": backlog,
+        "until": END.isoformat(),
+        "zone": ZONE,
+        "user": USER,
+        "password": PASSWORD,
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    with contextlib.ExitStack() as children:
+        running = Site(
+            children.enter_context(stack.valkey()),
+            children.enter_context(stack.ministack()),
+            children.enter_context(stack.opencast_simulator(*words)),
+        )
+        os.environ.update(running.environment("bench"))
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield running
+
+
+class Queue:
+    """An SQS queue, empty at first."""
+
+    def __init__(self, site: Site, name: str) -> None:
+        """Make the queue `name`."""
+        self._sqs: SQSClient = boto3.client("sqs")
+        self._peek = f"{site.aws.url}/_ministack/sqs/messages"
+        self.name = name
+        self.url = self._sqs.create_queue(QueueName=name)["QueueUrl"]
+
+    def empty(self) -> None:
+        """Drop all messages."""
+        self._sqs.purge_queue(QueueUrl=self.url)
+
+    def require_events(self, count: int, what: str) -> None:
+        """Make sure that `count` events are there, and drop them.
+
+        Raises:
+            HarvestError: There are others.
+        """
+        arrived = self._arrived().total()
+        if arrived != count:
+            raise HarvestError(f"{what}: of {count:,} events {arrived:,} arrived")
+
+    def require_ids(self, ids: list[int], what: str) -> None:
+        """Make sure that the events with `ids` are there, each once, and nothing else; drop them.
+
+        Raises:
+            HarvestError: It is something else.
+        """
+        arrived = self._arrived()
+        if arrived != collections.Counter(ids):
+            raise HarvestError(
+                f"{what}: of {len(ids):,} useractions {len(arrived.keys() & set(ids)):,} arrived, in "
+                f"{arrived.total():,} events. This is a defect: please report it."
+            )
+
+    def _arrived(self) -> collections.Counter[int]:
+        """Count the events by their ids, and drop them."""
+        # ministack's own window into a queue, and no more of it read than the ids, in bodies that are JSON within
+        # JSON: to receive and parse the messages would take longer than to harvest them.
+        answer = requests.get(self._peek, params={"QueueUrl": self.url}, timeout=120)
+        self.empty()
+        return collections.Counter(map(int, re.findall(rb'\\"action_id\\":(\d+)', answer.content)))

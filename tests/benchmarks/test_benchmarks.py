@@ -1,0 +1,87 @@
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import boto3
+import pytest
+
+from benchmarks.report import Case, Measurement, Memory, Result, memory, shares, speeds
+from benchmarks.site import Queue
+from simulators.stack import ROOT
+from uaharvest.errors import HarvestError
+
+COMMAND = [sys.executable, "-m", "benchmarks", "--quick"]
+
+
+def measured(seconds, cpu):
+    return Measurement(1000, seconds, cpu, {"Valkey": cpu})
+
+
+def result(goal=0.8, *, cpu=1.0):
+    # Medians: 100 events a second for the floor, 75 for the whole way.
+    floor = [measured(seconds, cpu) for seconds in (10, 5, 20)]
+    whole = [measured(1000 / rate, cpu) for rate in (75, 10, 200)]
+    return Result(Case(2, 50, 4, goal), floor, whole)
+
+
+def test_the_quick_benchmark_prints_its_table_once_all_has_arrived():
+    done = subprocess.run(COMMAND, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^ +2 +1 +3,000 +[\d,]+ +[\d,]+ +\d\.\d\d +0\.8 ", done.stdout, re.MULTILINE)
+    assert re.search(r"^Memory of a worker process at batch size 10,000: ", done.stdout, re.MULTILINE)
+    assert "all useractions were in the queue at the end, each once" in done.stdout
+
+
+def test_the_indexers_quick_benchmark_prints_its_table_once_all_has_arrived(es, elasticsearch_url):
+    command = [sys.executable, "-m", "benchmarks.index", "--quick", "--elasticsearch", elasticsearch_url]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^\| 50 \|( [\d,]+/s \|){3} \d\.\d\d \|", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("goal", "verdict"), [(0.74, "met"), (0.76, "MISSED")])
+def test_medians_are_compared_with_the_goal(goal, verdict):
+    line = speeds([result(goal)]).splitlines()[-1]
+    assert line.split() == ["2", "50", "1,000", "100", "75", "0.75", f"{goal:.1f}", "1.0000", "1.0000", verdict]
+
+
+def test_what_the_system_does_not_tell_is_a_dash():
+    assert speeds([result(cpu=None)]).splitlines()[-1].split()[-3:-1] == ["-", "-"]
+    assert shares([result(cpu=None)]).splitlines()[-1].split()[-2:] == ["-", "-"]
+    assert memory(Memory(10_000, None)).endswith("- (this system does not tell)")
+
+
+def test_shares_are_of_one_core():
+    assert shares([result()]).splitlines()[-2].split() == ["2", "50", "floor", "10%", "10%"]
+
+
+@pytest.mark.parametrize(("peak", "verdict"), [(149, "met"), (150, "MISSED")])
+def test_memory_has_a_goal_too(peak, verdict):
+    assert memory(Memory(10_000, peak)).endswith(f"{peak} MB at its peak, goal under 150 MB: {verdict}")
+
+
+@pytest.fixture
+def queue(aws, queue_name):
+    """A queue in which 1, 2 and 3 arrived, the last two in one message."""
+    queue = Queue(SimpleNamespace(aws=SimpleNamespace(url=aws)), queue_name)
+    for body in ('{"action_id":1}', '[{"action_id":2},{"action_id":3}]'):
+        boto3.client("sqs").send_message(QueueUrl=queue.url, MessageBody=body)
+    return queue
+
+
+def test_what_arrived_is_counted_once(queue):
+    queue.require_ids([3, 1, 2], "a test")
+    queue.require_ids([], "a test that comes after")
+
+
+@pytest.mark.parametrize("ids", [[1, 2, 3, 4], [1, 2], [1, 2, 3, 3]])
+def test_a_row_too_many_or_too_few_is_an_error(queue, ids):
+    with pytest.raises(HarvestError, match="a test: "):
+        queue.require_ids(ids, "a test")
+
+
+def test_the_floor_is_counted_by_its_events(queue):
+    queue.require_events(3, "a test")
+    with pytest.raises(HarvestError, match="a test: of 1 events 0 arrived"):
+        queue.require_events(1, "a test")

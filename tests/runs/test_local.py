@@ -1,0 +1,72 @@
+"""A run worked at in this process, and what ends it."""
+
+import pytest
+
+from tests.fakes import NOON, World, at, span
+from uaharvest.errors import BlockedError, SpanRefusedError
+from uaharvest.runs.local import LocalHints, drive, raise_if_blocked
+from uaharvest.runs.watch import LiveWatch, RunWatch
+
+
+@pytest.fixture
+def world(client):
+    world = World(client, max_span=60)
+    world.mailbox = world.engine.hints = LocalHints()
+    world.start_at(NOON)
+    world.clock.now = at(180)
+    world.opencast.add(at(1), at(100), at(150))
+    return world
+
+
+def drive_asked(world, run):
+    watch = RunWatch(world.ledger, run, world.settings.max_window)
+    return drive(world.engine, world.mailbox, watch, run=run, options=world.options(), show=lambda _: None)
+
+
+def drive_live(world, **options):
+    watch = LiveWatch(world.ledger, world.store, since=NOON, until=at(170), expected=3, max_window=300)
+    shown = []
+    chosen = world.options(**options)
+    last = drive(world.engine, world.mailbox, watch, run=None, options=chosen, show=shown.append)
+    assert shown[-1] == last
+    return last
+
+
+def test_live_runs_are_driven_until_the_watermark_is_there(world):
+    last = drive_live(world, check_span=False)
+    assert (last.records, last.done, last.planned, last.dead) == (3, 1, 1, 0)
+    assert world.mark.at == at(170)
+
+
+def test_a_span_that_is_refused_ends_it(world):
+    with pytest.raises(SpanRefusedError):
+        drive_live(world)
+    assert world.sink.ids == []
+
+
+def test_an_explicit_run_is_not_ended_by_what_stops_the_live_ones(world):
+    with pytest.raises(SpanRefusedError):
+        world.engine.advance()
+    run = world.engine.ask(span(0, 50), world.options(), may_move=False)
+    assert drive_asked(world, run).records == 1
+
+
+def test_what_blocked_the_stream_before_is_tried_once_before_it_ends_a_run(world):
+    world.ledger.block("working", "the queue was gone", 4)
+    run = world.engine.ask(span(0, 50), world.options(), may_move=False)
+    assert drive_asked(world, run).records == 1
+    assert world.ledger.blocked() is None
+
+
+def test_a_blocked_slice_ends_a_run(world):
+    run = world.engine.ask(span(0, 50), world.options(), may_move=False)
+    world.sink.fails = lambda: BlockedError("the queue is gone")
+    with pytest.raises(BlockedError, match="the queue is gone"):
+        drive_asked(world, run)
+
+
+def test_what_stands_on_a_stream_is_raised_as_the_error_that_it_was(world):
+    world.ledger.block("opening", "too long", SpanRefusedError.exit_code)
+    with pytest.raises(SpanRefusedError, match="too long"):
+        raise_if_blocked(world.ledger.blocked())
+    raise_if_blocked(None)
