@@ -13,7 +13,7 @@ from types import FrameType
 import requests
 
 from demo import count
-from demo.site import EVENTS_PER_MESSAGE, FLOWER_LOGIN, ROWS, SPAN, TICK, Site, beat, site
+from demo.site import EVENTS_PER_MESSAGE, FLOWER_LOGIN, MEETINGS_DAY, ROWS, SPAN, TICK, Site, beat, site
 from simulators.stack import ROOT
 from uaharvest import assembly, settings
 from uaharvest.errors import HarvestError
@@ -46,7 +46,8 @@ def _show(running: Site, harvest: Settings) -> None:
     print(
         f"Python {platform.python_version()} · Valkey on 127.0.0.1:{running.valkey.port} · SQS and S3 stand-in on "
         f":{running.aws.port} · Opencast simulator on :{running.opencast.port}, {ROWS:,} useractions of the last "
-        f"{duration(SPAN)}\n2 workers · Flower on {running.flower.url} ({' / '.join(FLOWER_LOGIN.split(':'))})\n\n"
+        f"{duration(SPAN)} · Zoom simulator on :{running.zoom.port}\n"
+        f"2 workers · Flower on {running.flower.url} ({' / '.join(FLOWER_LOGIN.split(':'))})\n\n"
         "A backlog, as an operator harvests it: python manage.py enqueue useractions --follow",
         flush=True,
     )
@@ -62,6 +63,8 @@ def _show(running: Site, harvest: Settings) -> None:
     _until(lambda: _all_there(running, harvest), "the last rows")
     print(f"The episodes that they name: python manage.py run episodes --source-index-pattern '{count.ACTIONS}'")
     _manage("run", "episodes", "--source-index-pattern", count.ACTIONS)
+    print(f"\nZoom's meetings of a day: python manage.py enqueue zoom --date {MEETINGS_DAY} --follow", flush=True)
+    _manage("enqueue", "zoom", "--date", f"{MEETINGS_DAY}", "--follow")
     _report(running, harvest, late, rate)
     if sys.stdin.isatty() and sys.stdout.isatty():
         _stay_up(running)
@@ -130,14 +133,18 @@ def _report(running: Site, harvest: Settings, late: set[int], rate: float) -> No
     )
     agree = truth == found.ids and sent == len(truth) and late <= found.ids
     agree &= found.episodes == found.named - found.unpublished
+    meetings, sessions = count.at_zoom(running.zoom.url)
+    agree &= (found.meetings, found.sessions) == (meetings, sessions)
     print(
         f"\nFrom {mark.floor:%H:%M:%S} to {mark.at:%H:%M:%S} UTC:\n\n"
-        "                   at Opencast    delivered        indexed\n"
+        "                 at the source    delivered        indexed\n"
         f"  useractions     {len(truth):>12,} {sent:>12,} {len(found.ids):>14,}   "
         f"{'all there, none twice' if agree else 'THEY DO NOT AGREE'}\n"
         f"  of them late    {len(late):>12,} {'':>12} {len(late & found.ids):>14,}   found by comparing counts\n"
         f"  episodes        {len(found.named):>12,} {'':>12} {len(found.episodes):>14,}   "
-        f"{len(found.unpublished)} no longer published: their useractions are there without their data\n\n"
+        f"{len(found.unpublished)} no longer published: their useractions are there without their data\n"
+        f"  Zoom meetings   {len(meetings):>12,} {'':>12} {len(found.meetings):>14,}\n"
+        f"  their sessions  {sessions:>12,} {'':>12} {found.sessions:>14,}\n\n"
         f"The backlog went at {rate:,.0f} useractions a second, {EVENTS_PER_MESSAGE} to a message. The watermark is "
         f"{mark.at:%F %H:%M:%S} UTC, at s3://{harvest.bucket}/{harvest.watermark_key}.\n"
         'Next: README.md, "In production" · python manage.py --help'

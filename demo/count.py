@@ -1,4 +1,4 @@
-"""Counts the same useractions at three places: at Opencast, as the ledger says it delivered, and as documents."""
+"""Counts the same at three places: at Opencast and Zoom, as the ledger says it delivered, and as documents."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import requests
 from uaharvest import assembly
 from uaharvest.settings import Settings
 
-ACTIONS, EPISODES = "useractions-*", "episodes"
+ACTIONS, EPISODES, MEETINGS, SESSIONS = "useractions-*", "episodes", "meetings-*", "sessions-*"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -19,12 +19,16 @@ class Documents:
         named: Episodes that useractions name.
         unpublished: Those of them that Opencast no longer shows.
         episodes: Episodes that have a document.
+        meetings: Zoom meetings, by uuid.
+        sessions: How many sessions of theirs.
     """
 
     ids: frozenset[int]
     named: frozenset[str]
     unpublished: frozenset[str]
     episodes: frozenset[str]
+    meetings: frozenset[str]
+    sessions: int
 
 
 def documents(settings: Settings) -> Documents:
@@ -36,6 +40,8 @@ def documents(settings: Settings) -> Documents:
         named=frozenset(action["mpid"] for action in actions),
         unpublished=frozenset(action["mpid"] for action in actions if not action["episode"]),
         episodes=frozenset(episode["mpid"] for episode in store.export(EPISODES)),
+        meetings=frozenset(meeting["uuid"] for meeting in store.export(MEETINGS)),
+        sessions=sum(1 for _ in store.export(SESSIONS)),
     )
 
 
@@ -47,6 +53,12 @@ def at_opencast(opencast: str, settings: Settings) -> frozenset[int]:
     bounds = {"start": int(stored.mark.floor.timestamp()), "end": int(stored.mark.at.timestamp())}
     answer = requests.get(f"{opencast}/_sim/truth", params=bounds, timeout=60)
     return frozenset(answer.json()["ids"])
+
+
+def at_zoom(zoom: str) -> tuple[frozenset[str], int]:
+    """Return the uuids of all meetings that the simulator has, and how many sessions they have."""
+    truth = requests.get(f"{zoom}/_sim/truth", timeout=60).json()
+    return frozenset(meeting["uuid"] for meeting in truth["meetings"]), truth["distinct"]
 
 
 def delivered(settings: Settings) -> int:

@@ -46,8 +46,9 @@ def test_a_service_of_ours_calls_a_celery_command_that_exists_with_options_that_
         assert {word for word in arguments if word.startswith("-")} <= known
 
 
-def test_the_simulator_that_compose_runs_exists():
-    module = SERVICES["opencast"]["command"][2]
+@pytest.mark.parametrize("name", ["opencast", "zoom"])
+def test_the_simulator_that_compose_runs_exists(name):
+    module = SERVICES[name]["command"][2]
     assert (ROOT / module.replace(".", "/") / "__main__.py").is_file()
 
 
@@ -95,6 +96,7 @@ def test_what_only_a_demo_needs_does_not_run_in_production():
         "ministack",
         "elasticsearch",
         "opencast",
+        "zoom",
     }
 
 

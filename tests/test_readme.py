@@ -24,6 +24,7 @@ COMMANDS = [
 MANAGE = [line for line in COMMANDS if line.startswith("python manage.py")]
 MAKE = [line for line in COMMANDS if line.startswith("make ")]
 CELERY = [line for line in COMMANDS if line.startswith("celery ")]
+ZOOM_ACCOUNT = ["--account-id", "account", "--client-id", "key", "--client-secret", "secret"]
 INSTALL = ["pip install -r requirements.txt -c constraints.txt", "cp example.env .env"]
 
 
@@ -34,8 +35,14 @@ def environment(tmp_path_factory):
         valkey = children.enter_context(stack.valkey())
         aws = children.enter_context(stack.ministack())
         opencast = children.enter_context(stack.opencast_simulator("--rows", "300", "--span-seconds", "100"))
+        zoom = children.enter_context(stack.zoom_simulator("--meetings", "5", *ZOOM_ACCOUNT))
         variables = {
             **stack.aws_variables(aws),
+            "ZOOM_ACCOUNT_ID": "account",
+            "ZOOM_KEY": "key",
+            "ZOOM_SECRET": "secret",
+            "ZOOM_API_URL": f"{zoom.url}/v2/",
+            "ZOOM_TOKEN_URL": f"{zoom.url}/oauth/token",
             "MATTERHORN_ENGAGE_HOST": opencast.url,
             "MATTERHORN_ADMIN_HOST": opencast.url,
             "MATTERHORN_REST_USER": "admin",
