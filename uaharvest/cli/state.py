@@ -174,6 +174,20 @@ def _print_queues(console: Console, report: dict[str, Any]) -> None:
         outcome = f"last drain: {last['error'] or _drained(last)}" if last else "no drain has ended yet"
         console.print(f"index     {report['index']['indexed']:,} indexed · {outcome}")
 
+    if report["zoom_calls"]:
+        used = [f"{label} {_used(calls)}" for label, calls in report["zoom_calls"].items() if _is_told(calls)]
+        console.print(f"Zoom      calls today: {' · '.join(used) or 'none'}")
+
+
+def _is_told(calls: dict[str, Any]) -> bool:
+    return bool(calls["calls"] or calls["exhausted_until"])
+
+
+def _used(calls: dict[str, Any]) -> str:
+    until = calls["exhausted_until"]
+    spent = f" (used up until {until.replace('T', ' ').rstrip('Z')} UTC)" if until else ""
+    return f"{calls['calls']:,}{spent}"
+
 
 def _drained(last: dict[str, Any]) -> str:
     return (
