@@ -40,3 +40,20 @@ def test_documents_url_of_another_kind_is_refused(value):
 def test_secrets_are_in_no_repr():
     read = settings.load({"ES_API_KEY": "geheim1", "ES_USER": "u", "ES_PASSWORD": "geheim2"})
     assert "geheim" not in repr(read)
+
+
+@pytest.mark.parametrize("value", ["X-Api-Key", "X Api: 1", "X-Api-Key: a\nb", ": x", "X-Api-Key:"])
+def test_a_zoom_header_that_is_none_is_refused_and_not_shown(value):
+    with pytest.raises(BadInputError, match=r"ZOOM_HEADER: \(set\)"):
+        settings.load({"ZOOM_HEADER": value})
+
+
+def test_zooms_url_without_a_scheme_is_refused():
+    with pytest.raises(BadInputError, match="ZOOM_API_URL"):
+        settings.load({"ZOOM_API_URL": "api.zoom.us/v2"})
+
+
+def test_no_secret_of_zoom_is_in_a_repr():
+    names = ["ZOOM_KEY", "ZOOM_SECRET", "ZOOM_ACCOUNT_ID"]
+    read = settings.load({**dict.fromkeys(names, "geheim"), "ZOOM_HEADER": "X-Api-Key: geheim"})
+    assert "geheim" not in repr(read)

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import threading
 import time
@@ -632,18 +631,3 @@ class TestSettings:
         read = settings.load({"ZOOM_HEADER": "Authorization: x", "ZOOM_KEY": "k", "ZOOM_SECRET": "s"})
         with pytest.raises(BadInputError, match="ZOOM_HEADER is Authorization"):
             assembly.zoom_client(read, client)
-
-    @pytest.mark.parametrize("value", ["X-Api-Key", "X Api: 1", "X-Api-Key: a\nb", ": x", "X-Api-Key:"])
-    def test_what_is_no_header_is_refused_and_not_shown(self, value):
-        with pytest.raises(BadInputError, match=r"ZOOM_HEADER: \(set\)"):
-            settings.load({"ZOOM_HEADER": value})
-
-    def test_a_url_without_a_scheme_is_refused(self):
-        with pytest.raises(BadInputError, match="ZOOM_API_URL"):
-            settings.load({"ZOOM_API_URL": "api.zoom.us/v2"})
-
-    def test_no_secret_is_in_the_settings_repr(self):
-        names = ["ZOOM_KEY", "ZOOM_SECRET", "ZOOM_ACCOUNT_ID"]
-        read = settings.load({**dict.fromkeys(names, "geheim"), "ZOOM_HEADER": "X-Api-Key: geheim"})
-        assert "geheim" not in repr(read)
-        assert {field.name for field in dataclasses.fields(read)} >= {"zoom_plan", "zoom_quota_share"}

@@ -48,7 +48,8 @@ def client(redis, valkey_url):
 
 @pytest.fixture
 def plans(monkeypatch):
-    """Put a plan "tiny" among the plans, with windows that a test can wait for."""
+    """Put a plan "tiny" among the plans, with windows that a test can wait for; it is not near midnight."""
+    monkeypatch.setattr("uaharvest.zoom.quota.MIDNIGHT", 0)
 
     def set_heavy(calls, window, per_day=None, cap="Heavy"):
         lists = Limit(10, 60, per_day, cap)
