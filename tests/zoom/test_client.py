@@ -615,7 +615,32 @@ class TestAtSimulator:
         assert (heavy["refused"], heavy["calls"]) == (0, 36)
         assert heavy["peak"] <= 10
         assert quota.calls(datetime.now(UTC).date()) == {Label.HEAVY: 36}
-        assert took < 3 * 1.0 * 1.4  # ten at once, and then in three windows
+        assert took < 3 * 1.0 * 1.7  # ten at once, and then in three windows
+
+    def test_a_day_that_is_used_up_costs_one_call_and_goes_on_when_zoom_says(self, client):
+        arguments = ["--meetings", "20", "--limit", "heavy=5/day", "--day-ends-in", "6"]
+        with stack.zoom_simulator(*arguments) as server:
+            uuid = next(one["uuid"] for one in self.truth(server)["meetings"] if one["type"] == "past")
+            at = assembly.zoom_client(self.read(server), client)
+            for _ in range(5):
+                at.participants(uuid, "past")
+            for _ in range(3):
+                with pytest.raises(PutOffError, match="calls of the day are used up") as caught:
+                    at.participants(uuid, "past")
+            assert self.asked(server)["labels"]["Heavy"]["refused"] == 1
+            due = (caught.value.due - datetime.now(UTC)).total_seconds()
+            assert 0 < due < 10
+            _until(lambda: client.keys("*:spent:*") == [])
+            for _ in range(3):
+                at.participants(uuid, "past")
+            assert self.asked(server)["labels"]["Heavy"]["refused"] == 1
+
+
+def _until(condition):
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 class TestSettings:
