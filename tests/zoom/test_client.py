@@ -618,10 +618,10 @@ class TestAtSimulator:
         assert took < 3 * 1.0 * 1.7  # ten at once, and then in three windows
 
     def test_a_day_that_is_used_up_costs_one_call_and_goes_on_when_zoom_says(self, client):
-        arguments = ["--meetings", "20", "--limit", "heavy=5/day", "--day-ends-in", "6"]
-        with stack.zoom_simulator(*arguments) as server:
+        with stack.zoom_simulator("--meetings", "20", "--limit", "heavy=5/day") as server:
             uuid = next(one["uuid"] for one in self.truth(server)["meetings"] if one["type"] == "past")
             at = assembly.zoom_client(self.read(server), client)
+            self.change(server, **{"day-ends-in": 6})
             for _ in range(5):
                 at.participants(uuid, "past")
             for _ in range(3):
