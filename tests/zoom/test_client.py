@@ -12,7 +12,7 @@ from redis import Redis
 from simulators import stack
 from uaharvest import assembly, settings
 from uaharvest.errors import BadInputError, BlockedError, PoisonError, PutOffError, SourceError
-from uaharvest.zoom.auth import Gateway, Token
+from uaharvest.zoom.auth import Gateway, ServerToServer, Token
 from uaharvest.zoom.client import KINDS, MeetingUnavailableError, Zoom
 from uaharvest.zoom.endpoints import encoded
 from uaharvest.zoom.quota import Label, Quota
@@ -253,7 +253,7 @@ class TestFailures:
         ],
     )
     def test_what_a_person_must_change_blocks(self, client, mocked, status, body, message):
-        mocked.get(LIST, status=status, body=body)
+        mocked.get(LIST, status=status, body=body, headers={"Location": "https://elsewhere.example.edu/"})
         with pytest.raises(BlockedError, match=message):
             listed(client)
         assert len(mocked.calls) == 1
@@ -327,6 +327,21 @@ class TestLogin:
         mocked.get(LIST, json=page())
         listed(client, login=Gateway())
         assert "Authorization" not in mocked.calls[0].request.headers
+
+    def test_a_token_that_is_refused_at_once_again_blocks(self, client, mocked):
+        mocked.post("https://zoom.example.edu/token", json={"access_token": "eyJ", "expires_in": 3599})
+        mocked.get(LIST, status=401, json={"code": 124, "message": "Invalid access token."})
+        login = ServerToServer(
+            client, "https://zoom.example.edu/token", account_id="a", key="k", secret="s", place="account"
+        )
+        with pytest.raises(BlockedError, match="only just issued"):
+            listed(client, login=login)
+        assert len(mocked.calls) == 4  # a token, refused; another, refused
+
+    def test_a_code_124_with_200_is_the_tokens_refusal_too(self, client, mocked):
+        mocked.get(LIST, json={"code": 124, "message": "Access token is expired."})
+        with pytest.raises(BlockedError, match="ZOOM_HEADER"):
+            listed(client, login=Gateway())
 
 
 class TestReports:
@@ -548,6 +563,7 @@ class TestAtSimulator:
     def test_tokens_that_are_revoked_are_replaced_once(self, at, fresh):
         one = self.truth(fresh)["meetings"][0]
         at.participants(one["uuid"], one["type"])
+        at._pause = lambda _: pytest.fail("there is another token at once")
         requests.post(f"{fresh.url}/_sim/revoke", timeout=5).raise_for_status()
         at.participants(one["uuid"], one["type"])
         at.participants(one["uuid"], one["type"])
