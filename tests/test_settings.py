@@ -210,6 +210,17 @@ def test_what_a_command_needs_and_lacks_is_named_by_variable():
     load(SQS_QUEUE_NAME="queue").require("queue")
 
 
+@pytest.mark.parametrize("value", ["X-Api-Key", "X Api: 1", "X-Api-Key: a\nb", ": x", "X-Api-Key:"])
+def test_a_zoom_header_that_is_none_is_refused_and_not_shown(value):
+    with pytest.raises(BadInputError, match=r"ZOOM_HEADER: \(set\)"):
+        load(ZOOM_HEADER=value)
+
+
+def test_zooms_url_without_a_scheme_is_refused():
+    with pytest.raises(BadInputError, match="ZOOM_API_URL"):
+        load(ZOOM_API_URL="api.zoom.us/v2")
+
+
 # Defaults
 
 
@@ -237,6 +248,8 @@ def test_no_repr_shows_a_secret():
         "ES_PASSWORD",
         "ZOOM_KEY",
         "ZOOM_SECRET",
+        "ZOOM_ACCOUNT_ID",
+        "ZOOM_HEADER",
     } == {field.metadata["variable"] for field in secret}
     loaded = dataclasses.replace(Settings(), **{field.name: SECRET for field in secret})
     assert SECRET not in repr(loaded)

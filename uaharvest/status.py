@@ -9,6 +9,7 @@ from uaharvest.errors import BlockedError, HarvestError, RetryableError
 from uaharvest.indexer import STREAM
 from uaharvest.runs.ledger import Ledger, Run
 from uaharvest.settings import Settings
+from uaharvest.streams.zoom import Meetings
 
 
 class Workers(Protocol):
@@ -42,6 +43,7 @@ def status(settings: Settings, workers: Workers) -> dict[str, Any]:
         "beat_ticked_seconds_ago": None if ticked is None else round((datetime.now(UTC) - ticked).total_seconds()),
         "sqs": _sqs(settings),
         "index": _index(settings),
+        "zoom_calls": _zoom_calls(settings),
     }
 
 
@@ -102,6 +104,22 @@ def _sqs(settings: Settings) -> dict[str, Any] | None:
     except HarvestError as error:
         return {"queue": settings.queue, "error": str(error)}
     return {"queue": settings.queue, "waiting": waiting, "in_flight": in_flight}
+
+
+def _zoom_calls(settings: Settings) -> dict[str, Any] | None:
+    """Return what is used today of Zoom's calls, by label; None where no meetings are harvested."""
+    if Meetings.name not in assembly.streams(settings):
+        return None
+    usage = assembly.zoom_quota(settings, assembly.redis_client(settings)).usage()
+    return {
+        str(label): {
+            "calls": used.calls,
+            "counted": used.counted,
+            "per_day": used.per_day,
+            "exhausted_until": None if used.exhausted_until is None else f"{used.exhausted_until:%FT%TZ}",
+        }
+        for label, used in usage.items()
+    }
 
 
 def _index(settings: Settings) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from uaharvest import assembly, settings
 from uaharvest.cli import cli
 from uaharvest.cli.context import Context
 from uaharvest.sinks.sqlite import SqliteStore
+from uaharvest.zoom.quota import Label
 
 # By the account's clock; the day is the real one, for Zoom's window of six months ends there.
 NOW = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
@@ -289,6 +290,21 @@ def test_status_and_watermark_tell_of_the_stream(site):
     assert site.status()["watermark"] is None
 
 
+def test_status_tells_how_many_calls_were_made_and_that_the_days_are_used_up(site):
+    site.manage("run", "zoom")
+    heavy = site.calls()["labels"]["Heavy"]["calls"]
+    assert f"calls today: Heavy {heavy} · Resource-intensive 2\n" in site.manage("status").stdout
+    configured = settings.load(site.environment)
+    quota = assembly.zoom_quota(configured, assembly.redis_client(configured))
+    quota.refused(Label.HEAVY, {"X-RateLimit-Type": "Daily-limit", "Retry-After": "2099-01-01T00:00:00Z"}, "")
+    told = json.loads(site.manage("status", "--json").stdout)["zoom_calls"]
+    assert told["Heavy"]["exhausted_until"] == told["Resource-intensive"]["exhausted_until"]
+    assert (
+        f"Heavy {heavy} (used up until {datetime.now(UTC) + timedelta(days=1):%F} 00:0"
+        in site.manage("status").stdout
+    )
+
+
 def test_without_what_it_needs_status_knows_no_zoom(site):
     done = site.manage("status", "--json", ZOOM_SECRET="")
     assert list(json.loads(done.stdout)["streams"]) == ["useractions"]
@@ -297,7 +313,7 @@ def test_without_what_it_needs_status_knows_no_zoom(site):
 def test_a_dead_letter_is_replayed(site):
     uuid = site.truth()["meetings"][0]["uuid"]
     site.simulator("faults", {"kind": "error", "code": 1010, "endpoint": "participants", "uuid": uuid})
-    done = site.manage("run", "zoom")
+    done = site.manage("run", "zoom", HARVEST_ATTEMPTS="1")
     assert done.exit_code == 5
     assert uuid not in {one["meeting"] for one in site.documents("sessions*")}
     assert site.manage("status").exit_code == 5

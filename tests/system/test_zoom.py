@@ -13,6 +13,7 @@ from simulators import stack
 from uaharvest import assembly, settings
 from uaharvest.runs.ledger import Ledger
 from uaharvest.sinks.documents import DocumentStore
+from uaharvest.zoom.quota import Label
 
 NOW = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)  # by the account's clock
 TODAY, YESTERDAY = (f"{NOW - timedelta(days=back):%F}" for back in range(2))
@@ -78,6 +79,15 @@ class Site:
 
     def done(self):
         return bool(self.ledger.history())
+
+    def parked(self):
+        """Tell whether all that is left waits, and nobody works."""
+        run = self.ledger.live()
+        return run is not None and self.ledger.slices(run.id) == {
+            "due": 0,
+            "claimed": 0,
+            "put_off": run.outstanding,
+        }
 
     def last(self):
         return self.ledger.history()[0]
@@ -201,21 +211,29 @@ def test_a_day_of_two_thousand_meetings_with_faults_and_killed_workers(
 
 
 @pytest.mark.fault
-def test_a_days_quota_that_is_used_up_parks_the_run_and_it_resumes(environment, tmp_path, capsys):
-    """Another app of the account has made the calls: the next day, which comes soon here, has new ones."""
+def test_a_days_quota_that_is_used_up_parks_the_run_and_it_resumes(environment, tmp_path, redis):
     environment["DOCUMENTS_URL"] = f"sqlite:///{tmp_path / 'documents.db'}"
-    with account(40, "--limit", "heavy=60/day", "--day-ends-in", "30") as zoom:
+    with account(40, "--limit", "heavy=60/day") as zoom:
         site = Site(of(environment, zoom))
-        zoom.ask("consume", {"label": "Heavy", "calls": 40})
+        zoom.ask("consume", {"label": "Heavy", "calls": 40})  # as another app of the account does
         with site.at_work(1, 2):
-            until(
-                lambda: (run := site.ledger.live()) and site.ledger.slices(run.id)["put_off"] > 20,
-                "not parked",
-                30,
-            )
-            refused = zoom.calls()["labels"]["Heavy"]["refused_by_day"]
-            assert 1 <= refused <= 4  # each process may have been under way
-            until(site.done, f"not resumed: {site.ledger.live()}", 90)
-        assert zoom.calls()["labels"]["Heavy"]["refused_by_day"] == refused
+            until(site.parked, "not parked", 30)
+            calls = zoom.calls()["labels"]["Heavy"]
+            assert calls["refused_by_day"] <= 2  # each process may have been under way
+            usage = assembly.zoom_quota(site.settings, site.ledger.redis).usage()[Label.HEAVY]
+            assert usage.exhausted_until - datetime.now(UTC) > timedelta(hours=11)  # it is noon there
+            midnight_comes(zoom, redis)
+            until(site.done, f"not resumed: {site.ledger.live()}", 30)
+        assert zoom.calls()["labels"]["Heavy"]["refused_by_day"] == calls["refused_by_day"]
         assert set(site.meetings()) == {one["uuid"] for one in zoom.truth()["meetings"]}
         assert sum(site.sessions().values()) == zoom.truth()["distinct"]
+
+
+def midnight_comes(zoom, redis):
+    """Let a day's calls be there again, at the account and here, and what waits for them be due."""
+    zoom.ask("options", {"limit": ["heavy=60000/day"]})
+    for pattern in ("uaharvest:zoom:*:used:*", "uaharvest:zoom:*:spent:*"):
+        for key in redis.scan_iter(pattern):
+            redis.delete(key)
+    for key in redis.scan_iter("uaharvest:run:*:due"):
+        redis.zadd(key, dict.fromkeys(redis.zrange(key, 0, -1), 0))

@@ -48,7 +48,8 @@ def client(redis, valkey_url):
 
 @pytest.fixture
 def plans(monkeypatch):
-    """Put a plan "tiny" among the plans, with windows that a test can wait for."""
+    """Put a plan "tiny" among the plans, with windows that a test can wait for; it is not near midnight."""
+    monkeypatch.setattr("uaharvest.zoom.quota.MIDNIGHT", 0)
 
     def set_heavy(calls, window, per_day=None, cap="Heavy"):
         lists = Limit(10, 60, per_day, cap)
@@ -83,7 +84,7 @@ def test_several_processes_together_never_exceed_the_quota_in_any_window_yet_com
     assert len(arrived) == 60
     assert most_within(arrived, 1.0) <= 10
     floor = (60 / 10 - 1) * 1.0
-    assert max(arrived) - min(arrived) < floor * 1.4  # the quota's own, by latency and two slow processes
+    assert max(arrived) - min(arrived) < floor * 1.6  # the least, and latency, and two processes that begin apart
 
 
 def test_a_call_counts_until_a_whole_window_after_its_answer_however_late_it_arrived(client, plans):
@@ -114,7 +115,7 @@ def test_what_is_not_to_be_had_soon_is_put_off_until_it_is(client):
         PutOffError, match=r"Resource-intensive calls of this minute .*ZOOM_PLAN pro: 10"
     ) as caught:
         call(busy, LISTS, patience=2)
-    assert 55 < (caught.value.due - datetime.now(UTC)).total_seconds() < 64
+    assert 50 < (caught.value.due - datetime.now(UTC)).total_seconds() < 64
 
 
 def test_labels_have_quotas_of_their_own(client):
@@ -316,26 +317,28 @@ def test_who_waits_first_is_served_first(client, plans):
 def test_who_would_wait_too_long_behind_others_is_put_off_at_once_until_its_turn(client, plans):
     plans(1, 1)
     tiny = quota(client, "tiny")
-    call(tiny)
-    waiting = threading.Thread(target=lambda: call(tiny, patience=5))
-    waiting.start()
-    _until(lambda: client.zcard("uaharvest:zoom:account:queue:Heavy") == 1)
-    began = time.monotonic()
-    with pytest.raises(PutOffError) as caught:
-        call(tiny, patience=1.5)
-    assert time.monotonic() - began < 0.4
-    assert 1.5 < (caught.value.due - datetime.now(UTC)).total_seconds() < 4.1
+    waiting = threading.Thread(target=lambda: call(tiny, patience=9))
+    with tiny.permit(HEAVY, patience=0):  # no answer yet: its place may be free in a second at the earliest
+        waiting.start()
+        _until(lambda: client.zcard("uaharvest:zoom:account:queue:Heavy") == 1)
+        began = time.monotonic()
+        with pytest.raises(PutOffError) as caught:
+            call(tiny, patience=1.5)
+        waited = time.monotonic() - began
+        due = (caught.value.due - datetime.now(UTC)).total_seconds()
     waiting.join()
+    assert waited < 1
+    assert 1 < due < 4.1
     assert client.zcard("uaharvest:zoom:account:queue:Heavy") == 0
 
 
 def test_who_died_in_the_queue_holds_it_up_for_a_few_seconds_only(client, plans):
     plans(1, 1)
     tiny = quota(client, "tiny")
-    client.zadd("uaharvest:zoom:account:queue:Heavy", {"dead": time.time() * 1000 - 9_000})
+    client.zadd("uaharvest:zoom:account:queue:Heavy", {"dead": (time.time() - 9) * 1_000_000})
     with pytest.raises(PutOffError):
         call(tiny)
-    client.zadd("uaharvest:zoom:account:queue:Heavy", {"dead": time.time() * 1000 - 11_000})
+    client.zadd("uaharvest:zoom:account:queue:Heavy", {"dead": (time.time() - 11) * 1_000_000})
     call(tiny)
 
 

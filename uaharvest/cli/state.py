@@ -192,6 +192,20 @@ def _troubles(name: str, stream: dict[str, Any]) -> Iterator[str]:
     if stream["dead_letters"]:
         yield f"{name}: dead letters wait: manage.py dead-letters list"
 
+    if report["zoom_calls"]:
+        used = [f"{label} {_used(calls)}" for label, calls in report["zoom_calls"].items() if _is_told(calls)]
+        console.print(f"Zoom      calls today: {' · '.join(used) or 'none'}")
+
+
+def _is_told(calls: dict[str, Any]) -> bool:
+    return bool(calls["calls"] or calls["exhausted_until"])
+
+
+def _used(calls: dict[str, Any]) -> str:
+    until = calls["exhausted_until"]
+    spent = f" (used up until {until.replace('T', ' ').rstrip('Z')} UTC)" if until else ""
+    return f"{calls['calls']:,}{spent}"
+
 
 def _drained(last: dict[str, Any]) -> str:
     return (

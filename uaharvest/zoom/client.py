@@ -46,7 +46,6 @@ ATTEMPTS = 4  # at one request, before its SourceError is raised
 FIRST_PAUSE = 0.5  # seconds, doubled from one attempt to the next, give or take a half
 PAGE_SIZE = 300  # Zoom's most
 RESTARTS = 2  # of one list, where its page token ends before the list does
-TOKENS = 3  # tried for one request, where each is refused
 PATIENCE = 2.0  # seconds that a call waits for its permit
 # Within a list: what has come is lost if it is given up.
 LIST_PATIENCE = 5.0
@@ -78,6 +77,10 @@ class _UserUnavailableError(HarvestError):
 
 class _PageTokenEndedError(SourceError):
     """A page token is not taken any more."""
+
+
+class _TokenRefusedError(SourceError):
+    """The token is not taken any more; there is another."""
 
 
 class _TooManyCallsError(PutOffError):
@@ -369,8 +372,8 @@ class Zoom:
                 return ask()
             except _PageTokenEndedError:
                 raise
-            except _TooManyCallsError:
-                continue  # the permit waits
+            except (_TooManyCallsError, _TokenRefusedError):
+                continue  # the permit waits; there is another token
             except SourceError as error:
                 if is_timeout(error.__cause__):  # has waited long enough
                     raise
@@ -378,23 +381,22 @@ class Zoom:
         return ask()
 
     def _asked(self, endpoint: Endpoint, path: str, params: Mapping[str, str], patience: float) -> Row:
-        for _ in range(TOKENS):
-            token = self._login.token()
-            login = {"Authorization": f"Bearer {token.value}"} if token else {}
-            with self._quota.permit(endpoint.label, patience=patience):
-                response = self._get(endpoint.path, path, params, login)
-            self._quota.answered(endpoint.label, response.headers)
-            answer = answers.read(response.status_code, response.content)
-            if answer.fine and answer.body is not None:
-                self._login.accepted(token)
-                return answer.body
-            if answer.throttled:
-                due = self._quota.refused(endpoint.label, response.headers, answer.message)
-                raise _TooManyCallsError(f"Zoom wants no more {endpoint.label} calls now (429).", due)
-            if not answer.token_refused:
-                raise self._failure(endpoint, answer, paged="next_page_token" in params)
+        token = self._login.token()
+        login = {"Authorization": f"Bearer {token.value}"} if token else {}
+        with self._quota.permit(endpoint.label, patience=patience):
+            response = self._get(endpoint.path, path, params, login)
+        self._quota.answered(endpoint.label, response.headers)
+        answer = answers.read(response.status_code, response.content)
+        if answer.fine and answer.body is not None:
+            self._login.accepted(token)
+            return answer.body
+        if answer.throttled:
+            due = self._quota.refused(endpoint.label, response.headers, answer.message)
+            raise _TooManyCallsError(f"Zoom wants no more {endpoint.label} calls now (429).", due)
+        if answer.token_refused:
             self._login.refused(token)
-        raise SourceError(f"Zoom's {endpoint.path} refused {TOKENS} tokens, each replaced meanwhile.")
+            raise _TokenRefusedError(f"Zoom's {endpoint.path} refused one token after another.")
+        raise self._failure(endpoint, answer, paged="next_page_token" in params)
 
     def _get(
         self, shown: str, path: str, params: Mapping[str, str], headers: Mapping[str, str]

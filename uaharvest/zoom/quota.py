@@ -10,7 +10,7 @@ window to come back.
 Keys, all below `uaharvest:zoom:<account>:`, times in milliseconds of Redis's own clock:
 
     places:<label>   sorted set: permits by the time at which their place is free again
-    queue:<label>    sorted set: permits that are waited for, by the time at which they were first asked for
+    queue:<label>    sorted set: permits that are waited for, by when they were first asked for (microseconds)
     hold:<label>     until when the label rests, for Zoom answered 429
     spent:<day cap>  until when a day's calls are used up, as Zoom said
     used:<day>       hash: calls that count towards each day cap; `account <day cap>`: those of all apps, as Zoom told
@@ -138,8 +138,8 @@ if hold > now then return {1, hold - now} end
 local places = base .. ':places:' .. label
 local queue = base .. ':queue:' .. label
 redis.call('ZREMRANGEBYSCORE', places, '-inf', now)
-redis.call('ZREMRANGEBYSCORE', queue, '-inf', now - tonumber(ARGV[12]))
-redis.call('ZADD', queue, 'NX', now, ARGV[3])
+redis.call('ZREMRANGEBYSCORE', queue, '-inf', (now - tonumber(ARGV[12])) * 1000)
+redis.call('ZADD', queue, 'NX', time[1] * 1000000 + time[2], ARGV[3])
 redis.call('PEXPIRE', queue, ARGV[12])
 -- First come, first served: how many places must become free before one is this permit's?
 local behind = redis.call('ZRANK', queue, ARGV[3]) - (most - redis.call('ZCARD', places))
@@ -178,6 +178,9 @@ _REST = "return later(base .. ':hold:' .. ARGV[2], now + tonumber(ARGV[3]))"
 # ARGV: midnight, day cap, for how long (ms; -1: until the next day). Returns that.
 _EXHAUST = """
 local rest = tonumber(ARGV[3])
+-- What was known of the calls of all apps is of a day that is over by then, wherever Zoom lets its days begin.
+redis.call('HDEL', base .. ':used:' .. math.floor(now / DAY), 'account ' .. ARGV[2])
+redis.call('DEL', base .. ':probe:' .. ARGV[2])
 return later(base .. ':spent:' .. ARGV[2], rest >= 0 and now + rest or (math.floor(now / DAY) + 1) * DAY + MIDNIGHT)
 """
 

@@ -1,6 +1,7 @@
 """The process: what it refuses, and that connections are kept."""
 
 import http.client
+import re
 import subprocess
 import sys
 from datetime import UTC, date, datetime
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import simulators.zoom
 from simulators.zoom.options import parse_options
 
 ROOT = Path(__file__).parents[3]
@@ -54,6 +56,8 @@ def test_help_names_the_options_and_the_control_interface():
     assert ended.returncode == 0
     for word in ("--plan", "--limit", "--day-ends-in", "/_sim/", "127.0.0.1"):
         assert word in ended.stdout
+    for option in set(re.findall(r"^  (--[a-z-]+)", ended.stdout, re.MULTILINE)):
+        assert option in simulators.zoom.__doc__, f"the package's docstring does not name {option}"
 
 
 def test_a_connection_is_kept_also_over_refusals(zoom):
