@@ -34,6 +34,7 @@ def environment(tmp_path_factory):
         valkey = children.enter_context(stack.valkey())
         aws = children.enter_context(stack.ministack())
         opencast = children.enter_context(stack.opencast_simulator("--rows", "300", "--span-seconds", "100"))
+        zoom = children.enter_context(stack.zoom_simulator("--meetings", "5"))
         variables = {
             **stack.aws_variables(aws),
             "MATTERHORN_ENGAGE_HOST": opencast.url,
@@ -41,6 +42,11 @@ def environment(tmp_path_factory):
             "MATTERHORN_REST_USER": "admin",
             "MATTERHORN_REST_PASS": "opencast",
             "OPENCAST_TIMEZONE": "America/New_York",
+            "ZOOM_ACCOUNT_ID": "account",
+            "ZOOM_KEY": "key",
+            "ZOOM_SECRET": "secret",
+            "ZOOM_API_URL": f"{zoom.url}/v2/",
+            "ZOOM_TOKEN_URL": f"{zoom.url}/oauth/token",
             "REDIS_URL": valkey.url,
             "S3_HARVEST_TS_BUCKET": "readme",
             "SQS_QUEUE_NAME": "readme",
