@@ -17,6 +17,7 @@ from simulators import stack
 from uaharvest import assembly, settings
 from uaharvest.cli import cli
 from uaharvest.cli.context import Context
+from uaharvest.runs.local import LocalHints
 from uaharvest.sinks.sqlite import SqliteStore
 from uaharvest.zoom.quota import Label
 
@@ -192,6 +193,27 @@ def test_a_day_can_be_asked_for_and_the_watermark_stays(site, arguments):
     assert done.exit_code == 0, done.stderr
     assert_harvested(site, site.truth(BEFORE))
     assert "The watermark stays at unset." in done.stderr
+
+
+def test_what_is_over_of_today_can_be_asked_for(site):
+    today = {one["uuid"] for one in site.truth(TODAY)["meetings"] if one["state"] == "past"}
+    done = site.manage("run", "zoom", "--date", TODAY)
+    assert done.exit_code == 0, done.stderr
+    assert {one["uuid"] for one in site.documents("meetings*")} == today
+
+
+def test_before_its_hour_a_day_is_not_the_workers_yet(site, monkeypatch):
+    class Deaf(Workers):
+        def hints(self, stream="useractions"):
+            return LocalHints()
+
+    monkeypatch.setattr(f"{__name__}.Workers", Deaf)
+    done = site.manage("enqueue", "zoom", ZOOM_AT="12:30")
+    assert done.exit_code == 0, done.stderr
+    assert f"all days before {YESTERDAY} (UTC) are harvested" in done.stderr
+    assert site.status()["open_runs"] == []
+    site.manage("enqueue", "zoom", ZOOM_AT="11:30")
+    assert site.status()["open_runs"][0]["slices"]["planned"] == MEETINGS
 
 
 def test_a_range_is_both_days_included(site):

@@ -311,6 +311,12 @@ def test_the_row_of_a_breakout_room_is_that_of_the_same_join_in_the_main_room():
     assert first == second
 
 
+def test_what_only_one_row_of_a_join_tells_holds_for_all_rows_of_the_person():
+    main, room = row(id="z", user_name="Ann"), row(id="", user_name="Ann", bo_mtg_id="room")
+    again = row(id="z", user_name="Ann (phone)", user_id="2")
+    assert len({*people(main, room, again)}) == len({*people(room, main, again)}) == 1
+
+
 # Foreign rows
 
 JSON = st.recursive(

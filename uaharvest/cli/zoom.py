@@ -157,7 +157,7 @@ def run_zoom(
         settings, hints, stdout=destination == "stdout", ready_after=READY_AFTER, patience=PATIENCE
     )
     options = Options.of(engine.settings)
-    opened = _open(engine, options, Days(date, first, last), private=private)
+    opened = _open(engine, options, Days(date, first, last), private=private, ready_after=READY_AFTER)
     work_to_the_end(engine, hints, opened, options, follow=follow)
 
 
@@ -178,25 +178,28 @@ def enqueue_zoom(
 ) -> None:
     """Let the workers index past Zoom meetings and their participants' sessions, by default up to yesterday (UTC).
 
-    Connections and credentials are the workers' own; `run zoom` takes them as options.
+    Yesterday is theirs from ZOOM_AT on; before, ask for it with --date. Connections and credentials are the workers'
+    own; `run zoom` takes them as options.
     """
     if destination == "stdout":
         raise BadInputError("--destination: workers have no terminal to print to. Use `run zoom`.")
     hints = context.workers().hints(Meetings.name)
-    engine = assembly.meetings(context.settings, hints, ready_after=READY_AFTER, patience=PATIENCE)
+    # Of several days the workers open all but the first, and not before ZOOM_AT.
+    engine = assembly.meetings(context.settings, hints, patience=PATIENCE)
     options = Options.of(engine.settings)
-    opened = _open(engine, options, Days(date, first, last), private=False)
+    ready_after = context.settings.zoom_at
+    opened = _open(engine, options, Days(date, first, last), private=False, ready_after=ready_after)
     hand_over(engine, opened, options, follow=follow)
 
 
-def _open(engine: Engine, options: Options, days: Days, *, private: bool) -> Opened:
+def _open(engine: Engine, options: Options, days: Days, *, private: bool, ready_after: timedelta) -> Opened:
     """Open an explicit run of the days that were asked for, else look at the way from the watermark on."""
     now = whole_second(engine.stream.now())
     asked = days.interval(now, otherwise=private)
     if asked is None:
         stored = engine.store().read()
         since = midnight(stored.mark.at if stored else engine.stream.begin(now, options.interval))
-        until = midnight(now - READY_AFTER)
+        until = midnight(now - ready_after)
         watch = LiveWatch(
             engine.ledger,
             engine.store(),
