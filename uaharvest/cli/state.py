@@ -154,6 +154,9 @@ def _print(report: dict[str, Any]) -> None:
         last = report["index"]["last_drain"]
         outcome = f"last drain: {last['error'] or _drained(last)}" if last else "no drain has ended yet"
         console.print(f"index     {report['index']['indexed']:,} indexed · {outcome}")
+    if report["zoom_calls"]:
+        used = [f"{label} {_used(calls)}" for label, calls in report["zoom_calls"].items() if _is_told(calls)]
+        console.print(f"Zoom      calls today: {' · '.join(used) or 'none'}")
 
 
 def _workers(alive: dict[str, list[str]] | None) -> str:
@@ -191,10 +194,6 @@ def _troubles(name: str, stream: dict[str, Any]) -> Iterator[str]:
         yield f"{name}: {stream['s3_error']}"
     if stream["dead_letters"]:
         yield f"{name}: dead letters wait: manage.py dead-letters list"
-
-    if report["zoom_calls"]:
-        used = [f"{label} {_used(calls)}" for label, calls in report["zoom_calls"].items() if _is_told(calls)]
-        console.print(f"Zoom      calls today: {' · '.join(used) or 'none'}")
 
 
 def _is_told(calls: dict[str, Any]) -> bool:

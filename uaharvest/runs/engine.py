@@ -21,6 +21,7 @@ from uaharvest.errors import (
     BadInputError,
     BlockedError,
     HarvestError,
+    PoisonError,
     PutOffError,
     RetryableError,
     SourceError,
@@ -331,7 +332,7 @@ class Engine:
             delay = max((error.due - datetime.now(UTC)).total_seconds(), 0.0)
             self._give_back(run, claim, str(error), delay=delay)
             log.info("slice put off", reason=str(error), due=error.due.isoformat())
-        except RetryableError as error:
+        except (RetryableError, PoisonError) as error:
             self._failed(run, claim, error)
         except redis.RedisError:
             with contextlib.suppress(redis.RedisError):  # it may be back: an outage uses up no attempts
@@ -363,7 +364,7 @@ class Engine:
         )
 
     def _failed(self, run: Run, claim: Claim, error: Exception) -> None:
-        if isinstance(error, RetryableError):
+        if isinstance(error, HarvestError):
             log.warning("slice put off", reason=str(error))
         else:
             log.error("slice failed", exc_info=error)
