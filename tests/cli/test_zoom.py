@@ -8,6 +8,7 @@ import urllib.parse
 from collections import Counter
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import requests
@@ -288,6 +289,30 @@ def test_a_missing_setting_is_named(site):
     done = site.manage("run", "zoom", ZOOM_SECRET="")
     assert done.exit_code == 2
     assert "not set: ZOOM_SECRET" in done.stderr
+
+
+def test_without_the_dashboard_the_same_sessions_are_there_with_less_in_them(site):
+    with_dashboard = site.manage("run", "zoom", "--date", YESTERDAY)
+    assert with_dashboard.exit_code == 0, with_dashboard.stderr
+    before = {one["_id"]: one for one in site.documents("sessions*")}
+    site.simulator("options", {"dashboard": False})
+    try:
+        other = f"{site.environment['DOCUMENTS_URL']}.report"
+        without = site.manage("run", "zoom", "--date", YESTERDAY, DOCUMENTS_URL=other)
+    finally:
+        site.simulator("options", {"dashboard": True})
+    assert without.exit_code == 0, without.stderr
+    store = SqliteStore(Path(other.removeprefix("sqlite:///")))
+    sessions = {one["_id"]: one for one in store.export("sessions*")}
+    assert set(sessions) <= set(before)  # a site that gets a Dashboard has no session twice
+    # Reports have no sessions of who was alone, and are asked for by host: not of one who has left the account.
+    meetings = site.truth()["meetings"]
+    reported = {one["uuid"] for one in meetings if one["type"] == "past" and one["kind"] != "former-host"}
+    assert {one["meeting"] for one in sessions.values()} == reported
+    assert {id_ for id_, one in before.items() if one["meeting"] in reported} == set(sessions)
+    for id_, one in sessions.items():
+        assert one["duration"] == before[id_]["duration"]
+        assert (one["ip_address"], one["device"], one["share_desktop"]) == (None, None, None)
 
 
 def test_a_scope_that_is_missing_blocks_with_its_name(site):
