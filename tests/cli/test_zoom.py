@@ -8,6 +8,7 @@ import urllib.parse
 from collections import Counter
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import requests
@@ -156,6 +157,8 @@ def assert_harvested(site, truth):
         document = meetings[one["uuid"]]
         assert document["host"].get("host_id") == one["host_id"]
         assert document["host"]["email"] == one["email"]
+        # Guests of one name are one; who only waited is none.
+        assert 0 <= document["peak_participants"] <= document["unique_participants"] <= one["people"]
         if not one["defective"]:
             assert millis(document["start_time"]) // 1000 == one["start_ms"] // 1000
             seconds = (one["end_ms"] - one["start_ms"]) // 1000
@@ -176,15 +179,6 @@ def test_yesterdays_meetings_are_indexed_with_the_least_calls_and_the_watermark_
     assert again.exit_code == 0
     assert "nothing to do yet" in again.stderr
     assert site.calls()["endpoints"]["participants"] == truth["least_calls"]["participants"]
-
-
-def test_people_of_a_meeting_are_about_those_who_were_there(site):
-    site.manage("run", "zoom")
-    told = {one["uuid"]: one for one in site.documents("meetings*")}
-    for one in site.truth()["meetings"]:
-        # Guests of one name are one; who only waited is none.
-        assert 0 <= told[one["uuid"]]["unique_participants"] <= one["people"]
-        assert told[one["uuid"]]["peak_participants"] <= told[one["uuid"]]["unique_participants"]
 
 
 @pytest.mark.parametrize("arguments", [("--date", BEFORE), ("--from", BEFORE, "--to", BEFORE)])
@@ -288,6 +282,30 @@ def test_a_missing_setting_is_named(site):
     done = site.manage("run", "zoom", ZOOM_SECRET="")
     assert done.exit_code == 2
     assert "not set: ZOOM_SECRET" in done.stderr
+
+
+def test_without_the_dashboard_the_same_sessions_are_there_with_less_in_them(site):
+    with_dashboard = site.manage("run", "zoom", "--date", YESTERDAY)
+    assert with_dashboard.exit_code == 0, with_dashboard.stderr
+    before = {one["_id"]: one for one in site.documents("sessions*")}
+    site.simulator("options", {"dashboard": False})
+    try:
+        other = f"{site.environment['DOCUMENTS_URL']}.report"
+        without = site.manage("run", "zoom", "--date", YESTERDAY, DOCUMENTS_URL=other)
+    finally:
+        site.simulator("options", {"dashboard": True})
+    assert without.exit_code == 0, without.stderr
+    store = SqliteStore(Path(other.removeprefix("sqlite:///")))
+    sessions = {one["_id"]: one for one in store.export("sessions*")}
+    assert set(sessions) <= set(before)  # a site that gets a Dashboard has no session twice
+    # Reports have no sessions of who was alone, and are asked for by host: not of one who has left the account.
+    meetings = site.truth()["meetings"]
+    reported = {one["uuid"] for one in meetings if one["type"] == "past" and one["kind"] != "former-host"}
+    assert {one["meeting"] for one in sessions.values()} == reported
+    assert {id_ for id_, one in before.items() if one["meeting"] in reported} == set(sessions)
+    for id_, one in sessions.items():
+        assert one["duration"] == before[id_]["duration"]
+        assert (one["ip_address"], one["device"], one["share_desktop"]) == (None, None, None)
 
 
 def test_a_scope_that_is_missing_blocks_with_its_name(site):

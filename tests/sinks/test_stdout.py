@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from uaharvest.sinks import Outgoing
-from uaharvest.sinks.stdout import StdoutSink
+from uaharvest.sinks.documents import Document
+from uaharvest.sinks.stdout import StdoutSink, StdoutStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +43,20 @@ def test_what_is_confirmed_was_flushed_before():
     for delivery in StdoutSink(stream).deliver(records(1200)):
         confirmed += len(delivery.confirmed)
         assert confirmed <= stream.flushed
+
+
+def test_every_document_is_one_line_with_its_index_and_id_and_confirmed_once_it_is_flushed():
+    stream = Recorder()
+    documents = [
+        Document("sessions-2026.11.20", "a", {"user_name": "\u00c4"}),
+        Document("meetings", "b", {}, update=True),
+    ]
+    for written in StdoutStore(stream).write(iter(documents)):
+        assert (written.confirmed, written.refused, stream.flushed) == (documents, (), 2)
+    assert [json.loads(line) for line in stream.getvalue().splitlines()] == [
+        {"_index": "sessions-2026.11.20", "_id": "a", "user_name": "\u00c4"},
+        {"_index": "meetings", "_id": "b"},
+    ]
 
 
 def test_a_reader_that_goes_away_is_one_clear_error_and_no_noise_at_exit():
