@@ -22,7 +22,7 @@ def test_celery_finds_the_application_as_the_option_a_tasks_expects_it():
     ("task", "queue"),
     [
         ("useractions.advance", "control"),
-        ("zoom.advance", "control"),
+        ("zoom.advance", "zoom"),
         ("useractions.fetch", "useractions"),
     ],
 )
