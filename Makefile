@@ -23,6 +23,7 @@ test-faults: ## the slow ones: processes and servers are killed under load
 bench: ## how fast this machine harvests and indexes
 	@$(RUN) benchmarks $(ARGS)
 	@$(RUN) benchmarks.index $(ARGS)
+	@$(RUN) benchmarks.zoom $(ARGS)
 
 lint: ## ruff and mypy
 	@$(RUN) ruff check

@@ -40,6 +40,15 @@ def test_the_indexers_quick_benchmark_prints_its_table_once_all_has_arrived(es, 
     assert re.search(r"^\| 50 \|( [\d,]+/s \|){3} \d\.\d\d \|", done.stdout, re.MULTILINE)
 
 
+def test_zooms_quick_benchmark_counts_calls_once_all_has_arrived():
+    command = [sys.executable, "-m", "benchmarks.zoom", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "a day of 40 meetings" in done.stdout
+    assert re.search(r"^calls \d+, at least \d+: 1\.\d{3}, goal 1\.02: ", done.stdout, re.MULTILINE)
+    assert "refused 0," in done.stdout
+
+
 @pytest.mark.parametrize(("goal", "verdict"), [(0.74, "met"), (0.76, "MISSED")])
 def test_medians_are_compared_with_the_goal(goal, verdict):
     line = speeds([result(goal)]).splitlines()[-1]
