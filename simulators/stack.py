@@ -264,7 +264,7 @@ def valkey(*, appendonly: bool = False, port: int | None = None, directory: Path
         url = f"redis://{HOST}:{port}/0"
         return Child("Valkey", command, _answers_ping, port=port, url=url, directory=directory)
 
-    return _start(build, port)
+    return start_on_port(build, port)
 
 
 def ministack(*, port: int | None = None) -> Child:
@@ -292,7 +292,7 @@ def ministack(*, port: int | None = None) -> Child:
         url = f"http://{HOST}:{port}"
         return Child("ministack", command, _is_healthy, environment=environment, port=port, url=url)
 
-    return _start(build, port)
+    return start_on_port(build, port)
 
 
 def aws_variables(server: Child) -> dict[str, str]:
@@ -320,13 +320,13 @@ def opencast_simulator(*arguments: str, port: int | None = None) -> Child:
         return Child(
             "Opencast simulator",
             command,
-            _says(r"listening on http://"),
+            says(r"listening on http://"),
             environment={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
             port=port,
             url=f"http://{HOST}:{port}",
         )
 
-    return _start(build, port)
+    return start_on_port(build, port)
 
 
 def celery(
@@ -353,7 +353,7 @@ def celery(
     return Child(
         f"celery {arguments[0]}",
         [sys.executable, "-m", "celery", "-A", "tasks", *arguments],
-        _says(ready),
+        says(ready),
         environment={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment},
         port=port,
         url=f"http://{HOST}:{port}" if port else "",
@@ -379,7 +379,7 @@ def supervised(*children: Child) -> Iterator[None]:
         watcher.join()
 
 
-def _start(build: Callable[[int], Child], port: int | None) -> Child:
+def start_on_port(build: Callable[[int], Child], port: int | None) -> Child:
     """Start what `build` makes for `port`; a free port that was taken meanwhile is replaced once."""
     try:
         return build(port or free_port()).start()
@@ -400,7 +400,8 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _says(pattern: str) -> Callable[[Child], bool]:
+def says(pattern: str) -> Callable[[Child], bool]:
+    """Return what tells whether a child's output has matched `pattern` since its last start."""
     return lambda child: re.search(pattern, child.output) is not None
 
 
