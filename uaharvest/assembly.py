@@ -11,7 +11,10 @@ from uaharvest.dead_letters import DeadLetters
 from uaharvest.opencast.cache import EpisodeCache, fetch_from
 from uaharvest.opencast.client import Opencast
 from uaharvest.opencast.pace import Pace
+from uaharvest.opencast.profile import found_profile
 from uaharvest.opencast.source import ActionsSource
+from uaharvest.opencast.sql import SqlSource, connect
+from uaharvest.opencast.stock import DaySource
 from uaharvest.runs.engine import Engine, Hints
 from uaharvest.runs.ledger import Ledger
 from uaharvest.runs.watermark import WatermarkStore
@@ -19,6 +22,7 @@ from uaharvest.settings import Settings
 from uaharvest.sinks import Sink
 from uaharvest.sinks.sqs import SqsSink
 from uaharvest.sinks.stdout import StdoutSink
+from uaharvest.streams.stock import StockUseractions
 from uaharvest.streams.useractions import Useractions
 
 # Threads that send to SQS, and connections to Opencast, of one worker process.
@@ -60,20 +64,34 @@ def useractions(settings: Settings, hints: Hints) -> Engine:
 
     Raises:
         BadInputError: A setting that it needs is not set.
+        BlockedError, SourceError: Opencast, which must be asked for its profile, refuses or does not answer.
     """
     settings.require("engage_url", "queue")
     client = redis_client(settings)
     opencast = Opencast(
-        settings.engage_url or "", settings.opencast_user, settings.opencast_password, pool_size=SENDERS
+        settings.engage_url or "",
+        settings.opencast_user,
+        settings.opencast_password,
+        basic=settings.opencast_auth == "basic",
+        pool_size=SENDERS,
     )
     letters = dead_letters(settings)
-    stream = Useractions(
-        ActionsSource(opencast, settings.opencast_zone, Pace(client, opencast.base_url)),
-        EpisodeCache(client, fetch_from(opencast), settings.episode_cache_expire, opencast.base_url),
-        sink(settings),
-        letters,
-        settings,
-    )
+    pace = Pace(client, opencast.base_url)
+    episodes = EpisodeCache(client, fetch_from(opencast), settings.episode_cache_expire, opencast.base_url)
+    destination = f"{settings.engage_url} {settings.queue}"
+    auto = settings.opencast_profile == "auto"
+    stream: Useractions
+    if settings.database_url:
+        # The same ids and times as by `start` and `end`, so the same known ids.
+        rows = SqlSource(connect(settings.database_url), settings.opencast_zone, pace, opencast)
+        stream = Useractions(rows, episodes, sink(settings), letters, settings)
+    elif (found_profile(client, opencast) if auto else settings.opencast_profile) == "stock":
+        source = DaySource(opencast, settings.opencast_zone, pace)
+        stream = StockUseractions(source, episodes, sink(settings), letters, settings)
+        destination += " stock"  # known ids are kept in another way
+    else:
+        ranges = ActionsSource(opencast, settings.opencast_zone, pace)
+        stream = Useractions(ranges, episodes, sink(settings), letters, settings)
     return Engine(
         stream,
         ledger=ledger(settings, client),
@@ -81,7 +99,7 @@ def useractions(settings: Settings, hints: Hints) -> Engine:
         letters=letters,
         hints=hints,
         settings=settings,
-        destination=f"{settings.engage_url} {settings.queue}",
+        destination=destination,
     )
 
 

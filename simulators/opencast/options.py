@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from simulators.opencast.auth import MODES
 from simulators.opencast.profiles import PROFILES, Profile
 
+USERTRACKING = ("on", "off", "forbidden")
 ORDERS = ("shuffled", "created", "id", "mariadb")
 
 
@@ -21,6 +22,7 @@ class Options:
     port: int
     seed: int
     profile: Profile
+    usertracking: str
     zone: str
     auth: str
     user: str
@@ -76,7 +78,13 @@ def _make_parser() -> _Parser:
         choices=sorted(PROFILES),
         default="dce",
         help="dce: Harvard's fork (start/end, strings, old search, workflow lists); "
-        "stock: Opencast 16 (start/end ignored with 200, numbers, new search, Gson's floats)",
+        "ocN and stock (oc16): Opencast as it is released, with start/end ignored with 200",
+    )
+    server.add_argument(
+        "--usertracking",
+        choices=USERTRACKING,
+        default="on",
+        help="off: the plugin is not there, 404; forbidden: not for the account's role, 403",
     )
     server.add_argument("--zone", type=_zone, default="America/New_York", help="the server's time zone")
     server.add_argument(

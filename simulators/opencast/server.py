@@ -71,6 +71,10 @@ class Application:
 
     def _serve(self, request: Request, caller: Caller) -> Response:
         kind = _kind(request.path)
+        if request.path.startswith("/usertracking/") and self.site.options.usertracking != "on":
+            if self.site.options.usertracking == "forbidden":
+                return html(403, "403 Access is denied")
+            return Response(404, b"The resource you requested does not exist.", "text/plain")
         if request.path == "/usertracking/actions.json":
             query = actions.parse_query(self.site, request)
             # Deep offsets are slow: the database reads and throws away all rows before the page.

@@ -16,7 +16,6 @@ from simulators.opencast.table import Filter, Table, shuffled
 from simulators.opencast.workflows import Workflow, make_workflows
 from simulators.opencast.zones import Zone
 
-
 # With `--order mariadb`: prime, so that no rhythm of a client's requests always meets the same plan.
 PLAN_CHANGES_EVERY = 7
 

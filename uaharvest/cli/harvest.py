@@ -129,6 +129,8 @@ def run_useractions(
     private = settings.queue == assembly.STDOUT or any(
         getattr(configured, name) not in {None, getattr(settings, name)} for name in ("engage_url", "queue")
     )
+    if settings.engage_url != configured.engage_url:
+        settings = dataclasses.replace(settings, database_url=None)  # it is the other Opencast's
     hints = LocalHints()
     engine = assembly.useractions(settings, hints)
     wanted = Asked(**asked)

@@ -121,6 +121,10 @@ def _print(report: dict[str, Any]) -> None:
     ago = report["beat_ticked_seconds_ago"]
     beat = "beat has not ticked yet" if ago is None else f"beat ticked {duration(ago)} ago"
     console.print(f"\nqueues    {queues}        workers {_workers(report['workers'])} · {beat}")
+    opencast = report["opencast"]
+    if opencast["profile"]:
+        how = "as it answers" if opencast["found_by"] == "asking" else f"by {opencast['found_by']}"
+        console.print(f"Opencast  {opencast['host']}: profile {opencast['profile']}, {how}")
     sqs = report["sqs"]
     if sqs and "error" in sqs:
         console.print(f"SQS       {sqs['error']}")
