@@ -1,7 +1,7 @@
 """A stock Opencast in memory, in simulated time, and a world that harvests from it; only Redis is real."""
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from tests.fakes import DESTINATION, World
 from uaharvest.opencast.client import ActionsPage
@@ -19,17 +19,12 @@ LATENCY = 0.06  # seconds of a request
 class StockRow:
     """A row; `wall` is what its column holds: local wall time, whole seconds or milliseconds."""
 
-    __slots__ = ("at", "id", "number", "wall")
+    __slots__ = ("at", "id", "wall")
 
-    def __init__(self, row_id, number, wall, at):
+    def __init__(self, row_id, wall, at):
         self.id = row_id
-        self.number = number
         self.wall = wall
         self.at = at
-
-    def to_json(self):
-        when = datetime.fromtimestamp(self.at, UTC)
-        return self.id, when
 
 
 class StockOpencast:
@@ -64,17 +59,15 @@ class StockOpencast:
             self._next_block += 50
         return block.pop()
 
-    def add(self, *instants):
-        """Let rows appear that were made at `instants` (aware); return their ids."""
-        ids = []
-        for made in instants:
+    def add(self, *instants, ids=()):
+        """Let rows appear that were made at `instants` (aware), with `ids` or new ones; return their ids."""
+        ids = list(ids) or [self.new_id() for _ in instants]
+        for row_id, made in zip(ids, instants, strict=True):
             wall = made.astimezone(self.zone).replace(tzinfo=None)
             wall = wall.replace(microsecond=wall.microsecond // 1000 * 1000 if self.millis else 0)
             # The column knows the wall time only: in a repeated hour the first pass is told as the second.
             told = max(wall.replace(tzinfo=self.zone, fold=fold).timestamp() for fold in (0, 1))
-            row = StockRow(self.new_id(), len(self.rows), wall, told)
-            self.rows.append(row)
-            ids.append(row.id)
+            self.rows.append(StockRow(row_id, wall, told))
         return ids
 
     def actions_of_day(self, day, limit, offset=0, *, timeout=60):

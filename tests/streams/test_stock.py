@@ -33,22 +33,24 @@ def live(world, ends, *, every=120, rows_per_tick=20, late_share=0.05, seed=1, l
         instants = sorted(since + timedelta(seconds=dice.uniform(0, span)) for _ in range(rows_per_tick))
         for instant in instants:
             if dice.random() < late_share:
-                late.append((instant + timedelta(seconds=dice.uniform(30, world.settings.overlap - 2 * every)), instant))
+                # Its id it has from when it was made.
+                seen = instant + timedelta(seconds=dice.uniform(30, world.settings.overlap - 2 * every))
+                late.append((seen, instant, world.opencast.new_id()))
             else:
-                remember(world, made, instant)
-        for visible, instant in sorted(late):
-            if visible <= now:
-                remember(world, made, instant)
-                late.remove((visible, instant))
+                remember(world, made, instant, world.opencast.new_id())
+        for row in sorted(late):
+            if row[0] <= now:
+                remember(world, made, *row[1:])
+                late.remove(row)
         since = now
         world.settle()
-    for _, instant in late:
-        remember(world, made, instant)
+    for row in late:
+        remember(world, made, *row[1:])
     return made
 
 
-def remember(world, made, instant):
-    [row_id] = world.opencast.add(instant)
+def remember(world, made, instant, row_id):
+    world.opencast.add(instant, ids=[row_id])
     made[row_id] = world.opencast.rows[-1].at
 
 

@@ -99,6 +99,18 @@ class DaySet:
     def __len__(self) -> int:
         return sum(int.from_bytes(chunk, "big").bit_count() for chunk in self.chunks.values())
 
+    def span(self) -> tuple[int, int] | None:
+        """Return the least and the greatest of the ids, None if there is none."""
+        numbers = sorted(number for number, chunk in self.chunks.items() if any(chunk))
+        if not numbers:
+            return None
+        low, high = (bytes(self.chunks[number]) for number in (numbers[0], numbers[-1]))
+        bits = int.from_bytes(high, "big")
+        last = len(high) * 8 - (bits & -bits).bit_length()
+        return numbers[0] * CHUNK + len(low) * 8 - int.from_bytes(low, "big").bit_length(), numbers[
+            -1
+        ] * CHUNK + last
+
     def add(self, row_id: int, at: float) -> None:
         """Take one id and its event time, seconds UTC."""
         number, bit = divmod(row_id, CHUNK)
@@ -256,6 +268,10 @@ class DayDesk:
     def bury(self, rows: Iterable[tuple[float, int | str]]) -> None:
         """Take rows whose dead letters are written."""
         self._mark([(at, int(row_id)) for at, row_id in rows], delivered=0)
+
+    def omit(self, omitted: Mapping[str, int]) -> None:
+        """Count rows of which the source left something out."""
+        self._ledger.count_omitted(self._run.id, omitted)
 
     def note(self, rows: Iterable[tuple[float, int]]) -> None:
         """Take rows that are not to be sent; they are there, and so they count."""

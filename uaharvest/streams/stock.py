@@ -14,7 +14,7 @@ from uaharvest.errors import SourceError
 from uaharvest.opencast.actions import UserAction
 from uaharvest.opencast.cache import EpisodeCache
 from uaharvest.opencast.stock import DayPage, DaySource
-from uaharvest.runs.days import MINUTE, DayDesk, DayIds, at_edge, day_of, midnight
+from uaharvest.runs.days import MINUTE, DayDesk, DayIds, DaySet, at_edge, day_of, midnight
 from uaharvest.runs.ledger import Run
 from uaharvest.runs.stream import Plan, Split, Tally
 from uaharvest.runs.windows import Interval, next_window
@@ -23,9 +23,9 @@ from uaharvest.sinks import Sink
 from uaharvest.streams.useractions import Useractions
 
 DAY = timedelta(days=1)
-# Rows more than are new that are asked for at the end of a day. New ones lie there, but for what MariaDB orders by id,
-# which each node takes in blocks of 50, and for rows that appear late.
-MARGIN = 100
+# Rows more than are new that are asked for at the end of a day: as many again within these bounds. New ones lie there,
+# but for what MariaDB orders by id, which each node takes in blocks of 50, and for rows that appear late.
+LEAST_MARGIN, MARGIN = 20, 100
 # Pages overlap, so that a window that moved between two of them shows as a page that ends with nothing known.
 OVERLAP = 50
 # Looks at the end of a day before it is searched: each narrows down what the server's clock said.
@@ -154,7 +154,8 @@ class StockUseractions(Useractions):
         first = min([first, *(day - DAY for day in late_)])
         steps = [Step("days", first, last)]
         both = sorted({*early, *late_})
-        for what, days in (("early", early), ("late", late_), ("ids", both)):
+        # Late first: the next minute begins a few seconds later.
+        for what, days in (("late", late_), ("early", early), ("ids", both)):
             steps += [Step(what, low, high) for low, high in _ranges(days)]  # type: ignore[arg-type]
         return Plan([str(Chain(tuple(steps)))], self.count(run.window, wait=run.wait) if asked else 0)
 
@@ -212,15 +213,18 @@ class StockUseractions(Useractions):
 
     def _end_of_day(self, chain: Chain, book: "Book", page: DayPage, size: int) -> Chain | None:
         """Look for new rows where they are: at the end. Return where to go on if they are not all there."""
+        margin = min(MARGIN, max(LEAST_MARGIN, page.total - book.counted(page)[0]))
         for _ in range(LOOKS):
             if book.is_unsure(page):
                 self.days.wait_for_end_of_second()
-            missing = page.total - book.counted(page)[0] + MARGIN
+            missing = page.total - book.counted(page)[0] + margin
             offset = max(0, page.total - min(missing, size))
             page = book.look(min(missing + MARGIN, size), offset)
             if book.proves(page):
                 return None
-            if book.lacks(page):
+            if book.lacks(page) and margin < MARGIN:
+                margin = MARGIN
+            elif book.lacks(page):
                 # Known well before, some are missing that lie elsewhere; first of all at the day's own beginning,
                 # of which another part is hidden now than was.
                 if page.total <= BACK * size // 2:
@@ -234,23 +238,31 @@ class StockUseractions(Useractions):
         """Look at one page further from the end; return where to go on, None if all is found."""
         cursor = int(re.sub(r"\D", "", chain.step.cursor))
         if chain.step.cursor.endswith("h"):
-            page = book.look(size)
+            page = self._sure(book, book.look(size))
             return None if book.proves(page) else chain.at(f"@{cursor}")
         overlap = min(OVERLAP, size // 4)
         offset = max(0, cursor + overlap - size)
         page = book.look(cursor + overlap - offset, offset)
-        if book.proves(page):
-            return None
         unbroken = not overlap or any(action.id not in book.new for action in page.actions[-2 * overlap :])
+        if book.proves(self._sure(book, page)):
+            return None
         if not unbroken and not chain.step.cursor.endswith("!"):
             # The window moved, or the order changed: between this page and the one behind it rows were left out.
             return chain.at(f"@{min(cursor + size - overlap, page.total)}!")
         # Of a day that was known, some pages hold what appeared late; to read all of it page by page is no cheaper
         # than at once, and less sure.
         if offset == 0 or ("whole" in book.known.flags and page.total - offset > BACK * size):
-            # What looks complete but for a doubt is looked at anew; else nothing but all of it will do.
-            return chain.at("*" if book.lacks(page) else "")
+            return chain.at("*")
         return chain.at(f"@{offset}")
+
+    def _sure(self, book: "Book", page: DayPage) -> DayPage:
+        """Count again until it is sure, whatever the server's clock was, that rows are missing, or that none are."""
+        for _ in range(LOOKS):
+            if book.proves(page) or book.lacks(page):
+                break
+            self.days.wait_for_end_of_second()
+            page = book.look(1)
+        return page
 
     def _minute(self, chain: Chain, book: "Book") -> Chain | None:
         """Ask early (late) in a minute, when the first (last) minute of a day is not hidden, until counts agree."""
@@ -301,21 +313,14 @@ class StockUseractions(Useractions):
         """
         day = chain.step.first
         at = midnight(day, self.zone)
-        near: dict[int, float] = {}
-        for side in (day - DAY, day):
-            near |= {
-                row_id: when
-                for row_id, when in book.desk.seen.load(side).edges.items()
-                if abs(when - at) <= MINUTE
-            }
-        closest = [row_id for row_id, when in near.items() if abs(when - at) <= CLOSE]
-        around = closest if len(closest) >= FEW else list(near)
+        sides = (day - DAY, day)
+        before, after = (book.desk.seen.load(side) for side in sides)
+        around = _around(at, before, after)
+        done = int(chain.step.cursor[1:]) if chain.step.cursor else 0
         ids = sorted({row_id + step for row_id in around for step in range(-BLOCK, BLOCK + 1)})
-        after = int(chain.step.cursor[1:]) if chain.step.cursor else 0
-        sides = [book.desk.seen.load(side) for side in (day - DAY, day)]
-        ids = [row_id for row_id in ids if row_id > after and not any(row_id in known for known in sides)]
+        ids = [row_id for row_id in ids if row_id > done and row_id not in before and row_id not in after]
         rows = [row for row_id in ids[:LOOK_UPS] if (row := self.days.row(row_id, wait=book.wait)) is not None]
-        for side in (day - DAY, day):
+        for side in sides:
             book.open(side)
             book.take(row for row in rows if row.created.date() == side)
             book.flush()
@@ -481,6 +486,19 @@ class Book:
         if start <= at < end:
             return True
         return self._shared is not None and since <= at < start and row_id not in self._shared
+
+
+def _around(at: float, before: DaySet, after: DaySet) -> set[int]:
+    """Return ids of rows near the midnight `at`, of the days before and after it."""
+    near = {
+        row_id: when for day in (before, after) for row_id, when in day.edges.items() if abs(when - at) <= MINUTE
+    }
+    closest = {row_id for row_id, when in near.items() if abs(when - at) <= CLOSE}
+    if len(closest) >= FEW:
+        return closest
+    # A quiet night: the last id of one day and the first of the other are not far either.
+    ends = {span[side] for day, side in ((before, 1), (after, 0)) if (span := day.span())}
+    return {*near, *ends}
 
 
 def _day(text: str) -> date:
