@@ -196,8 +196,15 @@ def test_the_zone_is_this_machines_unless_said(monkeypatch):
 
 def test_no_repr_shows_a_secret():
     secret = [field for field in dataclasses.fields(Settings) if field.metadata["secret"]]
-    assert {"MATTERHORN_REST_PASS", "REDIS_URL", "CELERY_BROKER_URL", "ZOOM_KEY", "ZOOM_SECRET"} == {
-        field.metadata["variable"] for field in secret
+    assert {field.metadata["variable"] for field in secret} == {
+        *(
+            "MATTERHORN_REST_PASS",
+            "OPENCAST_DATABASE_URL",
+            "REDIS_URL",
+            "CELERY_BROKER_URL",
+            "ZOOM_KEY",
+            "ZOOM_SECRET",
+        )
     }
     loaded = dataclasses.replace(Settings(), **{field.name: SECRET for field in secret})
     assert SECRET not in repr(loaded)

@@ -87,6 +87,7 @@ def _run(ledger: Ledger, run: Run) -> dict[str, Any]:
         "expected": run.expected,
         "delivered": run.delivered,
         "dead_letters": run.dead,
+        "omitted": dict(run.omitted),
         "trouble": run.trouble,
     }
 

@@ -14,6 +14,7 @@ from uaharvest import settings as settings_
 from uaharvest.cli.context import END, START, Context, utc
 from uaharvest.cli.progress import shown
 from uaharvest.errors import BadInputError, Exit
+from uaharvest.opencast.actions import told_omitted
 from uaharvest.runs.engine import Engine, Options
 from uaharvest.runs.ledger import Run
 from uaharvest.runs.local import LocalHints, drive, raise_if_blocked
@@ -279,6 +280,8 @@ def _finish(engine: Engine, opened: Opened, end: Snapshot) -> None:
     """Say what came of it, and exit by it."""
     what = f"run {opened.run.id[:8]}" if opened.run else "useractions"
     click.echo(f"{what}: done. {end.records:,} sent.{_watermark(engine, opened, end)}", err=True)
+    if omitted := told_omitted(end.omitted):
+        click.echo(omitted, err=True)
     if end.dead:
         letters = f"{end.dead} dead letter{'s' * (end.dead != 1)}"
         click.echo(f"{letters}, kept in S3 until replayed or dropped: manage.py dead-letters list", err=True)

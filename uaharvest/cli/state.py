@@ -15,6 +15,7 @@ from uaharvest import status as status_
 from uaharvest.cli.context import START, Context, utc
 from uaharvest.cli.harvest import Opened, follow_to_the_end
 from uaharvest.errors import BadInputError
+from uaharvest.opencast.actions import told_omitted
 from uaharvest.runs.watch import RunWatch
 from uaharvest.runs.windows import duration
 
@@ -117,6 +118,9 @@ def _print(report: dict[str, Any]) -> None:
     for name, stream in report["streams"].items():
         for line in _troubles(name, stream):
             console.print(line, style="red")
+        last = next((run for run in stream["last_runs"] if run["delivered"]), {})
+        if omitted := told_omitted(last.get("omitted", {})):
+            console.print(f"{name}: {omitted}", style="yellow")
     queues = " · ".join(f"{name} {depth}" for name, depth in report["queues"].items())
     ago = report["beat_ticked_seconds_ago"]
     beat = "beat has not ticked yet" if ago is None else f"beat ticked {duration(ago)} ago"

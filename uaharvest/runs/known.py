@@ -5,7 +5,7 @@ trimmed by event time against the watermark, never by a TTL: an outage of a day 
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 import redis
@@ -95,6 +95,10 @@ class SliceDesk:
     def bury(self, rows: Iterable[tuple[float, int | str]]) -> None:
         """Take rows whose dead letters are written."""
         self._ledger.mark(self._run_id, self._marked, list(rows), delivered=0)
+
+    def omit(self, omitted: Mapping[str, int]) -> None:
+        """Count rows of which the source left something out."""
+        self._ledger.count_omitted(self._run_id, omitted)
 
     def flush(self) -> None:
         """Mark what is confirmed."""

@@ -1,7 +1,7 @@
 """What a stream says of itself; all else about runs is the same code for every stream."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -47,6 +47,10 @@ class Desk(Protocol):
 
     def bury(self, rows: Iterable[tuple[float, int | str]]) -> None:
         """Report rows (event time, id) whose dead letters are written: they count as known."""
+        ...
+
+    def omit(self, omitted: Mapping[str, int]) -> None:
+        """Report rows of which the source was told to leave something out, by what tells it so."""
         ...
 
     def flush(self) -> None:

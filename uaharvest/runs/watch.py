@@ -1,6 +1,8 @@
 """How far a run has come, read from the ledger: for progress bars, plain lines and the outcome at the end."""
 
+import collections
 import dataclasses
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -20,6 +22,7 @@ class Snapshot:
         records: Rows delivered.
         expected: Rows that the source says there are in all, about.
         dead: Dead letters written.
+        omitted: Rows of which the source left something out, by the switch that tells it so.
         ended: All of it is delivered, or lost as `note` says.
         note: What else to say at the end.
     """
@@ -33,6 +36,7 @@ class Snapshot:
     dead: int
     ended: bool
     note: str = ""
+    omitted: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 class Watch(Protocol):
@@ -76,6 +80,7 @@ class RunWatch:
             done=entry["slices"],
             delivered=entry["delivered"],
             dead=entry["dead_letters"],
+            omitted=entry.get("omitted", {}),
         )
         return dataclasses.replace(self._snapshot(ended=True), note=entry["note"])
 
@@ -91,6 +96,7 @@ class RunWatch:
             records=run.delivered,
             expected=run.expected,
             dead=run.dead,
+            omitted=run.omitted,
             ended=ended,
         )
 
@@ -128,6 +134,7 @@ class LiveWatch:
         stored = self._watermarks.read() if run is None else None
         ended = stored is not None and stored.mark.at >= self._until
         done = sum(entry["slices"] for entry in closed)
+        omitted = collections.Counter(run.omitted if run else {})
         return Snapshot(
             window=min(len(closed) + (run is not None), self._windows) or 1,
             windows=self._windows,
@@ -136,6 +143,7 @@ class LiveWatch:
             records=sum(entry["delivered"] for entry in self._closed.values()) + (run.delivered if run else 0),
             expected=self._expected,
             dead=sum(entry["dead_letters"] for entry in closed) + (run.dead if run else 0),
+            omitted=sum((collections.Counter(entry.get("omitted", {})) for entry in self._closed.values()), omitted),
             ended=ended,
         )
 

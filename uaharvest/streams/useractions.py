@@ -1,5 +1,6 @@
 """The stream of useractions: windows of time, cut by time into slices of about a batch each."""
 
+import collections
 import functools
 import hashlib
 import json
@@ -212,6 +213,7 @@ class Useractions:
         for delivery in self._sink.deliver(outgoing):
             desk.confirm(delivery.confirmed)
             refused.extend(delivery.refused)
+        desk.omit(collections.Counter(switch for action in actions for switch in action.omitted))
         for row, reason in refused:
             self._bury(row.id, row.at, {"record": json.loads(row.body)}, reason, desk)
         return len(refused)
