@@ -83,8 +83,8 @@ class Cost:
     def __str__(self) -> str:
         ratio = f"{self.rows / self.new:.2f}" if self.new else "-"
         return (
-            f"| {self.what} | {self.requests:,} | {self.rows:,} | {self.size / 1e6:,.2f} | {self.new:,} | {self.sent:,} |"
-            f" {ratio} | {self.seconds:.1f} |"
+            f"| {self.what} | {self.requests:,} | {self.rows:,} | {self.size / 1e6:,.2f} | {self.new:,} "
+            f"| {self.sent:,} | {ratio} | {self.seconds:.1f} |"
         )
 
 

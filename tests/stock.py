@@ -1,9 +1,9 @@
 """A stock Opencast in memory, in simulated time, and a world that harvests from it; only Redis is real."""
 
 import random
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from tests.fakes import DESTINATION, World
+from tests.fakes import DESTINATION, World, no_gates
 from uaharvest.opencast.client import ActionsPage
 from uaharvest.opencast.pace import Pace
 from uaharvest.opencast.stock import DaySource
@@ -26,6 +26,11 @@ class StockRow:
         self.wall = wall
         self.at = at
 
+    @property
+    def created(self):
+        """When it is told to have been made."""
+        return datetime.fromtimestamp(self.at, UTC)
+
 
 class StockOpencast:
     """Answers as `actions.json` of a stock Opencast does: its day, its hidden minute, its lack of an order.
@@ -43,7 +48,8 @@ class StockOpencast:
         self.random = random.Random(seed)
         self.rows = []
         self.during = lambda: None
-        self.fails = lambda kind: None
+        self.gates = no_gates
+        self.fails = lambda *asked: None
         self.requests = 0
         self.transferred = 0
         self.looked_up = 0
@@ -71,7 +77,7 @@ class StockOpencast:
         return ids
 
     def actions_of_day(self, day, limit, offset=0, *, timeout=60):
-        self._spend("day")
+        self._spend("day", limit)
         phase = self.clock.now.astimezone(self.zone).replace(tzinfo=None)
         first = datetime(day.year, day.month, day.day, 0, 0, phase.second, phase.microsecond // 1000 * 1000)
         last = first.replace(hour=23, minute=59)
@@ -82,7 +88,15 @@ class StockOpencast:
         page = self._ordered(rows, offset)[offset : offset + limit]
         self.transferred += len(page)
         self.clock.now += timedelta(seconds=LATENCY / 2)
+        self.gates("after the request")
         return ActionsPage(total, [self._json(row) for row in page], date)
+
+    def any_actions(self, limit=1, offset=0, *, timeout=60):
+        self._spend("any", limit)
+        page = self._ordered(self.rows, 10**9)[offset : offset + limit]
+        return ActionsPage(
+            len(self.rows), [self._json(row) for row in page], self.clock.now.replace(microsecond=0)
+        )
 
     def action(self, row_id):
         self._spend("action")
@@ -101,10 +115,11 @@ class StockOpencast:
         told = datetime.fromtimestamp(row.at, self.zone).isoformat()
         return {"id": row.id, "mediapackageId": "lecture", "type": "PLAY", "created": told, "isPlaying": True}
 
-    def _spend(self, kind):
+    def _spend(self, kind, limit=1):
+        self.gates("before the request")
         self.requests += 1
         self.clock.now += timedelta(seconds=LATENCY / 2)
-        error = self.fails(kind)
+        error = self.fails(kind, limit)
         if error is not None:
             raise error
 

@@ -161,13 +161,16 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
         params = {"day": f"{day:%Y%m%d}", "limit": limit, "offset": offset}
         return self._retried(lambda: self._page(*self._answer(ACTIONS, params, timeout)))
 
-    def any_actions(self) -> ActionsPage:
-        """Return one useraction, any, and how many there are in all; the count takes 15 s of 10^8 rows.
+    def any_actions(self, limit: int = 1, offset: int = 0, *, timeout: int = TIMEOUT[1]) -> ActionsPage:
+        """Return useractions of any time, and how many there are in all.
+
+        The count takes 15 s of 10^8 rows, and to leave out as many four times that: MariaDB reads them all.
 
         Raises:
             BlockedError, SourceError: As for `actions`.
         """
-        return self._retried(lambda: self._page(*self._answer(ACTIONS, {"limit": 1})))
+        params = {"limit": limit, "offset": offset}
+        return self._retried(lambda: self._page(*self._answer(ACTIONS, params, timeout)))
 
     def action(self, row_id: int) -> dict[str, Any] | None:
         """Return the useraction with this id, None if there is none.

@@ -212,7 +212,7 @@ class DayIds:
 
     def flags(self, day: date) -> set[str]:
         """Return what is true of a day."""
-        return {str(member) for member in self.redis.smembers(self._of(day))}
+        return {text for member in self.redis.smembers(self._of(day)) if not (text := str(member)).isdecimal()}
 
     def trim(self, before: datetime) -> None:
         """Forget the days that ended a minute before `before`: so long their last minute may be due."""
