@@ -161,12 +161,10 @@ class Bench:
             seconds,
         )
 
-    def bytes_per_id(self) -> tuple[int, int]:
-        """Return the memory that the known ids take in Redis, bytes, and how many ids these are."""
-        keys = [
-            key for key in self.redis.scan_iter("uaharvest:known:*", count=1000) if self.redis.type(key) != "none"
-        ]
-        return sum(int(self.redis.memory_usage(key) or 0) for key in keys), len(self.sink.ids)
+    def known_bytes(self) -> int:
+        """Return the memory that the known ids take in Redis."""
+        keys = self.redis.scan_iter("uaharvest:known:*", count=1000)
+        return sum(int(self.redis.memory_usage(key) or 0) for key in keys)
 
     def _step(self) -> bool:
         """Take one live run to its end; tell whether there was one to open."""
@@ -224,6 +222,7 @@ def measure(rows: int, order: str) -> None:
             bench.add_rows(new, now)
             bench.set_clock(now)
             print(bench.measured(f"tick {number + 1}, two minutes later", new), flush=True)
+        size = bench.known_bytes()
         bench.set_clock(MIDNIGHT + timedelta(days=1, hours=12))
         bench.redis.flushall()
         bench.sink.ids.clear()
@@ -236,8 +235,7 @@ def measure(rows: int, order: str) -> None:
         bench.redis.flushall()
         bench.engine.store().move(MIDNIGHT)
         print(bench.measured("the same day, live: a day's outage", total), flush=True)
-        size, ids = bench.bytes_per_id()
-        print(f"\nKnown ids: {size:,} bytes for {ids:,} ids, {size / ids:.2f} bytes an id.")
+        print(f"\nKnown ids of the day in Redis: {size:,} bytes for {total:,} ids, {size / total:.2f} bytes an id.")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tests.system.conftest import ZONE
 pytestmark = pytest.mark.fault
 
 EVERY = timedelta(minutes=20)
-# Clocks go back in the night that is simulated. A quarter to one, so that the worker waits for the minute's end briefly.
+# Clocks go back in the night that follows. Near the end of a minute, so that it need not be waited for.
 BEGIN = datetime(2026, 10, 31, 9, 0, 50, tzinfo=ZoneInfo(ZONE))
 ROWS = 40  # a tick
 LATE = 1_500  # seconds at most

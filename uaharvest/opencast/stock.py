@@ -147,10 +147,12 @@ class DaySource:
         """Return one row by its id, whatever minute it is of; None if there is none, or it cannot be read."""
         self._pace.turn(wait)
         raw = self._client.action(row_id)
-        if raw is None:
+        try:
+            action = read_action(raw) if raw is not None else None
+        except PoisonError:
             return None
-        action = read_action(raw)
-        self._check_zone(action)
+        if action is not None:
+            self._check_zone(action)
         return action
 
     def newest(self, count: int, *, wait: float = 0) -> list[UserAction]:
@@ -179,15 +181,15 @@ class DaySource:
             self._pause((low + (now.latest - now.earliest) / 2 - (now.earliest + now.latest) / 2) % 60)
 
     def wait_for_end_of_second(self) -> None:
-        """Return in a second at the latest, shortly before the end of one by the server's clock.
+        """Return in a second at the latest, late in one by the server's clock, and surely before its end.
 
-        Of a table that keeps whole seconds is then known which rows of the hidden minute it counts, and which of those
-        that are just being written. Where its clock is not known well, it is asked again at another fraction of the
-        second, and is known better.
+        Of a table that keeps whole seconds is then known which rows of the hidden minute it counts, and of most of
+        those that are just being written. Where its clock is not known well, it is asked again at another fraction of
+        the second, and is known better.
         """
         now = self._server.at(self._clock())
-        width, middle = now.latest - now.earliest, (now.earliest + now.latest) / 2
-        self._pause((0.8 - middle) % 1 if width < 0.3 else 0.37)  # noqa: PLR2004
+        # All of it within one second, with some room for the time of the request.
+        self._pause((0.85 - now.latest) % 1 if now.latest - now.earliest < 0.6 else 0.37)  # noqa: PLR2004
 
     def _ask(
         self, day: date, limit: int, offset: int, wait: float, timeout: int | None = None

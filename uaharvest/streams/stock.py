@@ -178,7 +178,8 @@ class StockUseractions(Useractions):
         """Return the same chain with half as many rows a request."""
         chain = Chain.parse(slice_id)
         page = (chain.page or self._settings.batch_size) // 2
-        return [str(dataclasses.replace(chain, page=page))] if page else []
+        whole = chain.step.cursor == "*"  # a day at once is what failed: then by pages, all of it
+        return [str(dataclasses.replace(chain.at("") if whole else chain, page=page))] if page else []
 
     def slice_interval(self, slice_id: str) -> Interval:
         """Return the days that the chain stands for."""
@@ -228,7 +229,7 @@ class StockUseractions(Useractions):
             elif book.lacks(page):
                 # Known well before, some are missing that lie elsewhere; first of all at the day's own beginning,
                 # of which another part is hidden now than was.
-                if page.total <= BACK * size // 2:
+                if page.total <= BACK * size // 2 and not chain.page:
                     return chain.at("*")
                 return chain.at(f"@{offset}" + ("h" if "whole" in book.known.flags else ""))
         raise SourceError(
@@ -241,7 +242,7 @@ class StockUseractions(Useractions):
         if chain.step.cursor.endswith("h"):
             page = self._sure(book, book.look(size))
             return None if book.proves(page) else chain.at(f"@{cursor}")
-        overlap = min(OVERLAP, size // 4)
+        overlap = min(OVERLAP, size // 2)
         offset = max(0, cursor + overlap - size)
         page = book.look(cursor + overlap - offset, offset)
         unbroken = not overlap or any(action.id not in book.new for action in page.actions[-2 * overlap :])
@@ -252,7 +253,8 @@ class StockUseractions(Useractions):
             return chain.at(f"@{min(cursor + size - overlap, page.total)}!")
         # Of a day that was known, some pages hold what appeared late; to read all of it page by page is no cheaper
         # than at once, and less sure.
-        if offset == 0 or ("whole" in book.known.flags and page.total - offset > BACK * size):
+        known_well = "whole" in book.known.flags and not chain.page
+        if offset == 0 or (known_well and page.total - offset > BACK * size):
             return chain.at("*")
         return chain.at(f"@{offset}")
 
