@@ -118,7 +118,7 @@ def _print(report: dict[str, Any]) -> None:
     for name, stream in report["streams"].items():
         for line in _troubles(name, stream):
             console.print(line, style="red")
-        last = next((run for run in stream["last_runs"] if run["delivered"]), {})
+        last: dict[str, Any] = next((run for run in stream["last_runs"] if run["delivered"]), {})
         if omitted := told_omitted(last.get("omitted", {})):
             console.print(f"{name}: {omitted}", style="yellow")
     queues = " · ".join(f"{name} {depth}" for name, depth in report["queues"].items())
