@@ -143,7 +143,9 @@ class LiveWatch:
             records=sum(entry["delivered"] for entry in self._closed.values()) + (run.delivered if run else 0),
             expected=self._expected,
             dead=sum(entry["dead_letters"] for entry in closed) + (run.dead if run else 0),
-            omitted=sum((collections.Counter(entry.get("omitted", {})) for entry in self._closed.values()), omitted),
+            omitted=sum(
+                (collections.Counter(entry.get("omitted", {})) for entry in self._closed.values()), omitted
+            ),
             ended=ended,
         )
 
