@@ -241,13 +241,13 @@ def _open(engine: Engine, asked: Asked, options: Options, *, private: bool) -> O
             since=since,
             until=until,
             expected=expected,
-            max_window=settings.max_window,
+            max_window=engine.stream.longest_window,
         )
         _say_window(
             "useractions",
             since,
             until,
-            windows_of(Interval(since, until), settings.max_window) if since < until else 0,
+            windows_of(Interval(since, until), engine.stream.longest_window) if since < until else 0,
             expected,
         )
         return Opened(watch=watch)
@@ -259,9 +259,11 @@ def _open(engine: Engine, asked: Asked, options: Options, *, private: bool) -> O
     run = engine.ask(
         Interval(start, end), options, may_move=not (private or asked.no_update_last_ts), private=private
     )
-    windows = windows_of(run.asked, settings.max_window)
+    windows = windows_of(run.asked, engine.stream.longest_window)
     _say_window(f"run {run.id[:8]}", run.asked.start, run.asked.end, windows, run.expected)
-    return Opened(watch=RunWatch(engine.ledger, run, settings.max_window), run=run, moves=run.etag is not None)
+    return Opened(
+        watch=RunWatch(engine.ledger, run, engine.stream.longest_window), run=run, moves=run.etag is not None
+    )
 
 
 def _say_window(what: str, start: datetime, end: datetime, windows: int, expected: int) -> None:
@@ -269,9 +271,10 @@ def _say_window(what: str, start: datetime, end: datetime, windows: int, expecte
         click.echo(f"{what}: nothing to do yet, the watermark is {utc(start)} UTC", err=True)
         return
     length = duration((end - start).total_seconds())
+    # Where Opencast tells only days, it cannot tell how many there are in less than one.
+    count = f", {expected:,} useractions" if expected else ""
     click.echo(
-        f"{what}: {utc(start)} to {utc(end)} UTC ({length}), {windows} window{'s' * (windows != 1)}, "
-        f"{expected:,} useractions",
+        f"{what}: {utc(start)} to {utc(end)} UTC ({length}), {windows} window{'s' * (windows != 1)}{count}",
         err=True,
     )
 

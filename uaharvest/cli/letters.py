@@ -116,7 +116,7 @@ def _replay(engine: Engine, hints: LocalHints, letter: DeadLetter) -> int:
     start, end = (datetime.fromisoformat(letter.payload[bound]) for bound in ("start", "end"))
     options = Options.of(engine.settings)
     run = engine.ask(Interval(start, end), options, may_move=False)
-    watch = RunWatch(engine.ledger, run, engine.settings.max_window)
+    watch = RunWatch(engine.ledger, run, engine.stream.longest_window)
     snapshot = drive(engine, hints, watch, run=run, options=options, show=lambda _: None)
     if snapshot.dead:
         raise HarvestError("it failed again")

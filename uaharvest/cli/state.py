@@ -106,7 +106,7 @@ def _follow(context: Context, prefix: str) -> None:
         )
         return
     engine = assembly.useractions(context.settings, context.workers().hints())
-    watch = RunWatch(ledger, run, context.settings.max_window)
+    watch = RunWatch(ledger, run, engine.stream.longest_window)
     follow_to_the_end(engine, Opened(watch=watch, run=run, moves=run.etag is not None))
 
 

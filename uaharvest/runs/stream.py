@@ -79,6 +79,11 @@ class Stream(Protocol):
 
     name: str
 
+    @property
+    def longest_window(self) -> int:
+        """Return how long a window is at most, about, seconds."""
+        ...
+
     def now(self) -> datetime:
         """Return the source's clock, UTC."""
         ...

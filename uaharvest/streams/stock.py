@@ -120,6 +120,11 @@ class StockUseractions(Useractions):
         """Return the ids that are known below `key`."""
         return DayIds(client, key, self.zone)
 
+    @property
+    def longest_window(self) -> int:
+        """Return a day, or HARVEST_MAX_WINDOW if that is longer."""
+        return max(int(DAY.total_seconds()), self._settings.max_window)
+
     def next_window(self, watermark: datetime, now: datetime) -> Interval | None:
         """Return the window after `watermark`: up to the first midnight after HARVEST_MAX_WINDOW."""
         longest = self._longest(watermark)

@@ -59,6 +59,11 @@ class Useractions:
         self._letters = letters
         self._settings = settings
 
+    @property
+    def longest_window(self) -> int:
+        """Return HARVEST_MAX_WINDOW."""
+        return self._settings.max_window
+
     def now(self) -> datetime:
         """Return Opencast's clock, UTC."""
         return self._source.now(wait=self._settings.wait)
