@@ -1,18 +1,29 @@
 """The same questions to every Opencast: each profile of the simulator, over real HTTP."""
 
 import contextlib
+import io
+import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 import requests
 
 from simulators import stack
 from simulators.opencast.profiles import PROFILES
+from uaharvest import assembly
 from uaharvest.errors import BlockedError
 from uaharvest.opencast.actions import read_action
 from uaharvest.opencast.client import Opencast
 from uaharvest.opencast.episodes import episode_part
+from uaharvest.runs.engine import Options
+from uaharvest.runs.local import LocalHints, drive
+from uaharvest.runs.watch import RunWatch
+from uaharvest.runs.windows import Interval
+from uaharvest.settings import Settings
+
+NEW_YORK = ZoneInfo("America/New_York")
 
 UNTIL = datetime(2026, 11, 20, 16, 0, tzinfo=UTC)
 DAY = datetime(2026, 11, 20).date()
@@ -99,6 +110,58 @@ def test_an_episode_is_the_same_in_the_answer_of_every_version(open_server, expe
     with asked(open_server) as client:
         parts = {mpid: episode_part(client.episode(mpid)) for mpid in expected_parts}
     assert parts == expected_parts
+
+
+def harvested(server, redis_url, **settings):
+    """Harvest all rows of a server in this process; return the messages by id."""
+    chosen = Settings(
+        engage_url=server.url,
+        opencast_user="admin",
+        opencast_password="opencast",
+        opencast_zone=NEW_YORK,
+        queue="-",
+        redis_url=redis_url,
+        **settings,
+    )
+    printed, hints = io.StringIO(), LocalHints()
+    with contextlib.redirect_stdout(printed):
+        engine = assembly.useractions(chosen, hints)
+        options = Options.of(chosen)
+        asked_for = Interval(UNTIL - timedelta(hours=2), UNTIL + timedelta(seconds=1))
+        run = engine.ask(asked_for, options, may_move=False, private=True)
+        watch = RunWatch(engine.ledger, run, chosen.max_window)
+        drive(engine, hints, watch, run=run, options=options, show=lambda _: None)
+    engine.ledger.redis.close()
+    # In this process logs are printed too.
+    messages = [json.loads(line) for line in printed.getvalue().splitlines() if line.startswith("{")]
+    assert len({message["action_id"] for message in messages}) == len(messages)
+    return {message["action_id"]: message for message in messages}
+
+
+def without_harvards_own(message):
+    """A message but for what Harvard's fork says more: of retracted episodes, and whether it was live."""
+    return {name: value for name, value in message.items() if name != "episode" and "is_live" not in name}
+
+
+@pytest.fixture(scope="module")
+def expected_messages(aws, valkey_url):
+    with stack.opencast_simulator("--profile", "oc9", "--auth", "open", *DATA) as server:
+        return harvested(server, valkey_url)
+
+
+@pytest.mark.parametrize("auth", ["digest", "basic"])
+def test_a_harvest_gives_the_same_messages_of_every_version(
+    open_server, profile, expected_messages, valkey_url, auth
+):
+    messages = harvested(open_server, valkey_url, opencast_auth=auth)
+    assert len(messages) == 300
+    if profile.harvard:
+        assert {row_id: without_harvards_own(message) for row_id, message in messages.items()} == {
+            row_id: without_harvards_own(message) for row_id, message in expected_messages.items()
+        }
+    else:
+        assert messages == expected_messages
+    assert all(("is_live_inferred" in message) is not profile.harvard for message in messages.values())
 
 
 @pytest.mark.parametrize("basic", [False, True], ids=["digest", "basic"])
