@@ -274,9 +274,9 @@ def test_a_time_that_clocks_skipped_is_kept_apart_with_the_setting_that_may_be_w
     page = source.fetch(night, 99)
     assert ids(page) == [1, 3]
     ((raw, reason),) = page.unreadable
-    assert raw["id"] == 2
-    assert "America/New_York: see OPENCAST_TIMEZONE" in raw["created"]
+    assert (raw["id"], raw["created"]) == (2, "2026-03-08T02:30:00")
     assert "no usable 'created'" in reason
+    assert reason.endswith("see OPENCAST_TIMEZONE.")
     pieces = [source.fetch(slice_, 99) for slice_ in night.cut(120)]
     assert sum(len(piece.unreadable) for piece in pieces) == 1
 
@@ -395,6 +395,18 @@ def test_a_server_that_is_not_there_is_tried_again_after_growing_pauses(source_o
     assert len(pauses) == ATTEMPTS - 1
     assert pauses[0] < pauses[2]
     assert databases.PASSWORD not in str(error.value)
+
+
+def test_a_statement_that_takes_too_long_is_given_up_and_not_asked_again(source_of, tables, monkeypatch):
+    monkeypatch.setattr("uaharvest.opencast.sql.STATEMENT_SECONDS", 1)
+    source = source_of()
+    sleep = "SELECT SLEEP(20)" if tables.dialect.name == "mysql" else "SELECT pg_sleep(20)"
+    with (
+        statements(source) as seen,
+        pytest.raises(SourceError, match=r"(?i)does not answer: .*(max_statement_time|timeout)"),
+    ):
+        source._ask(sa.text(sleep), {}, 0)
+    assert seen.count(sleep) == 1
 
 
 @pytest.mark.fault

@@ -50,6 +50,9 @@ MOMENT = timedelta(microseconds=1)
 # PostgreSQL: classes of SQLSTATE for the same.
 _REFUSED_NUMBERS = {1044, 1045, 1049, 1054, 1130, 1142, 1143, 1146, 1227, 1251, 1275, 1698, 2059}
 _REFUSED_CLASSES = ("28", "3D", "3F", "42")
+# A statement that took too long: PostgreSQL, MariaDB, MySQL.
+_CANCELED = "57014"
+_TIMED_OUT = {1969, 3024}
 # Where it refuses a connection, libpq gives no SQLSTATE, only the text.
 _REFUSED_TEXT = re.compile(
     r'authentication failed|no pg_hba\.conf entry|(database|role) ".*" does not exist|permission denied'
@@ -231,7 +234,8 @@ class SqlSource:
             try:
                 action = read_action(raw)
             except PoisonError as error:
-                unreadable.append((raw, str(error)))
+                skipped = " Clocks skipped that time: see OPENCAST_TIMEZONE."
+                unreadable.append((raw, f"{error}{skipped}"))
                 continue
             if action.created.utcoffset() not in self._checked:
                 self._check_zone(action)
@@ -267,7 +271,9 @@ class SqlSource:
         for attempt in range(ATTEMPTS - 1):
             try:
                 return self._answer(statement, parameters)
-            except SourceError:
+            except SourceError as error:
+                if _is_timeout(error.__cause__):  # has waited long enough
+                    raise
                 self._pause(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
         return self._answer(statement, parameters)
 
@@ -348,13 +354,18 @@ def _is_refusal(original: BaseException | None) -> bool:
     return original.args[0] in _REFUSED_NUMBERS or bool(_REFUSED_TEXT.search(str(original.args[0])))
 
 
+def _is_timeout(cause: BaseException | None) -> bool:
+    """Tell whether a statement was given up because it took longer than STATEMENT_SECONDS."""
+    original = cause.orig if isinstance(cause, DBAPIError) else None
+    if getattr(original, "sqlstate", None) == _CANCELED:
+        return True
+    return original is not None and bool(original.args) and original.args[0] in _TIMED_OUT
+
+
 # Rows of the same second share their instant.
 @functools.lru_cache(maxsize=4096)
 def _created(wall: datetime, zone: ZoneInfo) -> str:
-    told = told_as(wall, zone)
-    if told is None:
-        return f"{wall.isoformat()}, a time that clocks skipped in {zone.key}: see OPENCAST_TIMEZONE"
-    return told.isoformat()
+    return (told_as(wall, zone) or wall).isoformat()  # one that clocks skipped has no offset, and cannot be read
 
 
 def _as_told(row: _Row, zone: ZoneInfo) -> dict[str, Any]:
