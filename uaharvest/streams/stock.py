@@ -36,7 +36,9 @@ BACK = 6
 # Where the two halves of a hidden minute are seen, seconds of the server's minute.
 EARLY = (0.2, 4.0)
 LATE = (58.0, 59.6)
-MISSED = 4  # times in a row that an answer came at another second than it was waited for
+# Times that an answer may come at another second than it was waited for, and that a minute may not add up: so many
+# minutes at most a worker waits.
+MISSED = 3
 # Ids are handed out to a node in blocks of this many.
 BLOCK = 50
 # Rows this close to midnight show in which blocks rows of the first second lie; if they are few, all of both minutes.
@@ -279,7 +281,7 @@ class StockUseractions(Useractions):
         size = chain.page or book.run.batch_size
         book.open(chain.step.first if early else chain.step.first - DAY)
         page = self._in_phase(book, low, high)
-        for _ in range(LOOKS):
+        for _ in range(MISSED):
             if book.proves(page):
                 break
             if book.is_unsure(page):
