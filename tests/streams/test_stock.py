@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.fakes import NOON
 from tests.stock import ORDERS, StockWorld
 from uaharvest.errors import RetryableError, SourceError
+from uaharvest.opencast.stock import ServerClock
 from uaharvest.runs.windows import Interval
 from uaharvest.streams.stock import Chain
 
@@ -151,6 +152,18 @@ def test_rows_of_every_second_around_midnight_come_soon_after_it(world):
     assert world.sink.ids == sorted(ids)
 
 
+def test_both_hidden_minutes_are_seen_by_asking_at_both_ends_of_a_minute(world):
+    midnight = EVENING + timedelta(minutes=5)
+    world.clock.now = midnight + timedelta(minutes=2, seconds=30)
+    # Nothing beside them from which their ids could be guessed, and too much after them.
+    hidden = world.opencast.add(
+        midnight - timedelta(seconds=10), midnight + timedelta(seconds=10), ids=[10_000, 20_000]
+    )
+    world.opencast.add(*(midnight + timedelta(seconds=80 + n / 10) for n in range(300)), ids=range(50_000, 50_300))
+    world.settle()
+    assert set(hidden) < set(world.sink.arrived)
+
+
 def test_a_row_of_the_first_second_of_a_quiet_night_is_found_though_nothing_lies_beside_it(world):
     midnight = EVENING + timedelta(minutes=5)
     world.clock.now = midnight + timedelta(minutes=2)
@@ -190,6 +203,21 @@ def test_a_row_that_comes_between_count_and_page_does_not_hide_a_late_one_for_lo
     assert late in world.sink.arrived
 
 
+def test_a_doubt_about_what_the_hidden_minute_hides_is_no_proof(world):
+    midnight = EVENING + timedelta(minutes=5)
+    world.clock.now = midnight + timedelta(minutes=2)
+    # A second more or less of these is more than what is missing.
+    world.opencast.add(*(midnight + timedelta(seconds=n / 10) for n in range(600)))
+    world.settle()
+    for tick in range(10):
+        # Each time at another fraction of a second.
+        world.clock.now = world.clock.now.replace(microsecond=tick * 100_000) + timedelta(seconds=73)
+        world.source._server = ServerClock()  # of a worker that begins
+        [late] = ago(world, 50)
+        world.settle()
+        assert late in world.sink.arrived
+
+
 def test_rows_that_are_gone_at_the_source_do_not_hide_new_ones(world):
     ago(world, *range(300, 0, -1))
     world.settle()
@@ -207,6 +235,16 @@ def test_what_was_there_before_the_watermark_and_its_overlap_is_counted_and_not_
     world.settle()
     assert world.sink.ids == new
     assert len(world.day_ids().load(EVENING.astimezone(BERLIN).date())) == len(before) + len(new)
+
+
+def test_a_worker_that_outlives_a_lost_redis_does_not_take_the_new_one_for_whole(world):
+    before = ago(world, *range(9_000, 3_000, -300))
+    ago(world, 30)
+    lost = iter([world.redis.flushall])
+    world.sink.gates = lambda where: next(lost, lambda: None)()
+    world.settle()
+    world.settle()
+    assert not set(before) & set(world.sink.arrived)
 
 
 # What it costs

@@ -277,6 +277,12 @@ class DayDesk:
         """Take rows that are not to be sent; they are there, and so they count."""
         self.seen.add(rows)
 
+    def flag(self, day: date, flag: Flag) -> None:
+        """Note what is true of a day, unless Redis has lost its data, and this run, since: it is not true of that."""
+        self.flush()
+        if self._ledger.run(self._run.id) is not None:
+            self.seen.flag(day, flag)
+
     def flush(self) -> None:
         """Mark what is confirmed."""
         rows, self._confirmed = self._confirmed, []

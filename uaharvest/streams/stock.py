@@ -338,7 +338,7 @@ class StockUseractions(Useractions):
             return chain.at(f"@{ids[LOOK_UPS - 1]}")
         run = book.run
         if run.kind == "live":
-            book.desk.seen.flag(day, "closed" if self._is_last_chance(run, day) else "settled")
+            book.desk.flag(day, "closed" if self._is_last_chance(run, day) else "settled")
         return chain.rest()
 
     @staticmethod
@@ -406,9 +406,8 @@ class Book:
 
     def close(self) -> None:
         """Note that the day is known up to its total."""
-        self.flush()
         if "whole" not in self.known.flags:
-            self.desk.seen.flag(self.day, "whole")
+            self.desk.flag(self.day, "whole")
 
     def flush(self) -> None:
         """Mark what is confirmed."""
