@@ -86,9 +86,7 @@ def test_rows_without_who_watched_are_counted_and_the_switches_are_named(start_s
     assert "address of 20, session of 20, user of 20 useractions" in done.stderr
     assert "org.opencastproject.usertracking.log.user" in done.stderr
     assert {(record["huid"], record["session_id"], record.get("ip")) for record in site.bodies()} == {(None,) * 3}
-    assert site.manage("run", "useractions").stderr.count("omitted") == 0
-    status = site.manage("status")
-    assert "usertracking.impl.UserTrackingServiceImpl.cfg" in status.stdout
+    assert "usertracking.impl.UserTrackingServiceImpl.cfg" in site.manage("status").stdout
     last = json.loads(site.manage("status", "--json").stdout)["streams"]["useractions"]["last_runs"][-1]
     assert last["omitted"] == {"log.ip": 20, "log.session": 20, "log.user": 20}
 
