@@ -192,14 +192,19 @@ def test_a_late_row_is_found_by_the_count_wherever_it_lies(world):
     assert late in world.sink.arrived
 
 
-def test_a_row_that_comes_between_count_and_page_does_not_hide_a_late_one_for_long(world):
+def test_a_row_that_comes_between_count_and_page_does_not_hide_a_late_one(client):
+    world = StockWorld(client, opencast_zone=BERLIN, order="created", millis=True)
+    world.clock.now = EVENING - timedelta(hours=1)
+    world.start_at(world.clock.now - timedelta(minutes=1))
     ago(world, *range(900, 0, -1))
     world.settle()
+    world.clock.forward(60)
+    for _ in range(60):  # a worker that has run for a while knows the server's clock
+        world.source.now()
+        world.clock.forward(0.617)
     [late] = ago(world, 700)
-    world.opencast.during = lambda: ago(world, 0)
-    for _ in range(10):
-        world.clock.forward(60)
-        world.settle()
+    world.opencast.during = lambda: ago(world, -0.3)
+    world.settle()
     assert late in world.sink.arrived
 
 
@@ -216,6 +221,15 @@ def test_a_doubt_about_what_the_hidden_minute_hides_is_no_proof(world):
         [late] = ago(world, 50)
         world.settle()
         assert late in world.sink.arrived
+
+
+def test_what_pages_do_not_find_is_found_by_asking_for_all_at_once(client):
+    world = StockWorld(client, opencast_zone=BERLIN, order="shuffled")
+    world.clock.now = EVENING - timedelta(hours=1)
+    world.start_at(world.clock.now - timedelta(hours=1))
+    ids = ago(world, *range(2_000, 0, -1))
+    world.settle()
+    assert Counter(world.sink.arrived) == dict.fromkeys(ids, 1)
 
 
 def test_rows_that_are_gone_at_the_source_do_not_hide_new_ones(world):
@@ -279,7 +293,7 @@ def test_a_tick_transfers_at_most_twice_what_is_new_in_six_requests(client, orde
         assert rows <= 2 * len(new)
 
 
-@pytest.mark.parametrize("order", ["created", "id", "insertion"])
+@pytest.mark.parametrize("order", ["created", "id", "insertion", "mariadb"])
 def test_a_lost_redis_costs_the_day_once(client, order):
     world = StockWorld(client, opencast_zone=BERLIN, order=order, batch_size=1_000)
     world.clock.now = EVENING - timedelta(hours=1)
@@ -309,6 +323,20 @@ def test_a_window_that_is_asked_for_sends_all_of_it_and_nothing_else_each_time(w
         assert Counter(world.sink.arrived) == dict.fromkeys(inside, times)
     assert not set(outside) & set(world.sink.arrived)
     assert world.mark.at == EVENING - timedelta(minutes=1)
+
+
+def test_a_window_of_several_days_is_one_chain(client):
+    world = StockWorld(client, opencast_zone=BERLIN, max_window=250_000)
+    world.start_at(EVENING)
+    start = EVENING - timedelta(days=3, hours=2)
+    ids = world.opencast.add(*(start + timedelta(hours=n) for n in range(74)))
+    world.clock.now = EVENING + timedelta(hours=5)
+    run = world.engine.ask(Interval(start, EVENING), world.options(), may_move=False)
+    assert (run.window, run.planned or len(world.due(run.id))) == (run.asked, 1)
+    while world.ledger.run(run.id):
+        world.engine.advance_asked(run.id)
+        world.work()
+    assert Counter(world.sink.arrived) == dict.fromkeys(ids, 1)
 
 
 def test_windows_are_days(world):
