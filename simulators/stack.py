@@ -340,7 +340,7 @@ def _simulator(name: str, arguments: tuple[str, ...], port: int | None) -> Child
         return Child(
             f"{name.capitalize()} simulator",
             command,
-            _says(r"listening on http://"),
+            says(r"listening on http://"),
             environment={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
             port=port,
             url=f"http://{HOST}:{port}",
@@ -373,7 +373,7 @@ def celery(
     return Child(
         f"celery {arguments[0]}",
         [sys.executable, "-m", "celery", "-A", "tasks", *arguments],
-        _says(ready),
+        says(ready),
         environment={"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment},
         port=port,
         url=f"http://{HOST}:{port}" if port else "",
@@ -424,7 +424,8 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _says(pattern: str) -> Callable[[Child], bool]:
+def says(pattern: str) -> Callable[[Child], bool]:
+    """Return what tells whether a child's output has matched `pattern` since its last start."""
     return lambda child: re.search(pattern, child.output) is not None
 
 

@@ -8,7 +8,7 @@ import structlog
 
 from tasks.app import app
 from uaharvest import assembly, settings
-from uaharvest.errors import HarvestError
+from uaharvest.errors import HarvestError, RetryableError
 from uaharvest.runs.engine import Engine
 from uaharvest.runs.ledger import Ledger
 
@@ -37,7 +37,8 @@ def engine() -> Engine:
     try:
         made = assembly.useractions(settings.current(), CeleryHints())
     except HarvestError as error:
-        ledger().block("opening", str(error), error.exit_code)
+        if not isinstance(error, RetryableError):
+            ledger().block("opening", str(error), error.exit_code)
         raise
     # What is there by now stays as long as the process. Each page of rows makes the collector look through all of
     # it again, 70 ms at a time, if it is not told.

@@ -10,8 +10,8 @@ from elasticsearch import Elasticsearch
 from hypothesis import settings as hypothesis_settings
 from redis import Redis
 
+from simulators import databases, stack
 from simulators import elasticsearch as simulated_elasticsearch
-from simulators import stack
 from uaharvest import index_templates
 from uaharvest.documents.indices import FAMILIES
 from uaharvest.settings import Settings
@@ -86,6 +86,25 @@ def aws():
         for name, value in stack.aws_variables(server).items():
             patch.setenv(name, value)
         yield server.url
+
+
+@pytest.fixture(scope="session", params=sorted(databases.KINDS))
+def database(request):
+    """A MariaDB and a PostgreSQL, each in turn, whose hosts are in another zone than Opencast; as Opencast's."""
+    package = databases.missing(request.param)
+    if package:
+        pytest.skip(f"no real {request.param} to test with: Debian's {package} is not installed")
+    with databases.database(request.param, zone="Asia/Tokyo") as server:
+        yield server
+
+
+@pytest.fixture
+def tables(database):
+    """An engine that may write to the tables of useractions, which are there and empty."""
+    engine = databases.engine(database)
+    databases.create_tables(engine)
+    yield engine
+    engine.dispose()
 
 
 _numbers = itertools.count(1)

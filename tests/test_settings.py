@@ -242,6 +242,7 @@ def test_no_repr_shows_a_secret():
     secret = [field for field in dataclasses.fields(Settings) if field.metadata["secret"]]
     assert {
         "MATTERHORN_REST_PASS",
+        "OPENCAST_DATABASE_URL",
         "REDIS_URL",
         "CELERY_BROKER_URL",
         "ES_API_KEY",

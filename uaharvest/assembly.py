@@ -17,9 +17,11 @@ from uaharvest.errors import BadInputError
 from uaharvest.geolite import GeoLite, nowhere
 from uaharvest.indexer import STREAM, THREADS, Board, Indexer
 from uaharvest.opencast.cache import EpisodeCache, fetch_from
-from uaharvest.opencast.client import ADMIN_HOST, Opencast
+from uaharvest.opencast.client import ADMIN_HOST, ENGAGE_HOST, Opencast
 from uaharvest.opencast.pace import Pace
+from uaharvest.opencast.profile import found_profile
 from uaharvest.opencast.source import ActionsSource
+from uaharvest.opencast.stock import DaySource
 from uaharvest.runs.days import DAY
 from uaharvest.runs.engine import Engine, Hints
 from uaharvest.runs.ledger import Ledger
@@ -31,6 +33,7 @@ from uaharvest.sinks.sqlite import SqliteStore
 from uaharvest.sinks.sqs import SqsSink
 from uaharvest.sinks.stdout import StdoutSink, StdoutStore
 from uaharvest.streams.episodes import CHUNK, FETCHES_AT_ONCE, Chosen, Episodes
+from uaharvest.streams.stock import StockUseractions
 from uaharvest.streams.useractions import Useractions
 from uaharvest.streams.zoom import PATIENCE, Meetings
 from uaharvest.zoom.auth import Gateway, Login, ServerToServer, SignedJwt
@@ -98,20 +101,31 @@ def useractions(settings: Settings, hints: Hints) -> Engine:
 
     Raises:
         BadInputError: A setting that it needs is not set.
+        BlockedError, SourceError: Opencast, which must be asked for its profile, refuses or does not answer.
     """
     settings.require("engage_url", "queue")
     client = redis_client(settings)
-    opencast = Opencast(
-        settings.engage_url or "", settings.opencast_user, settings.opencast_password, pool_size=SENDERS
-    )
+    opencast = _opencast(settings, settings.engage_url, SENDERS, ENGAGE_HOST)
     letters = dead_letters(settings)
-    stream = Useractions(
-        ActionsSource(opencast, settings.opencast_zone, Pace(client, opencast.base_url)),
-        EpisodeCache(client, fetch_from(opencast), settings.episode_cache_expire, opencast.base_url),
-        sink(settings),
-        letters,
-        settings,
-    )
+    pace = Pace(client, opencast.base_url)
+    episodes = EpisodeCache(client, fetch_from(opencast), settings.episode_cache_expire, opencast.base_url)
+    destination = f"{settings.engage_url} {settings.queue}"
+    auto = settings.opencast_profile == "auto"
+    stream: Useractions
+    if settings.database_url:
+        # SQLAlchemy takes 0.2 s and 15 MB of every process, and most sites have no use for it.
+        from uaharvest.opencast.sql import SqlSource, connect  # noqa: PLC0415
+
+        # The same ids and times as by `start` and `end`, so the same known ids.
+        rows = SqlSource(connect(settings.database_url), settings.opencast_zone, pace, opencast)
+        stream = Useractions(rows, episodes, sink(settings), letters, settings)
+    elif (found_profile(client, opencast) if auto else settings.opencast_profile) == "stock":
+        source = DaySource(opencast, settings.opencast_zone, pace)
+        stream = StockUseractions(source, episodes, sink(settings), letters, settings)
+        destination += " stock"  # known ids are kept in another way
+    else:
+        ranges = ActionsSource(opencast, settings.opencast_zone, pace)
+        stream = Useractions(ranges, episodes, sink(settings), letters, settings)
     return Engine(
         stream,
         ledger=ledger(settings, client),
@@ -119,7 +133,18 @@ def useractions(settings: Settings, hints: Hints) -> Engine:
         letters=letters,
         hints=hints,
         settings=settings,
-        destination=f"{settings.engage_url} {settings.queue}",
+        destination=destination,
+    )
+
+
+def _opencast(settings: Settings, url: str | None, pool_size: int, host: str) -> Opencast:
+    return Opencast(
+        url or "",
+        settings.opencast_user,
+        settings.opencast_password,
+        basic=settings.opencast_auth == "basic",
+        pool_size=pool_size,
+        host=host,
     )
 
 
@@ -148,9 +173,8 @@ def episodes(
     # A window is a day, of which no span is too long.
     settings = dataclasses.replace(settings, max_window=int(DAY.total_seconds()), max_span=None, batch_size=CHUNK)
     client = redis_client(settings)
-    login = (settings.opencast_user, settings.opencast_password)
-    engage = Opencast(settings.engage_url or "", *login, pool_size=FETCHES_AT_ONCE)
-    admin = Opencast(settings.admin_url or "", *login, pool_size=FETCHES_AT_ONCE, host=ADMIN_HOST)
+    engage = _opencast(settings, settings.engage_url, FETCHES_AT_ONCE, ENGAGE_HOST)
+    admin = _opencast(settings, settings.admin_url, FETCHES_AT_ONCE, ADMIN_HOST)
     index = index or index_name("episodes", None, settings)
     letters = dead_letters(settings)
     stream = Episodes(

@@ -197,11 +197,29 @@ class Settings:
     )
     opencast_user: str | None = _setting("MATTERHORN_REST_USER", text, "User for Opencast's REST interface.")
     opencast_password: str | None = _setting("MATTERHORN_REST_PASS", text, "Password of that user.", secret=True)
+    opencast_auth: str = _setting(
+        "OPENCAST_AUTH",
+        one_of("digest", "basic"),
+        "How that user logs in: digest (system and capture agent accounts only) or basic (every user, Opencast 5 on).",
+        default="digest",
+    )
+    database_url: str | None = _setting(
+        "OPENCAST_DATABASE_URL",
+        url("mysql", "mariadb", "postgresql"),
+        "Read useractions from Opencast's database instead: mariadb:// or postgresql://user:password@host/database.",
+        secret=True,
+    )
     opencast_zone: ZoneInfo = _setting(
         "OPENCAST_TIMEZONE",
         zone,
         "The time zone of the Opencast server, of the local times in its answers; checked against the data.",
         shown_default="this machine's zone",
+    )
+    opencast_profile: str = _setting(
+        "OPENCAST_PROFILE",
+        one_of("auto", "stock", "dce"),
+        "What actions.json of the server knows: stock (day only), dce (start and end; Harvard's fork), auto (asks).",
+        default="auto",
     )
     default_interval: int = _setting(
         "DEFAULT_INTERVAL",

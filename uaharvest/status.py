@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from uaharvest import assembly
 from uaharvest.errors import BlockedError, HarvestError, RetryableError
 from uaharvest.indexer import STREAM
+from uaharvest.opencast.profile import kept_profile
 from uaharvest.runs.ledger import Ledger, Run
 from uaharvest.settings import Settings
 from uaharvest.streams.zoom import Meetings
@@ -40,6 +41,7 @@ def status(settings: Settings, workers: Workers) -> dict[str, Any]:
         "streams": {name: _stream(settings, assembly.ledger(settings, stream=name)) for name in streams},
         "queues": dict(workers.queues()),
         "workers": None if alive is None else dict(sorted(alive.items())),
+        "opencast": _opencast(settings, ledger),
         "beat_ticked_seconds_ago": None if ticked is None else round((datetime.now(UTC) - ticked).total_seconds()),
         "sqs": _sqs(settings),
         "index": _index(settings),
@@ -91,7 +93,21 @@ def _run(ledger: Ledger, run: Run) -> dict[str, Any]:
         "delivered": run.delivered,
         "dead_letters": run.dead,
         "counts": dict(run.counts),
+        "omitted": dict(run.omitted),
         "trouble": run.trouble,
+    }
+
+
+def _opencast(settings: Settings, ledger: Ledger) -> dict[str, Any]:
+    """Return which profile the server is taken for; None: it was not asked yet."""
+    if settings.database_url:
+        return {"host": settings.engage_url, "profile": "database", "found_by": "OPENCAST_DATABASE_URL"}
+    auto = settings.opencast_profile == "auto"
+    asked = kept_profile(ledger.redis, settings.engage_url) if auto and settings.engage_url else None
+    return {
+        "host": settings.engage_url,
+        "profile": asked if auto else settings.opencast_profile,
+        "found_by": "asking" if auto else "OPENCAST_PROFILE",
     }
 
 

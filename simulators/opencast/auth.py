@@ -73,6 +73,8 @@ class Gate:
             return self._challenge_basic()
         if request.header("x-requested-with") == "XMLHttpRequest":
             return html(419, "Session expired")
+        if self._profile.forbids:
+            return html(403, "403 Forbidden")
         host = request.header("host") or "127.0.0.1"
         return Response(302, headers={"Location": f"http://{host}{self._profile.login_path}"})
 

@@ -9,7 +9,8 @@ from simulators.arguments import Parser, instant, number, whole
 from simulators.opencast.auth import MODES
 from simulators.opencast.profiles import PROFILES, Profile
 
-ORDERS = ("shuffled", "created", "id")
+USERTRACKING = ("on", "off", "forbidden")
+ORDERS = ("shuffled", "created", "id", "mariadb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Options:
     port: int
     seed: int
     profile: Profile
+    usertracking: str
     zone: str
     auth: str
     user: str
@@ -68,7 +70,13 @@ def _make_parser() -> Parser:
         choices=sorted(PROFILES),
         default="dce",
         help="dce: Harvard's fork (start/end, strings, old search, workflow lists); "
-        "stock: Opencast 16 (start/end ignored with 200, numbers, new search, Gson's floats)",
+        "ocN and stock (oc16): Opencast as it is released, with start/end ignored with 200",
+    )
+    server.add_argument(
+        "--usertracking",
+        choices=USERTRACKING,
+        default="on",
+        help="off: the plugin is not there, 404; forbidden: not for the account's role, 403",
     )
     server.add_argument("--zone", type=_zone, default="America/New_York", help="the server's time zone")
     server.add_argument(
@@ -84,7 +92,8 @@ def _make_parser() -> Parser:
         choices=ORDERS,
         default="shuffled",
         help="the order of rows, which the real query leaves to the database; shuffled: dealt alike for "
-        "the pages of one query until a row more is in its range, then all anew",
+        "the pages of one query until a row more is in its range, then all anew; mariadb: by id where no time "
+        "is asked for, else by created, but for each 7th request, for which the plan changes to one by id",
     )
     login = parser.add_argument_group("login")
     login.add_argument(

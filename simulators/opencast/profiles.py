@@ -1,7 +1,7 @@
 """What differs between Opencast releases, and the JSON that their serializers make of the same data.
 
 Another release is one more line in `PROFILES`; what follows from its number is a property here, and
-nothing else asks for a version. (11 to 15 need one more: their search has a default limit of 100.)
+nothing else asks for a version.
 """
 
 import json
@@ -60,6 +60,16 @@ class Profile:
         return self.release >= 13
 
     @property
+    def search_limit(self) -> int | None:
+        """Give the limit of a search up to 15 that asks for none (or 0); None: all (up to 10)."""
+        return 100 if self.release >= 11 else None
+
+    @property
+    def forbids(self) -> bool:
+        """Tell whether REST answers 403 to who is not logged in, instead of the login page (PR #7182)."""
+        return self.release >= 20
+
+    @property
     def login_path(self) -> str:
         """Give the page that a browser without a session is sent to."""
         return "/login.html" if self.release >= 15 else "/admin-ng/login.html"
@@ -79,7 +89,12 @@ class Profile:
 
 
 PROFILES = {
-    profile.name: profile for profile in (Profile("dce", release=7, harvard=True), Profile("stock", release=16))
+    profile.name: profile
+    for profile in (
+        Profile("dce", release=7, harvard=True),
+        Profile("stock", release=16),
+        *(Profile(f"oc{release}", release) for release in (7, 9, 15, 16, 18, 20)),
+    )
 }
 
 

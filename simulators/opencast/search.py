@@ -40,10 +40,12 @@ class Search:
         with_deleted = self._site.profile.harvard and request.parameter("includeDeleted") == "true"
         found = self._found(request, caller, with_deleted=with_deleted)
         found.sort(key=lambda episode: episode.created_ms, reverse=True)
-        # No limit is no limit at all up to Opencast 10, and the echo is the number of rows returned.
-        page = found[offset : offset + limit if limit > 0 else None]
-        numbers = {"offset": offset, "limit": len(page), "total": len(found), "searchTime": 3}
         profile = self._site.profile
+        # No limit is no limit at all up to Opencast 10, and the echo is the number of rows returned.
+        asked = limit or profile.search_limit or -1
+        page = found[offset : offset + asked if asked > 0 else None]
+        echo = asked if profile.search_limit and asked > 0 else len(page)
+        numbers = {"offset": offset, "limit": echo, "total": len(found), "searchTime": 3}
         typed = {name: profile.attribute(str(value)) for name, value in numbers.items()}
         head = '{"search-results":' + profile.encode({**typed, "query": "*:*"})[:-1]
         if not page:

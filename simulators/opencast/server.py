@@ -1,5 +1,6 @@
 """The way of a request through start, login, faults, answer."""
 
+import re
 import time
 
 from simulators.opencast import actions
@@ -11,7 +12,8 @@ from simulators.opencast.workflow_endpoints import WorkflowEndpoints
 from simulators.wire import Request, Response, html
 
 _LOGIN_PATHS = ("/login.html", "/admin-ng/login.html")
-_PREFIXES = {"/usertracking/actions": "actions", "/search/": "search", "/workflow/": "workflow"}
+_ONE_ACTION = re.compile(r"/usertracking/action/([^/]*)\.json")
+_PREFIXES = {"/usertracking/action": "actions", "/search/": "search", "/workflow/": "workflow"}
 
 
 class Application:
@@ -29,13 +31,15 @@ class Application:
         if request.path.startswith("/_sim/"):
             return self._control.answer(request)
         at = time.time()
-        status = 0
+        response = Response(0)
         try:
             response = self._answer(request)
-            status = response.status
         finally:
             query = {name: values[0] for name, values in request.query.items()}
-            self.site.log.add(_kind(request.path), Asked(at, status, query))
+            kind = _kind(request.path)
+            # Each row is told with when it was created, and nothing else is.
+            rows = response.body.count(b'"created":') if kind == "actions" else 0
+            self.site.log.add(kind, Asked(at, response.status, query, len(response.body), rows))
         return response
 
     def now(self) -> float:
@@ -65,6 +69,10 @@ class Application:
 
     def _serve(self, request: Request, caller: Caller) -> Response:
         kind = _kind(request.path)
+        if request.path.startswith("/usertracking/") and self.site.options.usertracking != "on":
+            if self.site.options.usertracking == "forbidden":
+                return html(403, "403 Access is denied")
+            return Response(404, b"The resource you requested does not exist.", "text/plain")
         if request.path == "/usertracking/actions.json":
             query = actions.parse_query(self.site, request)
             # Deep offsets are slow: the database reads and throws away all rows before the page.
@@ -72,7 +80,16 @@ class Application:
             return self.site.faults.apply(kind, query.where, lambda: actions.answer(self.site, query))
         return self.site.faults.apply(kind, None, lambda: self._other(request, caller))
 
+    def _one_action(self, row_id: str) -> Response:
+        """Answer `/usertracking/action/<id>.json`: 204 where there is no such row, 500 where that is no number."""
+        if not row_id.isdecimal():
+            return html(500, "HTTP ERROR 500")
+        body = self.site.read_row(int(row_id))
+        return Response(204) if body is None else Response(200, b'{"action":' + body + b"}")
+
     def _other(self, request: Request, caller: Caller) -> Response:
+        if match := _ONE_ACTION.fullmatch(request.path):
+            return self._one_action(match[1])
         if request.path == "/search/episode.json":
             return self._search.answer(request, caller)
         found = self._workflows.answer(request)

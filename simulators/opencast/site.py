@@ -16,14 +16,19 @@ from simulators.opencast.table import Filter, Table, shuffled
 from simulators.opencast.workflows import Workflow, make_workflows
 from simulators.opencast.zones import Zone
 
+# With `--order mariadb`: prime, so that no rhythm of a client's requests always meets the same plan.
+PLAN_CHANGES_EVERY = 7
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One answered request for actions: when it came (epoch seconds of the real clock) and what for."""
+    """One answered request for actions: when it came (epoch seconds of the real clock), what for, and its size."""
 
     at: float
     status: int
     query: dict[str, str]
+    bytes: int = 0
+    rows: int = 0
 
 
 class RequestLog:
@@ -87,6 +92,7 @@ class Site:
         self._posted = self._visitors("posted")
         self._late: list[tuple[float, int, Row]] = []
         self._insert_rows, self._insert_back_s = 0, 0.0
+        self._pages_by_time = 0
         self._opened = self._live_since = self.now()
         self._live_made = 0
         self._table.add(self._backlog())
@@ -122,6 +128,12 @@ class Site:
                 self._insert_before_end(where)
                 positions = self._table.matching(where)
             return total, self._table.bodies(self._page(positions, where, offset, limit))
+
+    def read_row(self, row_id: int) -> bytes | None:
+        """Give the JSON of one row by its id."""
+        with self._lock:
+            self._write_live_rows()
+            return self._table.by_primary_key(row_id)
 
     def insert_while_reading(self, rows: int, back_seconds: float) -> None:
         """From now on write `rows` between COUNT and page of each request, 0 to stop."""
@@ -168,9 +180,16 @@ class Site:
     def _page(self, positions: Sequence[int], where: Filter, offset: int, limit: int) -> Sequence[int]:
         if self.options.order == "shuffled":
             return shuffled(positions, offset, limit, f"{self.options.seed} {where}")
-        if self.options.order == "id":
+        if self.options.order == "id" or (self.options.order == "mariadb" and self._scans_all(where)):
             positions = self._table.by_id(positions)
         return positions[offset : offset + limit]
+
+    def _scans_all(self, where: Filter) -> bool:
+        """Tell whether MariaDB reads the primary key: where no time is asked for, or its plan has changed."""
+        if where.first_ms is None:
+            return True
+        self._pages_by_time += 1
+        return self._pages_by_time % PLAN_CHANGES_EVERY == 0
 
     def _visitors(self, name: str) -> Visitors:
         return Visitors(self.options.seed, name, self.episodes, self._ids, omitted=self.options.omitted)

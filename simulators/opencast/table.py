@@ -87,6 +87,10 @@ class Table:
         """Give the ids of the rows reported within these bounds, both inclusive."""
         return [self._ids[position] for position in self.matching(Filter(first_ms, last_ms))]
 
+    def by_primary_key(self, row_id: int) -> bytes | None:
+        """Give the JSON of the row with this id."""
+        return self._bodies[self._ids.index(row_id)] if row_id in self._ids else None
+
     def by_id(self, positions: Sequence[int]) -> Sequence[int]:
         """Order positions by row id, as a full scan of the primary key does."""
         return sorted(positions, key=self._ids.__getitem__)

@@ -71,7 +71,7 @@ def test_the_old_tools_message_of_an_episode_without_series():
         "outpoint": 748,
         "length": 0,
         "type": "HEARTBEAT",
-        "isPlaying": True,
+        "isPlaying": 1,
         "created": "2026-11-20T16:00:09Z",
     }
     result = {
@@ -99,6 +99,7 @@ def test_where_the_old_tool_lost_an_event_what_is_known_is_sent():
         "huid": None,
         "action": {"type": None, "inpoint": None, "outpoint": None, "length": None, "is_playing": False},
         "is_live": 0,
+        "is_live_inferred": True,
         "episode": {},
     }
 
@@ -112,6 +113,44 @@ def test_live_is_the_number_1():
     sent = message({"id": 5, "created": "2026-11-20T16:00:09Z", "isPlaying": 2})
     assert sent["is_live"] is not True
     assert (sent["is_live"], sent["action"]["is_playing"]) == (1, True)
+
+
+LECTURE = {"start": "2026-11-20T16:00:00Z", "duration": 3_600_000}
+
+
+@pytest.mark.parametrize(
+    ("created", "is_live"),
+    [
+        ("2026-11-20T15:59:59.999Z", 0),
+        ("2026-11-20T16:00:00Z", 1),
+        ("2026-11-20T11:59:59.999-05:00", 1),
+        ("2026-11-20T17:00:00Z", 0),
+    ],
+)
+@pytest.mark.parametrize("playing", [True, False])
+def test_where_the_player_does_not_say_live_is_who_watches_while_the_episode_is_on_the_air(
+    created, is_live, playing
+):
+    raw = {"id": 5, "created": created, "isPlaying": playing}
+    sent = json.loads(record(read_action(raw), json.dumps(LECTURE)))
+    assert (sent["is_live"], sent["is_live_inferred"]) == (is_live, True)
+
+
+@pytest.mark.parametrize("playing", [0, 1, 2])
+def test_what_the_player_says_is_not_inferred(playing):
+    raw = {"id": 5, "created": "2026-11-20T16:30:00Z", "isPlaying": playing}
+    sent = json.loads(record(read_action(raw), json.dumps(LECTURE)))
+    assert sent["is_live"] == (playing == 2)
+    assert "is_live_inferred" not in sent
+
+
+@pytest.mark.parametrize(
+    "episode",
+    [{}, {"start": LECTURE["start"]}, {"duration": 5}, LECTURE | {"start": "Friday"}, LECTURE | {"duration": 0}],
+)
+def test_an_episode_that_does_not_say_when_it_was_on_the_air_was_not(episode):
+    sent = json.loads(record(read_action({"id": 5, "created": LECTURE["start"]}), json.dumps(episode)))
+    assert (sent["is_live"], sent["is_live_inferred"]) == (0, True)
 
 
 @pytest.mark.parametrize("text", ["Müller", "\x00\x0b", "\ud800 alone", "\uffff", "👩‍🎓", '"}'])

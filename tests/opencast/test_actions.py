@@ -3,7 +3,7 @@ import datetime as dt
 import pytest
 
 from uaharvest.errors import PoisonError
-from uaharvest.opencast.actions import UserAction, read_action
+from uaharvest.opencast.actions import UserAction, read_action, told_omitted
 
 CREATED = "2014-09-01T12:46:18.181-04:00"
 SESSION = {
@@ -44,7 +44,7 @@ def test_a_row_of_opencast_8_is_read_whole():
         outpoint=30,
         length=20,
         is_playing=True,
-        is_live=False,
+        is_live=None,
     )
 
 
@@ -62,7 +62,7 @@ def test_all_but_id_and_created_may_be_missing():
     action = read()
     assert (action.mpid, action.session, action.user, action.ip, action.proxies) == (None,) * 4 + ((),)
     assert (action.agent, action.type, action.inpoint, action.outpoint, action.length) == (None,) * 5
-    assert (action.is_playing, action.is_live) == (False, False)
+    assert (action.is_playing, action.is_live, action.omitted) == (False, None, ())
 
 
 def test_texts_that_look_like_numbers_are_texts_again():
@@ -79,6 +79,37 @@ def test_texts_that_look_like_numbers_are_texts_again():
 def test_what_opencast_was_told_to_omit_is_unknown():
     action = read(sessionId={"sessionId": "-omitted-", "userId": "-omitted-", "userIp": "-omitted-"})
     assert (action.session, action.user, action.ip) == (None, None, None)
+    assert action.omitted == ("log.session", "log.user", "log.ip")
+
+
+@pytest.mark.parametrize(
+    ("member", "switch", "lost"),
+    [("userId", "log.user", {"user"}), ("userIp", "log.ip", {"ip", "proxies"})],
+)
+def test_each_switch_leaves_out_its_own(member, switch, lost):
+    action = read(sessionId=SESSION | {member: "-omitted-"})
+    assert action.omitted == (switch,)
+    whole = read(sessionId=SESSION)
+    assert {name for name in ("session", "user", "ip", "proxies", "agent") if not getattr(action, name)} == lost
+    assert all(getattr(action, name) == getattr(whole, name) for name in {"session", "user", "agent"} - lost)
+
+
+def test_a_session_that_all_share_says_nothing_of_anybody():
+    action = read(sessionId=SESSION | {"sessionId": "-omitted-"})
+    assert (action.session, action.user, action.ip, action.proxies, action.agent) == (None, None, None, (), None)
+    assert action.omitted == ("log.session",)
+
+
+def test_what_was_left_out_is_told_with_the_switches_to_set():
+    line = told_omitted({"log.user": 1200, "log.ip": 1200, "log.session": 0})
+    assert "the address of 1,200, user of 1,200 useractions" in line
+    assert (
+        "if org.opencastproject.usertracking.log.ip, org.opencastproject.usertracking.log.user are true in"
+        " etc/org.opencastproject.usertracking.impl.UserTrackingServiceImpl.cfg"
+    ) in line
+    assert "browser" not in line
+    assert "browser" in told_omitted({"log.session": 1})
+    assert told_omitted({}) == ""
 
 
 @pytest.mark.parametrize(
@@ -90,10 +121,16 @@ def test_the_address_is_the_first_that_is_given(forwarded, expected):
     assert (action.ip, action.proxies) == expected
 
 
-@pytest.mark.parametrize("value", [True, 1, 1.0, "1", "true", "True"])
-def test_playing(value):
+@pytest.mark.parametrize("value", [1, 1.0, "1"])
+def test_playing_and_not_live(value):
     action = read(isPlaying=value)
     assert (action.is_playing, action.is_live) == (True, False)
+
+
+@pytest.mark.parametrize("value", [True, "true", "True", False, "false"])
+def test_a_boolean_does_not_say_whether_it_was_live(value):
+    action = read(isPlaying=value)
+    assert (action.is_playing, action.is_live) == (str(value).lower() == "true", None)
 
 
 @pytest.mark.parametrize("value", [2, 2.0, "2", "live"])
@@ -102,10 +139,16 @@ def test_playing_live(value):
     assert (action.is_playing, action.is_live) == (True, True)
 
 
-@pytest.mark.parametrize("value", [False, 0, 0.0, "0", "false", "", None, 3, [], {}])
+@pytest.mark.parametrize("value", [0, 0.0, "0"])
 def test_not_playing(value):
     action = read(isPlaying=value)
     assert (action.is_playing, action.is_live) == (False, False)
+
+
+@pytest.mark.parametrize("value", ["", None, 3, [], {}])
+def test_what_says_nothing_is_not_playing(value):
+    action = read(isPlaying=value)
+    assert (action.is_playing, action.is_live) == (False, None)
 
 
 @pytest.mark.parametrize(

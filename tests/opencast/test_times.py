@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import Clock, FakeOpencast
-from uaharvest.opencast.times import WallRange, ambiguous, look_back, wall_range
+from uaharvest.opencast.times import WallRange, ambiguous, look_back, told_as, wall_from, wall_range
 from uaharvest.runs.windows import Interval
 
 SECOND = timedelta(seconds=1)
@@ -173,3 +173,37 @@ def test_a_slice_within_one_second_is_asked_for_as_two_inclusive_seconds():
     one = Interval(datetime(2026, 3, 3, 12, tzinfo=UTC), datetime(2026, 3, 3, 12, 0, 1, tzinfo=UTC))
     asked = wall_range(one.start, one.end, NEW_YORK)
     assert (asked.last - asked.first) == SECOND
+
+
+@given(
+    st.sampled_from([(name, change) for name, changes in CHANGES.items() for change in changes]),
+    st.integers(-3 * 3600, 3 * 3600),
+    st.integers(-7200, 7200),
+)
+def test_a_wall_time_lies_in_the_range_of_the_slice_that_it_is_told_in_and_in_no_other(change, away, seconds):
+    zone = ZoneInfo(change[0])
+    there = datetime.fromisoformat(change[1]).replace(tzinfo=UTC).astimezone(zone)
+    wall = there.replace(tzinfo=None, fold=0) + timedelta(seconds=away)
+    told = told_as(wall, zone)
+    if told is None:  # the clocks skipped it
+        return
+    bound = (told + timedelta(seconds=seconds)).astimezone(UTC).replace(microsecond=0)
+    assert (wall >= wall_from(bound, zone)) == (told >= bound)
+
+
+@pytest.mark.parametrize(
+    ("wall", "told"),
+    [
+        (datetime(2026, 11, 1, 1, 30), "2026-11-01T01:30:00-05:00"),
+        (datetime(2026, 11, 1, 0, 59, 59), "2026-11-01T00:59:59-04:00"),
+        (datetime(2026, 3, 8, 1, 59, 59), "2026-03-08T01:59:59-05:00"),
+        (datetime(2026, 3, 8, 3), "2026-03-08T03:00:00-04:00"),
+    ],
+)
+def test_a_wall_time_is_told_as_java_takes_it(wall, told):
+    assert told_as(wall, NEW_YORK).isoformat() == told
+
+
+def test_a_wall_time_that_the_clocks_skip_is_none():
+    assert told_as(datetime(2026, 3, 8, 2), NEW_YORK) is None
+    assert told_as(datetime(2026, 3, 8, 2, 59, 59), NEW_YORK) is None

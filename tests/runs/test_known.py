@@ -1,7 +1,7 @@
 import pytest
 
 from tests.fakes import at
-from uaharvest.runs.known import KnownIds, forget_former_epoch, known_key
+from uaharvest.runs.known import KnownIds, former_epoch, known_key
 
 
 @pytest.fixture
@@ -50,10 +50,9 @@ def test_only_the_former_epoch_of_the_same_destination_is_forgotten(client):
         for destination in ("here", "there"):
             client.zadd(known_key("useractions", epoch, destination), {"x": 1})
     for destination in ("here", "there"):
-        forget_former_epoch(client, "useractions", "1", destination)
-    forget_former_epoch(client, "useractions", "1", "here")
-    assert client.exists(known_key("useractions", "1", "here"))
-    forget_former_epoch(client, "useractions", "2", "here")
+        assert former_epoch(client, "useractions", "1", destination) is None
+    assert former_epoch(client, "useractions", "1", "here") is None
+    KnownIds(client, known_key("useractions", former_epoch(client, "useractions", "2", "here"), "here")).forget()
     left = {
         (epoch, destination)
         for epoch in ("1", "2")

@@ -324,6 +324,20 @@ def test_a_closed_run_leaves_its_history_and_nothing_else(ledger, client):
     assert (entry["id"], entry["outcome"], entry["note"], entry["delivered"]) == ("one", "void", "why", 1)
 
 
+def test_what_the_source_left_out_is_counted_while_the_run_is_open_and_after(ledger):
+    ledger.open(run(), ["a"])
+    ledger.count_omitted("one", {"log.user": 2, "log.ip": 1})
+    ledger.count_omitted("one", {"log.user": 3})
+    assert ledger.live().omitted == {"log.user": 5, "log.ip": 1}
+    ledger.close(ledger.live(), "done")
+    assert ledger.history()[0]["omitted"] == {"log.user": 5, "log.ip": 1}
+
+
+def test_counting_what_was_left_out_brings_no_run_back(ledger, client):
+    ledger.count_omitted("one", {"log.user": 2})
+    assert client.keys() == []
+
+
 def test_close_frees_the_slot_only_if_it_still_holds_this_run(ledger, client):
     ledger.open(run("one"), ["a"])
     old = ledger.live()

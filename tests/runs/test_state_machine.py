@@ -29,7 +29,7 @@ from tests.fakes import World, at, unavailable
 from uaharvest.errors import HarvestError, RetryableError, SourceError
 from uaharvest.runs import failures
 from uaharvest.runs.ledger import PREFIX
-from uaharvest.runs.windows import Interval
+from uaharvest.runs.windows import Interval, whole_second
 
 OVERLAP = 90
 LONGEST = 120
@@ -133,14 +133,14 @@ class Harvest(RuleBasedStateMachine):
     url = ""
     # Without kills, lost data, ended leases, lost confirmations and people nothing may ever be sent twice.
     calm = False
+    # By the source's clock, seconds.
+    harvest_takes = 0
 
     def __init__(self):
         super().__init__()
         self.client = MortalRedis.from_url(self.url, decode_responses=True)
         self.client.flushall()
-        self.world = World(
-            self.client, overlap=OVERLAP, max_window=LONGEST, lag=LAG, batch_size=3, default_interval=1, lease=7200
-        )
+        self.world = self.make_world()
         for part in (self.world.opencast, self.world.sink, self.world.s3, self.world.ledger):
             part.gates = gate
         self.patch = pytest.MonkeyPatch()
@@ -153,6 +153,12 @@ class Harvest(RuleBasedStateMachine):
         self.workers = []
         self.highest = None
         self.excused = False
+
+    def make_world(self):
+        """Return what it happens in."""
+        return World(
+            self.client, overlap=OVERLAP, max_window=LONGEST, lag=LAG, batch_size=3, default_interval=1, lease=7200
+        )
 
     # Workers
 
@@ -301,7 +307,7 @@ class Harvest(RuleBasedStateMachine):
     @rule(ago=st.integers(0, 300), length=st.integers(1, 300), may_move=st.booleans(), where=GATES)
     def a_window_is_asked_for(self, ago, length, may_move, where):
         self.excused = True
-        start = self.world.clock.now - timedelta(seconds=ago)
+        start = whole_second(self.world.clock.now - timedelta(seconds=ago))
         asked = Interval(start, start + timedelta(seconds=length))
         options = self.world.options()
         self.hire("ask", lambda: self.world.engine.ask(asked, options, may_move=may_move), where)
@@ -367,7 +373,7 @@ class Harvest(RuleBasedStateMachine):
             if (
                 world.live is None
                 and not world.ledger.asked()
-                and world.clock.now - stored.mark.at <= timedelta(seconds=LAG)
+                and world.clock.now - stored.mark.at <= timedelta(seconds=LAG + self.harvest_takes)
             ):
                 break
         else:

@@ -1,3 +1,4 @@
+import collections
 import itertools
 import json
 
@@ -18,6 +19,7 @@ class Desk:
         self.left_out = set(known)
         self.confirmed = []
         self.buried = []
+        self.omitted = collections.Counter()
 
     def known(self, start, end):
         return self.left_out
@@ -27,6 +29,9 @@ class Desk:
 
     def bury(self, rows):
         self.buried += [row_id for _, row_id in rows]
+
+    def omit(self, omitted):
+        self.omitted += omitted
 
 
 @pytest.fixture

@@ -79,6 +79,18 @@ def test_run_makes_queue_and_bucket_harvests_to_now_and_moves_the_watermark(site
     assert site.delivered() == delivered
 
 
+def test_rows_without_who_watched_are_counted_and_the_switches_are_named(start_site):
+    site = start_site("--omitted", rows=20, workers=0)
+    done = site.manage("run", "useractions", "--follow")
+    assert done.returncode == 0, done.stderr
+    assert "address of 20, session of 20, user of 20 useractions" in done.stderr
+    assert "org.opencastproject.usertracking.log.user" in done.stderr
+    assert {(record["huid"], record["session_id"], record.get("ip")) for record in site.bodies()} == {(None,) * 3}
+    assert "usertracking.impl.UserTrackingServiceImpl.cfg" in site.manage("status").stdout
+    last = json.loads(site.manage("status", "--json").stdout)["streams"]["useractions"]["last_runs"][-1]
+    assert last["omitted"] == {"log.ip": 20, "log.session": 20, "log.user": 20}
+
+
 def test_output_dash_prints_nothing_but_json_lines_and_leaves_the_watermark_alone(site):
     start, end = around(site)
     done = site.manage("run", "useractions", "-s", local(start, site), "-e", local(end, site), "-o", "-")

@@ -177,7 +177,7 @@ def _open(engine: Engine, options: Options, *, chosen: bool, private: bool) -> O
             since=since,
             until=until,
             expected=expected,
-            max_window=engine.settings.max_window,
+            max_window=engine.stream.longest_window,
         )
         say_window(engine, None, since, until, expected)
         return Opened(watch=watch)
@@ -188,4 +188,4 @@ def _open(engine: Engine, options: Options, *, chosen: bool, private: bool) -> O
         click.echo(f"run {run.id[:8]}: {run.expected:,} episodes", err=True)
     else:
         say_window(engine, run, run.asked.start, run.asked.end, run.expected)
-    return Opened(watch=RunWatch(engine.ledger, run, engine.settings.max_window), run=run)
+    return Opened(watch=RunWatch(engine.ledger, run, engine.stream.longest_window), run=run)

@@ -14,6 +14,7 @@ from uaharvest import settings as settings_
 from uaharvest.cli.context import END, START, Context, utc
 from uaharvest.cli.progress import shown
 from uaharvest.errors import BadInputError, Exit
+from uaharvest.opencast.actions import told_omitted
 from uaharvest.runs.engine import Engine, Options
 from uaharvest.runs.ledger import Run
 from uaharvest.runs.local import LocalHints, drive, raise_if_blocked
@@ -129,6 +130,8 @@ def run_useractions(
     private = settings.queue == assembly.STDOUT or any(
         getattr(configured, name) not in {None, getattr(settings, name)} for name in ("engage_url", "queue")
     )
+    if settings.engage_url != configured.engage_url:
+        settings = dataclasses.replace(settings, database_url=None)  # it is the other Opencast's
     hints = LocalHints()
     engine = assembly.useractions(settings, hints)
     wanted = Asked(**asked)
@@ -250,7 +253,7 @@ def _open(engine: Engine, asked: Asked, options: Options, *, private: bool) -> O
             since=since,
             until=until,
             expected=expected,
-            max_window=settings.max_window,
+            max_window=engine.stream.longest_window,
         )
         say_window(engine, None, since, until, expected)
         return Opened(watch=watch)
@@ -263,7 +266,8 @@ def _open(engine: Engine, asked: Asked, options: Options, *, private: bool) -> O
         Interval(start, end), options, may_move=not (private or asked.no_update_last_ts), private=private
     )
     say_window(engine, run, run.asked.start, run.asked.end, run.expected)
-    return Opened(watch=RunWatch(engine.ledger, run, settings.max_window), run=run, moves=run.etag is not None)
+    longest = engine.stream.longest_window
+    return Opened(watch=RunWatch(engine.ledger, run, longest), run=run, moves=run.etag is not None)
 
 
 def say_window(engine: Engine, run: Run | None, start: datetime, end: datetime, expected: int) -> None:
@@ -274,10 +278,11 @@ def say_window(engine: Engine, run: Run | None, start: datetime, end: datetime, 
         click.echo(f"{what}: nothing to do yet, the watermark is {utc(start)} UTC", err=True)
         return
     length = duration((end - start).total_seconds())
-    windows = windows_of(Interval(start, end), engine.settings.max_window)
+    windows = windows_of(Interval(start, end), engine.stream.longest_window)
+    # Where Opencast tells only days, it cannot tell how many there are in less than one.
+    count = f", {expected:,} {stream}" if expected else ""
     click.echo(
-        f"{what}: {utc(start)} to {utc(end)} UTC ({length}), {windows} window{'s' * (windows != 1)}, "
-        f"{expected:,} {stream}",
+        f"{what}: {utc(start)} to {utc(end)} UTC ({length}), {windows} window{'s' * (windows != 1)}{count}",
         err=True,
     )
 
@@ -290,6 +295,8 @@ def _finish(engine: Engine, opened: Opened, end: Snapshot) -> None:
         f"{what}: done. {end.records:,} sent.{f' {counts}.' if counts else ''}{_watermark(engine, opened, end)}",
         err=True,
     )
+    if omitted := told_omitted(end.omitted):
+        click.echo(omitted, err=True)
     if end.dead:
         letters = f"{end.dead} dead letter{'s' * (end.dead != 1)}"
         click.echo(f"{letters}, kept in S3 until replayed or dropped: manage.py dead-letters list", err=True)

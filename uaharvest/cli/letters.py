@@ -139,7 +139,7 @@ class _Replayer:
         start, end = (datetime.fromisoformat(letter.payload[bound]) for bound in ("start", "end"))
         options = Options.of(engine.settings)
         run = engine.ask(Interval(start, end), options, may_move=False)
-        watch = RunWatch(engine.ledger, run, engine.settings.max_window)
+        watch = RunWatch(engine.ledger, run, engine.stream.longest_window)
         snapshot = drive(engine, self._hints, watch, run=run, options=options, show=lambda _: None)
         if snapshot.dead:
             raise HarvestError("it failed again")

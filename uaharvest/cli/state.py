@@ -16,6 +16,7 @@ from uaharvest.cli.context import START, Context, utc
 from uaharvest.cli.harvest import Opened, follow_to_the_end
 from uaharvest.errors import BadInputError
 from uaharvest.indexer import STREAM
+from uaharvest.opencast.actions import told_omitted
 from uaharvest.runs.watch import RunWatch
 from uaharvest.runs.windows import duration
 from uaharvest.streams.episodes import Episodes
@@ -128,7 +129,7 @@ def _follow(context: Context, prefix: str) -> None:
         )
         return
     engine = assembly.engine(run.stream, settings, context.workers().hints(run.stream))
-    watch = RunWatch(engine.ledger, run, engine.settings.max_window)
+    watch = RunWatch(engine.ledger, run, engine.stream.longest_window)
     follow_to_the_end(engine, Opened(watch=watch, run=run, moves=run.etag is not None))
 
 
@@ -141,10 +142,17 @@ def _print(report: dict[str, Any]) -> None:
     for name, stream in {**report["streams"], **index}.items():
         for line in _troubles(name, stream):
             console.print(line, style="red")
+        last: dict[str, Any] = next((run for run in stream["last_runs"] if run["delivered"]), {})
+        if omitted := told_omitted(last.get("omitted", {})):
+            console.print(f"{name}: {omitted}", style="yellow")
     queues = " · ".join(f"{name} {depth}" for name, depth in report["queues"].items())
     ago = report["beat_ticked_seconds_ago"]
     beat = "beat has not ticked yet" if ago is None else f"beat ticked {duration(ago)} ago"
     console.print(f"\nqueues    {queues}        workers {_workers(report['workers'])} · {beat}")
+    opencast = report["opencast"]
+    if opencast["profile"]:
+        how = "as it answers" if opencast["found_by"] == "asking" else f"by {opencast['found_by']}"
+        console.print(f"Opencast  {opencast['host']}: profile {opencast['profile']}, {how}")
     sqs = report["sqs"]
     if sqs and "error" in sqs:
         console.print(f"SQS       {sqs['error']}")

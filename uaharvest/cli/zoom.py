@@ -206,13 +206,13 @@ def _open(engine: Engine, options: Options, days: Days, *, private: bool, ready_
             since=since,
             until=until,
             expected=0,
-            max_window=engine.settings.max_window,
+            max_window=engine.stream.longest_window,
         )
         _say("zoom", since, until)
         return Opened(watch=watch)
     run = engine.ask(asked, options, may_move=False, private=private)
     _say(f"run {run.id[:8]}", asked.start, asked.end)
-    return Opened(watch=RunWatch(engine.ledger, run, engine.settings.max_window), run=run)
+    return Opened(watch=RunWatch(engine.ledger, run, engine.stream.longest_window), run=run)
 
 
 def _say(what: str, start: datetime, end: datetime) -> None:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from uaharvest.errors import PoisonError
@@ -10,14 +11,28 @@ from uaharvest.opencast.foreign import text, whole
 OMITTED = "-omitted-"
 """What Opencast >= 6 stores in place of user, address and session unless the site has it log them."""
 
-# Harvard DCE's Matterhorn has 0, 1 and 2 (live), stock Opencast a boolean. 1 is also the key of True and 1.0.
-_PLAYING = {1: (True, False), 2: (True, True)} | {
-    "true": (True, False),
+SWITCH = "org.opencastproject.usertracking"
+CONFIGURATION = "etc/org.opencastproject.usertracking.impl.UserTrackingServiceImpl.cfg"
+LOGGED = {
+    "log.session": "session",
+    "log.user": "user",
+    "log.ip": "address",
+}
+"""What each of Opencast's switches for that (org.opencastproject.usertracking.log...) leaves out."""
+
+# Harvard DCE's Matterhorn has 0, 1 and 2 (live). Stock Opencast has a boolean, which does not say whether it was live.
+_PLAYING = {
+    "true": (True, None),
+    "false": (False, None),
+    0: (False, False),
+    "0": (False, False),
+    1: (True, False),
     "1": (True, False),
+    2: (True, True),
     "2": (True, True),
     "live": (True, True),
 }
-_STILL = (False, False)
+_UNKNOWN = (False, None)
 
 # Rows of the same second have the same text, and then share one instant.
 _instant = functools.lru_cache(maxsize=4096)(dt.datetime.fromisoformat)
@@ -40,7 +55,8 @@ class UserAction(NamedTuple):
         outpoint: Seconds into the video.
         length: Seconds; the source may have it negative.
         is_playing: Not paused.
-        is_live: Playing a live stream, as the player said.
+        is_live: Playing a live stream, as the player said; None where it does not say.
+        omitted: The switches, keys of LOGGED, by which the source was told to leave something out of this row.
     """
 
     id: int
@@ -56,7 +72,8 @@ class UserAction(NamedTuple):
     outpoint: int | None
     length: int | None
     is_playing: bool
-    is_live: bool
+    is_live: bool | None
+    omitted: tuple[str, ...] = ()
 
 
 def read_action(raw: dict[str, Any]) -> UserAction:
@@ -71,23 +88,50 @@ def read_action(raw: dict[str, Any]) -> UserAction:
     nested = raw.get("sessionId")
     # Opencast >= 2 nests the session, Matterhorn <= 1.6 has its members on the action itself.
     session = nested if isinstance(nested, dict) else raw
-    ip, proxies = _addresses(_given(session.get("userIp")))
+    names = (text(session.get("sessionId")), text(session.get("userId")), text(session.get("userIp")))
+    omitted: tuple[str, ...] = ()
+    agent = text(session.get("userAgent"))
+    if OMITTED in names:
+        omitted = tuple(switch for switch, name in zip(LOGGED, names, strict=True) if name == OMITTED)
+        # One session for everybody: what is said of it is true of whoever came first.
+        shared = names[0] == OMITTED
+        names = (None, None, None) if shared else (names[0], _given(names[1]), _given(names[2]))
+        agent = None if shared else agent
+    ip, proxies = _addresses(names[2])
     is_playing, is_live = _playing(raw.get("isPlaying"))
     return UserAction(
         number,
         _created(raw.get("created"), number),
         text(raw.get("mediapackageId")),
-        _given(session.get("sessionId")),
-        _given(session.get("userId")),
+        names[0],
+        names[1],
         ip,
         proxies,
-        text(session.get("userAgent")),
+        agent,
         text(raw.get("type")),
         whole(raw.get("inpoint")),
         whole(raw.get("outpoint")),
         whole(raw.get("length")),
         is_playing,
         is_live,
+        omitted,
+    )
+
+
+def told_omitted(omitted: Mapping[str, int]) -> str:
+    """Return what to say to an operator about rows of which something was left out; "" if nothing was.
+
+    Args:
+        omitted: Rows by switch.
+    """
+    if not any(omitted.values()):
+        return ""
+    what = ", ".join(f"{LOGGED[switch]} of {count:,}" for switch, count in sorted(omitted.items()) if count)
+    switches = ", ".join(f"{SWITCH}.{switch}" for switch in sorted(omitted) if omitted[switch])
+    shared = " Without sessions nobody's browser is known either." if omitted.get("log.session") else ""
+    return (
+        f"Opencast left out ('{OMITTED}') the {what} useractions.{shared} It keeps them from then on if {switches} "
+        f"{'is' if ',' not in switches else 'are'} true in {CONFIGURATION} (false by default since Opencast 6)."
     )
 
 
@@ -105,9 +149,8 @@ def _created(value: Any, number: int) -> dt.datetime:
     return created
 
 
-def _given(value: Any) -> str | None:
-    known = text(value)
-    return None if known == OMITTED else known
+def _given(name: str | None) -> str | None:
+    return None if name == OMITTED else name
 
 
 def _addresses(forwarded: str | None) -> tuple[str | None, tuple[str, ...]]:
@@ -117,10 +160,12 @@ def _addresses(forwarded: str | None) -> tuple[str | None, tuple[str, ...]]:
     return (given[0], tuple(given[1:])) if given else (None, ())
 
 
-def _playing(value: Any) -> tuple[bool, bool]:
+def _playing(value: Any) -> tuple[bool, bool | None]:
+    if isinstance(value, bool):  # also equal to 0 or 1, which say more
+        return value, None
     if isinstance(value, str):
         value = value.lower()
     try:
-        return _PLAYING.get(value, _STILL)
+        return _PLAYING.get(value, _UNKNOWN)
     except TypeError:  # a list or an object, which cannot be looked up
-        return _STILL
+        return _UNKNOWN

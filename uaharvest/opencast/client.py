@@ -5,7 +5,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -14,13 +14,14 @@ from urllib.parse import quote, urljoin, urlsplit
 import requests
 from pyhorn.client import MHClient
 from requests.adapters import HTTPAdapter
-from requests.auth import HTTPDigestAuth
+from requests.auth import HTTPBasicAuth, HTTPDigestAuth
 
 from uaharvest.errors import BadInputError, BlockedError, SourceError
 from uaharvest.opencast.foreign import many, members, text, whole
 from uaharvest.transport import failure, is_timeout
 
 ACTIONS = "usertracking/actions.json"
+ACTION = "usertracking/action/{}.json"
 EPISODE = "search/episode.json"
 WORKFLOWS = "workflow/instances.json"  # up to Opencast 11
 WORKFLOWS_OF = "workflow/mediaPackage/{}/instances.json"  # from 12 on
@@ -32,9 +33,11 @@ FIRST_PAUSE = 0.5  # seconds, doubled from one attempt to the next, give or take
 PEEK = 65536  # bytes of an answer that is not JSON, to tell what it is
 LONGEST_RETRY_AFTER = 10.0  # seconds; what takes longer is the run's to wait for, not a worker's
 
-HOST = "MATTERHORN_ENGAGE_HOST"
+ENGAGE_HOST = "MATTERHORN_ENGAGE_HOST"
 ADMIN_HOST = "MATTERHORN_ADMIN_HOST"
 LOGIN = "MATTERHORN_REST_USER and MATTERHORN_REST_PASS"
+SECURITY = "etc/security/mh_default_org.xml"
+ROLES = f"{SECURITY} says who may read what, and ROLE_ADMIN may read all"
 
 Headers = Mapping[str, str]
 Read = TypeVar("Read")
@@ -79,8 +82,10 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
 
     Args:
         base_url: Scheme, host and, where Opencast lives below one, a path.
-        user: A digest user of Opencast; None: ask anonymously.
+        user: A user of Opencast; None: ask anonymously.
         password: That user's password.
+        basic: Log in by Basic, unasked, instead of Digest, which only knows accounts whose password the server has
+            in clear text: the system's and those of capture agents.
         pool_size: Connections kept open: how many threads ask at once.
         attempts: How often one request is tried before its SourceError is raised.
         pause: Sleeps for some seconds between two attempts.
@@ -96,10 +101,11 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
         user: str | None = None,
         password: str | None = None,
         *,
+        basic: bool = False,
         pool_size: int = 4,
         attempts: int = 4,
         pause: Callable[[float], None] = time.sleep,
-        host: str = HOST,
+        host: str = ENGAGE_HOST,
     ) -> None:
         if bool(user) != bool(password):
             raise BadInputError(f"Of {LOGIN} only one is set; set both, or neither to ask anonymously.")
@@ -116,9 +122,16 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
         adapter = HTTPAdapter(pool_maxsize=pool_size)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
-        # One for all requests: it keeps the nonce, per thread, and answers a stale one. Anonymous means
-        # anonymous: without an auth requests would look for the host in ~/.netrc.
-        self._session.auth = HTTPDigestAuth(user, password) if user and password else lambda request: request
+        self._basic = basic
+        if not user or not password:
+            # Anonymous means anonymous: without an auth requests would look for the host in ~/.netrc.
+            self._session.auth = lambda request: request
+        elif basic:
+            self._session.auth = HTTPBasicAuth(user.encode(), password.encode())
+            self.default_headers["X-Requested-Auth"] = "Basic"
+        else:
+            # One for all requests: it keeps the nonce, per thread, and answers a stale one.
+            self._session.auth = HTTPDigestAuth(user, password)
 
     def __repr__(self) -> str:
         return f"Opencast({self.base_url!r}, user={self.user!r})"
@@ -148,6 +161,40 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
         """
         params = {"start": f"{first:%Y%m%d%H%M%S}", "end": f"{last:%Y%m%d%H%M%S}", "limit": limit}
         return self._retried(lambda: self._page(*self._answer(ACTIONS, params)))
+
+    def actions_of_day(self, day: date, limit: int, offset: int = 0, *, timeout: int = TIMEOUT[1]) -> ActionsPage:
+        """Return useractions of a local day of the server, but for a minute of it: see `opencast.stock`.
+
+        Args:
+            day: Which.
+            limit: Most rows; as for `actions`.
+            offset: Rows to leave out, in an order that may be another one for each request.
+            timeout: Seconds between two pieces of the answer.
+
+        Raises:
+            BlockedError, SourceError: As for `actions`.
+        """
+        params = {"day": f"{day:%Y%m%d}", "limit": limit, "offset": offset}
+        return self._retried(lambda: self._page(*self._answer(ACTIONS, params, timeout)))
+
+    def any_actions(self, limit: int = 1, offset: int = 0, *, timeout: int = TIMEOUT[1]) -> ActionsPage:
+        """Return useractions of any time, and how many there are in all.
+
+        The count takes 15 s of 10^8 rows, and to leave out as many four times that: MariaDB reads them all.
+
+        Raises:
+            BlockedError, SourceError: As for `actions`.
+        """
+        params = {"limit": limit, "offset": offset}
+        return self._retried(lambda: self._page(*self._answer(ACTIONS, params, timeout)))
+
+    def action(self, row_id: int) -> dict[str, Any] | None:
+        """Return the useraction with this id, None if there is none.
+
+        Raises:
+            BlockedError, SourceError: As for `get`.
+        """
+        return members(self.get(ACTION.format(row_id)).get("action")) or None
 
     def episode(self, mpid: str) -> dict[str, Any] | None:
         """Return the search result of a mediapackage as Opencast gives it, None if there is none.
@@ -220,7 +267,9 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
                 self._pause(max(backoff, error.after if isinstance(error, _BusyError) else 0.0))
         return ask()
 
-    def _answer(self, path: str, params: Mapping[str, Any] | None) -> tuple[dict[str, Any], Headers]:
+    def _answer(
+        self, path: str, params: Mapping[str, Any] | None, timeout: int = TIMEOUT[1]
+    ) -> tuple[dict[str, Any], Headers]:
         url = self.base_url + path.lstrip("/")
         try:
             # No redirect is followed: a digest is bound to its path, and a log-in page is no answer.
@@ -228,13 +277,15 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
                 url,
                 params=params,
                 headers=self.default_headers,
-                timeout=self.timeout,
+                timeout=(TIMEOUT[0], timeout),
                 allow_redirects=False,
             )
         # ValueError: a host, user or Location that cannot be one comes through requests untranslated.
         except (requests.RequestException, ValueError) as error:
             raise failure("Opencast", url, error, host=self._host, login=LOGIN, timeout=TIMEOUT) from error
         self._check(url, response)
+        if response.status_code == HTTPStatus.NO_CONTENT:  # how Opencast says that there is no such row
+            return {}, response.headers
         return _json(url, response), response.headers
 
     def _check(self, url: str, response: requests.Response) -> None:
@@ -246,7 +297,7 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
         if status >= HTTPStatus.BAD_REQUEST:
             raise _RefusedError(self._refusal(url, response), status)
         if status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise BlockedError(self._redirect(url, response.headers.get("Location", "")))
+            raise BlockedError(self._redirect(url, response))
 
     def _refusal(self, url: str, response: requests.Response) -> str:
         status = response.status_code
@@ -254,29 +305,44 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
         refused = f"Opencast at {url} refused {who} ({status})."
         if status == HTTPStatus.UNAUTHORIZED and self.user and _is_no_admin(response):
             return f"{refused} It is not an admin there: give it ROLE_ADMIN, or choose another with {LOGIN}."
+        if status == HTTPStatus.FORBIDDEN and self.user:  # from 20.0 on also who is not logged in
+            return f"{refused} {self._mend_login(response)} Its role may be too small: {ROLES}."
         if status in {401, 403, 419}:  # 419: asked for a log-in, where others redirect
-            return f"{refused} {self._mend_login()}"
+            return f"{refused} {self._mend_login(response)}"
         if status == HTTPStatus.NOT_FOUND and url.endswith(ACTIONS):
             return (
                 f"Opencast has nothing at {url} (404). Check that {self._host} is the engage (presentation) node"
-                " and, from Opencast 13 on, that opencast-plugin-usertracking is on there."
+                " and, from Opencast 13 on, that opencast-plugin-usertracking is on in"
+                " etc/org.opencastproject.plugin.impl.PluginManagerImpl.cfg. A release that has no usertracking"
+                " any more may still have its tables: see OPENCAST_DATABASE_URL."
             )
         if status == HTTPStatus.NOT_FOUND and url.endswith("/instances.json"):
             return f"Opencast has no list of workflows at {url} (404). Check that {self._host} is the admin node."
         return f"Opencast at {url} answered {status}. Check {self._host}."
 
-    def _redirect(self, url: str, location: str) -> str:
-        here, there = urlsplit(self.base_url), urlsplit(urljoin(url, location))
+    def _redirect(self, url: str, response: requests.Response) -> str:
+        here, there = urlsplit(self.base_url), urlsplit(urljoin(url, response.headers.get("Location", "")))
         path = there.path.partition(";")[0]  # what follows may be a session's id
         if "login" in path.lower():
-            return f"Opencast at {url} wants a log-in (redirect to {path}). {self._mend_login()}"
+            return f"Opencast at {url} wants a log-in (redirect to {path}). {self._mend_login(response)}"
         if (here.scheme, there.scheme) == ("http", "https"):
             secure = f"https://{there.netloc}{here.path}".rstrip("/")
             return f"Opencast at {url} redirects to https. Set {self._host} to {secure}."
         return f"Opencast at {url} redirects to {there.scheme}://{there.netloc}{path}. Check {self._host}."
 
-    def _mend_login(self) -> str:
-        return f"{'Check' if self.user else 'Set'} {LOGIN}."
+    def _mend_login(self, response: requests.Response) -> str:
+        if not self.user:
+            return f"Set {LOGIN}."
+        if not self._basic:
+            return (
+                f"Check {LOGIN}. Digest knows the system's and capture agents' accounts only; for any other set"
+                " OPENCAST_AUTH=basic."
+            )
+        if "Basic" in response.headers.get("WWW-Authenticate", "") or response.status_code == HTTPStatus.FORBIDDEN:
+            return f"Check {LOGIN}."
+        return (  # it did not even look at the password
+            f"It takes no Basic log-in: set OPENCAST_AUTH=digest, or switch its basic filter on ({SECURITY})."
+        )
 
     def _page(self, answer: dict[str, Any], headers: Headers) -> ActionsPage:
         actions = members(answer.get("actions"))

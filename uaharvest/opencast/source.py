@@ -5,7 +5,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from uaharvest.errors import BlockedError, PoisonError, SourceError
@@ -53,6 +53,26 @@ class TooMany:
     """There are more rows than asked for, and the slice can be divided."""
 
     total: int
+
+
+class RangeSource(Protocol):
+    """A source that knows ranges of time: `ActionsSource` by REST, `sql.SqlSource` from the database."""
+
+    def now(self, *, wait: float = 0) -> datetime:
+        """Return the source's clock, UTC, whole seconds."""
+        ...
+
+    def total(self, first: datetime, last: datetime, *, wait: float = 0) -> int:
+        """Count the rows from `first` to `last`, both included, whole seconds UTC."""
+        ...
+
+    def check_zone_around(self, first: datetime, last: datetime, *, wait: float = 0) -> None:
+        """Make sure that an empty range is not empty because the zone is wrong."""
+        ...
+
+    def fetch(self, slice_: Interval, limit: int, *, wait: float = 0) -> Page | TooMany:
+        """Return all rows of `slice_`, or say how many there are if they are too many for `limit`."""
+        ...
 
 
 class ActionsSource:
@@ -139,22 +159,24 @@ class ActionsSource:
         for created in instants:
             offset, expected = created.utcoffset(), created.astimezone(self._zone).utcoffset()
             if offset != expected:
-                raise BlockedError(self._wrong_zone(created))
+                raise BlockedError(wrong_zone(created, self._zone, self._client.base_url))
             if not asked.covers(created, self._zone):
                 raise BlockedError(
                     f"Opencast at {self._client.base_url} does not heed start and end of actions.json: a row of "
                     f"{created:%F %T%z} came back for {asked.first:%F %T} to {asked.last:%F %T}. Only the 'dce' "
-                    "profile has them; a stock Opencast gives the whole table and cannot be harvested yet."
+                    "profile has them. Set OPENCAST_PROFILE=stock."
                 )
 
-    def _wrong_zone(self, created: datetime) -> str:
-        offset = created.utcoffset()
-        fitting = [name for name in WELL_KNOWN if created.astimezone(ZoneInfo(name)).utcoffset() == offset]
-        advice = f"Try {' or '.join(fitting)}." if fitting else "Set it to the server's zone."
-        return (
-            f"OPENCAST_TIMEZONE is '{self._zone.key}', but times of Opencast at {self._client.base_url} are at "
-            f"{created.isoformat()[-6:]}. {advice}"
-        )
+
+def wrong_zone(created: datetime, zone: ZoneInfo, base_url: str) -> str:
+    """Return what to say about a row whose offset OPENCAST_TIMEZONE does not have."""
+    offset = created.utcoffset()
+    fitting = [name for name in WELL_KNOWN if created.astimezone(ZoneInfo(name)).utcoffset() == offset]
+    advice = f"Try {' or '.join(fitting)}." if fitting else "Set it to the server's zone."
+    return (
+        f"OPENCAST_TIMEZONE is '{zone.key}', but times of Opencast at {base_url} are at "
+        f"{created.isoformat()[-6:]}. {advice}"
+    )
 
 
 def _times(page: ActionsPage) -> list[datetime]:

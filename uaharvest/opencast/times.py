@@ -75,6 +75,27 @@ def look_back(watermark: datetime, overlap: timedelta, zone: ZoneInfo) -> dateti
     return min(bound, begin - overlap)
 
 
+def wall_from(instant: datetime, zone: ZoneInfo) -> datetime:
+    """Return the first wall time that `told_as` makes `instant` or something later of; naive.
+
+    So the rows of a table of wall times that are told as of [a, b) are those from wall_from(a) up to, and without,
+    wall_from(b), exactly.
+    """
+    local, fold = instant.astimezone(zone), _fold(instant, zone)
+    if fold is not None and local.fold == 0:  # nothing is told as of the first pass
+        return fold[0]
+    return local.replace(tzinfo=None, fold=0)
+
+
+def told_as(wall: datetime, zone: ZoneInfo) -> datetime | None:
+    """Return the instant, in `zone`, that Java takes a naive wall time for; None for one that the clocks skip.
+
+    A wall time that comes twice is its second pass: so a server tells a row of the first an hour late.
+    """
+    told = max(_instants(wall, zone)).astimezone(zone)
+    return told if told.replace(tzinfo=None, fold=0) == wall else None
+
+
 def _instants(wall: datetime, zone: ZoneInfo) -> list[datetime]:
     """Return the two readings of a naive wall time, which are the same but where clocks go back."""
     return [wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)]

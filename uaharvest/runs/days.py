@@ -2,9 +2,33 @@
 
 from datetime import UTC, datetime, timedelta
 
+import redis
+
+from uaharvest.runs.known import KnownIds
 from uaharvest.runs.windows import Interval, next_window
 
 DAY = timedelta(days=1)
+
+
+class Days:
+    """What streams of days say alike."""
+
+    @property
+    def longest_window(self) -> int:
+        """Return the seconds of a day."""
+        return int(DAY.total_seconds())
+
+    def begin(self, now: datetime, minutes: int) -> datetime:  # noqa: ARG002 - days have a rule of their own
+        """Return the beginning of yesterday."""
+        return midnight(now) - DAY
+
+    def first_window(self, rest: Interval) -> Interval:
+        """Return the first day of an explicit run's `rest`."""
+        return Interval(rest.start, min(rest.end, rest.start + DAY))
+
+    def known(self, client: "redis.Redis", key: str) -> KnownIds:
+        """Return the ids that are known at `key`."""
+        return KnownIds(client, key)
 
 
 def midnight(instant: datetime) -> datetime:

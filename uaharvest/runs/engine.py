@@ -9,7 +9,7 @@ import dataclasses
 import random
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -28,19 +28,16 @@ from uaharvest.errors import (
     SpanRefusedError,
 )
 from uaharvest.runs.failures import LONGEST_BACK_OFF, GiveUp, Halve, PutOff, after_deaths, after_failure
-from uaharvest.runs.known import KnownIds, forget_former_epoch, known_key
+from uaharvest.runs.known import former_epoch, known_key
 from uaharvest.runs.ledger import Claim, Kind, Ledger, Outcome, Run
-from uaharvest.runs.stream import Split, Stream
+from uaharvest.runs.stream import Desk, Known, Split, Stream
 from uaharvest.runs.watermark import ChangedError, Stored, Watermark, WatermarkStore, advanced, first
 from uaharvest.runs.windows import Interval, guard_span, whole_second, without
 from uaharvest.settings import Settings
-from uaharvest.sinks import Outgoing
 
 # Hints on their way per run: enough that no worker waits, few enough that a ledger of thousands of slices
 # does not become thousands of messages. Each slice that ends sends the next one.
 HINTS = 64
-# Confirmed rows are marked as known in groups: one message to Redis for many, no long gap for a crash.
-MARK_AT_ONCE = 500
 
 log = structlog.get_logger()
 
@@ -203,7 +200,9 @@ class Engine:
             self._close(run, "void", "the watermark was moved meanwhile; its rows are harvested again")
             return True
         # Only now it is proved that this epoch is the present one.
-        forget_former_epoch(self.ledger.redis, self.stream.name, mark.epoch, self._destination)
+        former = former_epoch(self.ledger.redis, self.stream.name, mark.epoch, self._destination)
+        if former:
+            self._known(former).forget()
         bound = self.stream.late_from(mark.at)
         self._known(mark.epoch).trim(bound)
         self.ledger.trim_gaps(bound)
@@ -224,7 +223,7 @@ class Engine:
             self._close(run, "void", "its ledger does not add up; ask for it again")
             return False
         if run.window.end < run.asked.end:
-            window = self._first_window(Interval(run.window.end, run.asked.end))
+            window = self.stream.first_window(Interval(run.window.end, run.asked.end))
             plan = self.stream.plan(dataclasses.replace(run, window=window), late=[], known=self._known(run.epoch))
             self.ledger.next_window(run, window, plan.slices)
             return True
@@ -283,7 +282,7 @@ class Engine:
         run = self._run(
             "private" if private else "explicit",
             asked,
-            self._first_window(asked),
+            self.stream.first_window(asked),
             options,
             stored=stored,
             moves=moves,
@@ -295,9 +294,6 @@ class Engine:
         self.ledger.open(run, plan.slices)
         log.info("run opened", run=run.id, asked=str(asked), slices=len(plan.slices), rows=plan.expected)
         return run
-
-    def _first_window(self, rest: Interval) -> Interval:
-        return Interval(rest.start, min(rest.end, rest.start + timedelta(seconds=self.settings.max_window)))
 
     # One slice
 
@@ -467,8 +463,8 @@ class Engine:
         start = max(mark.floor, self.stream.late_from(mark.at))
         return without([Interval(start, until)], self.ledger.gaps()) if start < until else []
 
-    def _known(self, epoch: str) -> KnownIds:
-        return KnownIds(self.ledger.redis, known_key(self.stream.name, epoch, self._destination))
+    def _known(self, epoch: str) -> Known:
+        return self.stream.known(self.ledger.redis, known_key(self.stream.name, epoch, self._destination))
 
     def store(self) -> WatermarkStore:
         """Return where the watermark is kept.
@@ -502,50 +498,9 @@ class Engine:
             thread.join()
 
     @contextlib.contextmanager
-    def _desk(self, run: Run, claim: Claim) -> Iterator["SliceDesk"]:
-        desk = SliceDesk(self.ledger, run, self.stream.slice_interval(claim.slice_id), self._known(run.epoch))
+    def _desk(self, run: Run, claim: Claim) -> Iterator[Desk]:
+        desk = self._known(run.epoch).desk(self.ledger, run, self.stream.slice_interval(claim.slice_id))
         try:
             yield desk
         finally:
             desk.flush()
-
-
-class SliceDesk:
-    """Where a slice is worked at; marks rows as known after they are confirmed, never before."""
-
-    def __init__(self, ledger: Ledger, run: Run, interval: Interval, shared: KnownIds) -> None:
-        """Choose the sets of ids that count for this slice.
-
-        A live run leaves out what is known. An explicit run sends what it was asked for whether known or not, but
-        once: it keeps its own set. What it looks for before its window, as a live run does, it leaves out too.
-        """
-        self._ledger = ledger
-        self._run_id = run.id
-        sent = KnownIds(ledger.redis, ledger.sent_key(run.id))
-        late = interval.end <= run.asked.start
-        self._left_out = shared if run.kind == "live" or late else sent
-        self._marked = [] if run.kind == "live" else [sent.key]
-        if run.known_from is not None and interval.end > run.known_from:
-            self._marked.append(shared.key)
-        self._confirmed: list[tuple[float, int | str]] = []
-
-    def known(self, start: datetime, end: datetime) -> set[str]:
-        """Return the ids in [start, end) that this slice must not send."""
-        return self._left_out.within(start, end)
-
-    def confirm(self, rows: Iterable[Outgoing]) -> None:
-        """Take rows that the sink has confirmed."""
-        self._confirmed.extend((row.at, row.id) for row in rows)
-        if len(self._confirmed) >= MARK_AT_ONCE:
-            self.flush()
-
-    def bury(self, rows: Iterable[tuple[float, int | str]]) -> None:
-        """Take rows whose dead letters are written."""
-        self._ledger.mark(self._run_id, self._marked, list(rows), delivered=0)
-
-    def flush(self) -> None:
-        """Mark what is confirmed."""
-        while self._confirmed:
-            rows = self._confirmed[:MARK_AT_ONCE]
-            self._ledger.mark(self._run_id, self._marked, rows, delivered=len(rows))
-            del self._confirmed[:MARK_AT_ONCE]

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from uaharvest.runs.known import KnownIds
-from uaharvest.runs.ledger import Run
+import redis
+
+from uaharvest.runs.ledger import Ledger, Run
 from uaharvest.runs.windows import Interval
 from uaharvest.sinks import Outgoing
 
@@ -36,11 +37,10 @@ class Split:
 
 
 class Desk(Protocol):
-    """Where a slice is worked at: which rows to leave out, and where to report those that are confirmed."""
+    """Where a slice is worked at: where to report rows that are confirmed.
 
-    def known(self, start: datetime, end: datetime) -> set[str]:
-        """Return the ids in [start, end) that this slice must not send."""
-        ...
+    Which rows to leave out it tells in a way of its own, for ids by time and by day.
+    """
 
     def confirm(self, rows: Iterable[Outgoing]) -> None:
         """Report rows that the sink has confirmed."""
@@ -50,11 +50,40 @@ class Desk(Protocol):
         """Report rows (event time, id) whose dead letters are written: they count as known."""
         ...
 
+    def omit(self, omitted: Mapping[str, int]) -> None:
+        """Report rows of which the source was told to leave something out, by what tells it so."""
+        ...
+
+    def flush(self) -> None:
+        """Mark as known what is confirmed."""
+        ...
+
+
+class Known(Protocol):
+    """The ids that are known of an epoch."""
+
+    def trim(self, before: datetime) -> None:
+        """Forget the ids with an event time before `before`, as far as no window will need them again."""
+        ...
+
+    def forget(self) -> None:
+        """Forget all of them."""
+        ...
+
+    def desk(self, ledger: Ledger, run: Run, interval: Interval) -> Desk:
+        """Return where a slice of `run`, which stands for `interval`, is worked at."""
+        ...
+
 
 class Stream(Protocol):
     """How to find the next window, how to plan it into slices, how to work one slice."""
 
     name: str
+
+    @property
+    def longest_window(self) -> int:
+        """Return how long a window is at most, about, seconds."""
+        ...
 
     def now(self) -> datetime:
         """Return the source's clock, UTC."""
@@ -68,11 +97,19 @@ class Stream(Protocol):
         """Return the window after `watermark`, or None if there is nothing to do yet."""
         ...
 
+    def first_window(self, rest: Interval) -> Interval:
+        """Return the first window of what is left of an explicit run."""
+        ...
+
+    def known(self, client: "redis.Redis", key: str) -> Known:
+        """Return the known ids that are kept at `key`."""
+        ...
+
     def late_from(self, watermark: datetime) -> datetime:
         """Return from when on rows that appear late are looked for."""
         ...
 
-    def plan(self, run: Run, *, late: Sequence[Interval], known: KnownIds) -> Plan:
+    def plan(self, run: Run, *, late: Sequence[Interval], known: Any) -> Plan:
         """Return the slices of `run.window`, and those parts of `late` where rows are that are not known."""
         ...
 
@@ -80,8 +117,8 @@ class Stream(Protocol):
         """Return how many rows the source says there are in `interval`."""
         ...
 
-    def work(self, run: Run, slice_id: str, desk: Desk) -> Tally | Split:
-        """Fetch and deliver one slice; return only when all of it is confirmed."""
+    def work(self, run: Run, slice_id: str, desk: Any) -> Tally | Split:
+        """Fetch and deliver one slice; return only when all of it is confirmed. `desk` is of its known ids."""
         ...
 
     def halves(self, slice_id: str) -> Sequence[str]:

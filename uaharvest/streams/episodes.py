@@ -14,10 +14,10 @@ from uaharvest.errors import BlockedError, PoisonError, SourceError
 from uaharvest.opencast.client import NOTHING, Opencast
 from uaharvest.opencast.foreign import many, members
 from uaharvest.opencast.pace import Pace
-from uaharvest.runs.days import DAY, midnight, next_day
-from uaharvest.runs.known import KnownIds
+from uaharvest.runs.days import DAY, Days, next_day
+from uaharvest.runs.known import KnownIds, SliceDesk
 from uaharvest.runs.ledger import Run
-from uaharvest.runs.stream import Desk, Plan, Tally
+from uaharvest.runs.stream import Plan, Tally
 from uaharvest.runs.windows import Interval
 from uaharvest.settings import Settings
 from uaharvest.sinks import Outgoing
@@ -69,7 +69,7 @@ class Chosen:
     mpid: str | None = None
 
 
-class Episodes:
+class Episodes(Days):
     """The stream `episodes`."""
 
     name = "episodes"
@@ -121,10 +121,6 @@ class Episodes:
         self._admin.workflows(NOTHING, self._names.definition)
         return self._engage.now()
 
-    def begin(self, now: datetime, minutes: int) -> datetime:  # noqa: ARG002 - the stream of days has its own rule
-        """Return the beginning of yesterday."""
-        return midnight(now) - DAY
-
     def next_window(self, watermark: datetime, now: datetime) -> Interval | None:
         """Return the day in which the watermark lies, once it is over and its useractions are indexed."""
         return next_day(watermark, now, self._ready_after)
@@ -145,7 +141,7 @@ class Episodes:
         starts = (interval.start + n * DAY for n in range(-(-interval.seconds // int(DAY.total_seconds()))))
         return sum(len(self._mpids(Interval(start, start + DAY))) for start in starts)
 
-    def work(self, run: Run, slice_id: str, desk: Desk) -> Tally:
+    def work(self, run: Run, slice_id: str, desk: SliceDesk) -> Tally:
         """Look up the episodes of a chunk and write what is known of them.
 
         One that cannot be looked up holds back no other: the others are written first, and not asked for again.

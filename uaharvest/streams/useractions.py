@@ -1,5 +1,6 @@
 """The stream of useractions: windows of time, cut by time into slices of about a batch each."""
 
+import collections
 import functools
 import hashlib
 import json
@@ -7,14 +8,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import redis
+
 from uaharvest.dead_letters import DeadLetter, DeadLetters
 from uaharvest.documents.useraction import record
 from uaharvest.errors import BlockedError, PoisonError, RetryableError, SourceError
 from uaharvest.opencast.actions import UserAction, read_action
 from uaharvest.opencast.cache import EpisodeCache
-from uaharvest.opencast.source import ActionsSource, TooMany
+from uaharvest.opencast.source import RangeSource, TooMany
 from uaharvest.opencast.times import ambiguous, look_back
-from uaharvest.runs.known import KnownIds
+from uaharvest.runs.known import KnownIds, SliceDesk
 from uaharvest.runs.ledger import Run
 from uaharvest.runs.stream import Desk, Plan, Split, Tally
 from uaharvest.runs.windows import Interval, next_window, whole_second, without
@@ -43,7 +46,7 @@ class Useractions:
 
     def __init__(
         self,
-        source: ActionsSource,
+        source: RangeSource,
         episodes: EpisodeCache,
         sink: Sink,
         letters: DeadLetters,
@@ -56,6 +59,11 @@ class Useractions:
         self._letters = letters
         self._settings = settings
 
+    @property
+    def longest_window(self) -> int:
+        """Return HARVEST_MAX_WINDOW."""
+        return self._settings.max_window
+
     def now(self) -> datetime:
         """Return Opencast's clock, UTC."""
         return self._source.now(wait=self._settings.wait)
@@ -67,6 +75,14 @@ class Useractions:
     def next_window(self, watermark: datetime, now: datetime) -> Interval | None:
         """Return the window after `watermark`, at most HARVEST_MAX_WINDOW long."""
         return next_window(watermark, now, lag=self._settings.lag, longest=self._settings.max_window)
+
+    def first_window(self, rest: Interval) -> Interval:
+        """Return the first window of an explicit run's `rest`, at most HARVEST_MAX_WINDOW long."""
+        return Interval(rest.start, min(rest.end, rest.start + timedelta(seconds=self._settings.max_window)))
+
+    def known(self, client: "redis.Redis", key: str) -> KnownIds:
+        """Return the ids that are known at `key`."""
+        return KnownIds(client, key)
 
     def late_from(self, watermark: datetime) -> datetime:
         """Return the watermark less HARVEST_OVERLAP_SECONDS, more where clocks went back."""
@@ -94,7 +110,7 @@ class Useractions:
         """Return how many rows Opencast says there are in `interval`; 0 where it cannot tell."""
         return self._total(interval.start, interval.end, wait) or 0
 
-    def work(self, run: Run, slice_id: str, desk: Desk) -> Tally | Split:
+    def work(self, run: Run, slice_id: str, desk: SliceDesk) -> Tally | Split:
         """Fetch the slice, leave out what is known, enrich and deliver the rest."""
         slice_ = Interval.parse(slice_id)
         page = self._source.fetch(slice_, run.batch_size, wait=run.wait)
@@ -103,15 +119,7 @@ class Useractions:
         known = desk.known(slice_.start, slice_.end)
         new = [action for action in page.actions if str(action.id) not in known] if known else page.actions
         dead = self._bury_unreadable(page.unreadable, len(page.actions), slice_, desk)
-        try:
-            episodes = self._episodes.get_many({action.mpid for action in new if action.mpid})
-        except SourceError as error:
-            # A search that is down while useractions come is not this slice's fault: it uses up no attempts. One
-            # episode that it fails at would hold up everything for ever.
-            if self._episodes.answers():
-                raise
-            raise RetryableError(str(error)) from error
-        dead += self._deliver(new, episodes, desk)
+        dead += self._send(new, desk)
         return Tally(len(page.actions) + len(page.unreadable), dead)
 
     def halves(self, slice_id: str) -> Sequence[str]:
@@ -199,6 +207,18 @@ class Useractions:
             self._bury(row_id, slice_.start.timestamp(), {"raw": raw}, reason, desk)
         return len(unreadable)
 
+    def _send(self, actions: Sequence[UserAction], desk: Desk) -> int:
+        """Enrich and deliver; return how many became dead letters."""
+        try:
+            episodes = self._episodes.get_many({action.mpid for action in actions if action.mpid})
+        except SourceError as error:
+            # A search that is down while useractions come is not this slice's fault: it uses up no attempts. One
+            # episode that it fails at would hold up everything for ever.
+            if self._episodes.answers():
+                raise
+            raise RetryableError(str(error)) from error
+        return self._deliver(actions, episodes, desk)
+
     def _deliver(self, actions: Sequence[UserAction], episodes: Mapping[str, str], desk: Desk) -> int:
         refused: list[tuple[Outgoing, str]] = []
         outgoing = (
@@ -208,6 +228,7 @@ class Useractions:
         for delivery in self._sink.deliver(outgoing):
             desk.confirm(delivery.confirmed)
             refused.extend(delivery.refused)
+        desk.omit(collections.Counter(switch for action in actions for switch in action.omitted))
         for row, reason in refused:
             self._bury(row.id, row.at, {"record": json.loads(row.body)}, reason, desk)
         return len(refused)

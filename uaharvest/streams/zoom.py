@@ -21,10 +21,10 @@ from uaharvest.documents.session import Locate, sessions
 from uaharvest.documents.values import instant
 from uaharvest.errors import BadInputError, BlockedError, PoisonError, PutOffError, RetryableError
 from uaharvest.opencast.foreign import text
-from uaharvest.runs.days import DAY, midnight, next_day
-from uaharvest.runs.known import KnownIds
+from uaharvest.runs.days import DAY, Days, midnight, next_day
+from uaharvest.runs.known import KnownIds, SliceDesk
 from uaharvest.runs.ledger import PREFIX, Run
-from uaharvest.runs.stream import Desk, Plan, Tally
+from uaharvest.runs.stream import Plan, Tally
 from uaharvest.runs.windows import Interval, whole_second
 from uaharvest.settings import Settings
 from uaharvest.sinks import Outgoing
@@ -79,7 +79,7 @@ class Meeting:
         return f"{self.uuid} {self.state}"
 
 
-class Meetings:
+class Meetings(Days):
     """The stream `zoom`."""
 
     name = "zoom"
@@ -126,10 +126,6 @@ class Meetings:
         """Return Zoom's clock, UTC."""
         return self._zoom.now()
 
-    def begin(self, now: datetime, minutes: int) -> datetime:  # noqa: ARG002 - the stream of days has its own rule
-        """Return the beginning of yesterday."""
-        return midnight(now) - DAY
-
     def next_window(self, watermark: datetime, now: datetime) -> Interval | None:
         """Return the day in which the watermark lies, once it is over and Zoom shows all of it."""
         return next_day(watermark, now, self._ready_after)
@@ -164,7 +160,7 @@ class Meetings:
         """Return 0: to count meetings is to read their lists, of which there are few a minute."""
         return 0
 
-    def work(self, run: Run, slice_id: str, desk: Desk) -> Tally:  # noqa: ARG002 - the slice says it all
+    def work(self, run: Run, slice_id: str, desk: SliceDesk) -> Tally:  # noqa: ARG002 - the slice says it all
         """Fetch the participants of a meeting, write their sessions, then what they tell of the meeting."""
         one = Meeting.parse(slice_id)
         if one.known_id in desk.known(one.start, one.start + SECOND):

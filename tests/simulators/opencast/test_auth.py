@@ -159,3 +159,18 @@ def test_pyhorn_reads_actions_with_digest(locked):
     episode = locked.episodes(state="published")[0]
     assert client.search_episode(episode["id"]).mediapackage.id == episode["id"]
     assert len(client.workflows(mp=episode["id"])) >= 1
+
+
+def test_from_opencast_20_on_who_is_not_logged_in_gets_403_and_no_login_page(shared):
+    simulator = shared("--rows", 10, "--profile", "oc20")
+    assert get(simulator).status_code == 403
+    assert get(simulator, headers=DIGEST).status_code == 401
+    assert get(shared("--rows", 10, "--profile", "oc18")).status_code == 302
+
+
+def test_usertracking_may_be_switched_off_or_not_for_the_accounts_role(shared):
+    off = shared("--rows", 10, "--usertracking", "off")
+    assert off.get(PATH).status_code == 404
+    assert off.get("/usertracking/action/1.json").status_code == 404
+    assert off.get("/search/episode.json").status_code == 200
+    assert shared("--rows", 10, "--usertracking", "forbidden").get(PATH).status_code == 403

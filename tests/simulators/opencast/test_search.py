@@ -149,3 +149,12 @@ def test_new_limits_are_checked(stock):
     assert stock.get(PATH, limit=251).status_code == 200
     assert anonymous(stock, limit=251).status_code == 400
     assert anonymous(stock, limit=250, admin="true").status_code == 200
+
+
+def test_opencast_11_to_15_give_a_hundred_unless_asked_for_more(shared):
+    simulator = shared(*UNTIL, "--rows", 10, "--auth", "open", "--profile", "oc15", "--episodes", 160)
+    found = search(simulator)["search-results"]
+    assert (found["limit"], len(found["result"])) == (100, 100)
+    all_of_them = search(simulator, limit=-1)["search-results"]
+    assert len(all_of_them["result"]) == all_of_them["total"] > 100
+    assert search(simulator, limit=7)["search-results"]["limit"] == 7

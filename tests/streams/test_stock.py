@@ -1,0 +1,400 @@
+"""A stock Opencast is harvested whole: simulated nights, every physical order, both passes of a repeated hour."""
+
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.fakes import NOON
+from tests.stock import ORDERS, StockWorld
+from uaharvest.errors import RetryableError, SourceError
+from uaharvest.opencast.stock import ServerClock
+from uaharvest.runs.windows import Interval
+from uaharvest.streams.stock import Chain
+
+BERLIN = ZoneInfo("Europe/Berlin")
+EVENING = datetime(2026, 3, 3, 22, 55, tzinfo=UTC)  # five minutes before midnight in Berlin
+
+
+def live(world, ends, *, every=120, rows_per_tick=20, late_share=0.05, seed=1, loses_redis_at=()):
+    """Let rows appear and ticks come until `ends`; return the ids of all rows by the instant that they are told at."""
+    dice = random.Random(seed)
+    made = {}
+    late = []
+    losses = sorted(loses_redis_at)
+    since = world.clock.now
+    while world.clock.now < ends:
+        world.clock.forward(every)
+        now = world.clock.now
+        while losses and losses[0] <= now:
+            losses.pop(0)
+            world.redis.flushall()
+            world.mailbox.slices.clear()
+        span = (now - since).total_seconds()
+        instants = sorted(since + timedelta(seconds=dice.uniform(0, span)) for _ in range(rows_per_tick))
+        for instant in instants:
+            if dice.random() < late_share:
+                # Its id it has from when it was made.
+                seen = instant + timedelta(seconds=dice.uniform(30, world.settings.overlap - 2 * every))
+                late.append((seen, instant, world.opencast.new_id()))
+            else:
+                remember(world, made, instant, world.opencast.new_id())
+        for row in sorted(late):
+            if row[0] <= now:
+                remember(world, made, *row[1:])
+                late.remove(row)
+        since = now
+        world.settle()
+    for row in late:
+        remember(world, made, *row[1:])
+    return made
+
+
+def remember(world, made, instant, row_id):
+    world.opencast.add(instant, ids=[row_id])
+    made[row_id] = world.opencast.rows[-1].at
+
+
+def finish(world):
+    """Let time pass until the overlap is over and the last midnight closed, tick by tick."""
+    for _ in range(3 + world.settings.overlap // 600):
+        world.clock.forward(600)
+        world.settle()
+
+
+@pytest.fixture
+def world(client):
+    world = StockWorld(client, opencast_zone=BERLIN)
+    world.clock.now = EVENING
+    world.start_at(EVENING - timedelta(minutes=1))
+    return world
+
+
+def ago(world, *seconds):
+    """Let rows appear that were made so many seconds ago; return their ids."""
+    return world.opencast.add(*(world.clock.now - timedelta(seconds=second) for second in seconds))
+
+
+def costs(world):
+    """Forget what was asked so far; return a function that tells requests and rows since."""
+    requests, rows = world.opencast.requests, world.opencast.transferred
+    return lambda: (world.opencast.requests - requests, world.opencast.transferred - rows)
+
+
+# Nothing is lost, and nothing sent twice
+
+
+@pytest.mark.parametrize("millis", [False, True], ids=["whole seconds", "milliseconds"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_night_is_delivered_whole_and_once_whatever_the_order_of_rows(client, order, millis):
+    world = StockWorld(client, opencast_zone=BERLIN, order=order, millis=millis)
+    world.clock.now = EVENING
+    world.start_at(EVENING - timedelta(minutes=1))
+    made = live(world, EVENING + timedelta(minutes=30), every=300, rows_per_tick=50)
+    finish(world)
+    assert Counter(world.sink.arrived) == Counter(list(made))
+
+
+NIGHTS = {
+    "Berlin": ("Europe/Berlin", EVENING),
+    "New York, clocks go back": ("America/New_York", datetime(2026, 11, 1, 3, 50, tzinfo=UTC)),
+    "New York, clocks go forward": ("America/New_York", datetime(2026, 3, 8, 4, 50, tzinfo=UTC)),
+    "Kolkata": ("Asia/Kolkata", datetime(2026, 3, 3, 18, 25, tzinfo=UTC)),
+}
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    night=st.sampled_from(sorted(NIGHTS)),
+    loss=st.none() | st.integers(0, 120),
+    table=st.fixed_dictionaries(
+        {
+            "order": st.sampled_from(ORDERS),
+            "millis": st.booleans(),
+            "seed": st.integers(1, 10**6),
+            "skew": st.sampled_from([0.0, 3.3, -7_200.0]),
+        }
+    ),
+    rows=st.fixed_dictionaries(
+        {
+            "every": st.sampled_from([300, 601, 1_200]),
+            "rows_per_tick": st.sampled_from([0, 1, 7, 60, 250]),
+            "late_share": st.sampled_from([0.0, 0.05, 0.5]),
+            "seed": st.integers(1, 10**6),
+        }
+    ),
+)
+def test_no_row_is_lost_and_none_sent_twice_but_for_a_lost_redis(client, night, loss, table, rows):
+    client.flushall()
+    zone, start = NIGHTS[night]
+    world = StockWorld(client, opencast_zone=ZoneInfo(zone), **table)
+    world.clock.now = start
+    world.start_at(start - timedelta(minutes=1))
+    losses = [] if loss is None else [start + timedelta(minutes=loss)]
+    made = live(world, start + timedelta(hours=3.5 if "clocks" in night else 0.6), loses_redis_at=losses, **rows)
+    finish(world)
+    arrived = Counter(world.sink.arrived)
+    assert set(arrived) == set(made)
+    assert loss is not None or set(arrived.values()) <= {1}
+    assert not world.dead()
+
+
+def test_rows_of_every_second_around_midnight_come_soon_after_it(world):
+    midnight = EVENING + timedelta(minutes=5)
+    world.harvest()
+    world.clock.now = midnight + timedelta(minutes=2)
+    ids = world.opencast.add(*(midnight + timedelta(seconds=second) for second in range(-60, 60)))
+    world.settle()
+    assert world.sink.ids == sorted(ids)
+
+
+def test_both_hidden_minutes_are_seen_by_asking_at_both_ends_of_a_minute(world):
+    midnight = EVENING + timedelta(minutes=5)
+    world.clock.now = midnight + timedelta(minutes=2, seconds=30)
+    # Nothing beside them from which their ids could be guessed, and too much after them.
+    hidden = world.opencast.add(
+        midnight - timedelta(seconds=10), midnight + timedelta(seconds=10), ids=[10_000, 20_000]
+    )
+    world.opencast.add(*(midnight + timedelta(seconds=80 + n / 10) for n in range(300)), ids=range(50_000, 50_300))
+    world.settle()
+    assert set(hidden) < set(world.sink.arrived)
+
+
+def test_a_row_of_the_first_second_of_a_quiet_night_is_found_though_nothing_lies_beside_it(world):
+    midnight = EVENING + timedelta(minutes=5)
+    world.clock.now = midnight + timedelta(minutes=2)
+    [row_id] = world.opencast.add(midnight)
+    world.settle()
+    assert world.sink.arrived == [row_id]
+
+
+def test_rows_of_the_hidden_minute_that_appear_late_are_found_before_the_overlap_ends(world):
+    midnight = EVENING + timedelta(minutes=5)
+    world.clock.now = midnight + timedelta(minutes=2)
+    world.settle()
+    ids = world.opencast.add(midnight - timedelta(seconds=10), midnight + timedelta(seconds=1))
+    while world.clock.now < midnight + timedelta(seconds=world.settings.overlap + 300):
+        world.clock.forward(120)
+        world.settle()
+    assert world.sink.ids == sorted(ids)
+
+
+def test_a_late_row_is_found_by_the_count_wherever_it_lies(world):
+    ago(world, *range(3_000, 0, -5))
+    world.settle()
+    [late] = ago(world, 1_500)
+    world.clock.forward(60)
+    world.settle()
+    assert late in world.sink.arrived
+
+
+def test_a_row_that_comes_between_count_and_page_does_not_hide_a_late_one(client):
+    world = StockWorld(client, opencast_zone=BERLIN, order="created", millis=True)
+    world.clock.now = EVENING - timedelta(hours=1)
+    world.start_at(world.clock.now - timedelta(minutes=1))
+    ago(world, *range(900, 0, -1))
+    world.settle()
+    world.clock.forward(60)
+    for _ in range(60):  # a worker that has run for a while knows the server's clock
+        world.source.now()
+        world.clock.forward(0.617)
+    [late] = ago(world, 700)
+    world.opencast.during = lambda: ago(world, -0.3)
+    world.settle()
+    assert late in world.sink.arrived
+
+
+def test_a_doubt_about_what_the_hidden_minute_hides_is_no_proof(world):
+    midnight = EVENING + timedelta(minutes=5)
+    world.clock.now = midnight + timedelta(minutes=2)
+    # A second more or less of these is more than what is missing.
+    world.opencast.add(*(midnight + timedelta(seconds=n / 10) for n in range(600)))
+    world.settle()
+    for tick in range(10):
+        # Each time at another fraction of a second.
+        world.clock.now = world.clock.now.replace(microsecond=tick * 100_000) + timedelta(seconds=73)
+        world.source._server = ServerClock()  # of a worker that begins
+        [late] = ago(world, 50)
+        world.settle()
+        assert late in world.sink.arrived
+
+
+def test_what_pages_do_not_find_is_found_by_asking_for_all_at_once(client):
+    world = StockWorld(client, opencast_zone=BERLIN, order="shuffled")
+    world.clock.now = EVENING - timedelta(hours=1)
+    world.start_at(world.clock.now - timedelta(hours=1))
+    ids = ago(world, *range(2_000, 0, -1))
+    world.settle()
+    assert Counter(world.sink.arrived) == dict.fromkeys(ids, 1)
+
+
+def test_rows_that_are_gone_at_the_source_do_not_hide_new_ones(world):
+    ago(world, *range(300, 0, -1))
+    world.settle()
+    del world.opencast.rows[:50]
+    world.clock.forward(60)
+    new = ago(world, 20, 10)
+    world.settle()
+    assert set(new) <= set(world.sink.arrived)
+    assert max(Counter(world.sink.arrived).values()) == 1
+
+
+def test_what_was_there_before_the_watermark_and_its_overlap_is_counted_and_not_sent(world):
+    before = ago(world, *range(9_000, 60, -30))
+    new = ago(world, 40, 20)
+    world.settle()
+    assert world.sink.ids == new
+    assert len(world.day_ids().load(EVENING.astimezone(BERLIN).date())) == len(before) + len(new)
+
+
+def test_a_worker_that_outlives_a_lost_redis_does_not_take_the_new_one_for_whole(world):
+    before = ago(world, *range(9_000, 3_000, -300))
+    ago(world, 30)
+    lost = iter([world.redis.flushall])
+    world.sink.gates = lambda where: next(lost, lambda: None)()
+    world.settle()
+    world.settle()
+    assert not set(before) & set(world.sink.arrived)
+
+
+# What it costs
+
+
+def test_a_tick_with_nothing_new_counts_and_no_more(world):
+    ago(world, *range(5_000, 60, -5))
+    world.settle()
+    world.clock.forward(30)
+    cost = costs(world)
+    world.settle()
+    requests, rows = cost()
+    assert requests <= 4
+    assert rows <= 3
+
+
+@pytest.mark.parametrize("order", ["created", "id", "insertion"])
+def test_a_tick_transfers_at_most_twice_what_is_new_in_six_requests(client, order):
+    world = StockWorld(client, opencast_zone=BERLIN, order=order, batch_size=1_000)
+    world.clock.now = EVENING - timedelta(hours=1)
+    world.start_at(world.clock.now - timedelta(minutes=1))
+    ago(world, *(n * 5 for n in range(3_000, 0, -1)))
+    world.settle()
+    for _ in range(3):
+        world.clock.forward(120)
+        new = ago(world, *(n * 0.5 for n in range(240, 0, -1)))
+        cost = costs(world)
+        world.settle()
+        requests, rows = cost()
+        assert set(new) <= set(world.sink.arrived)
+        assert requests <= 6
+        assert rows <= 2 * len(new)
+
+
+@pytest.mark.parametrize("order", ["created", "id", "insertion", "mariadb"])
+def test_a_lost_redis_costs_the_day_once(client, order):
+    world = StockWorld(client, opencast_zone=BERLIN, order=order, batch_size=1_000)
+    world.clock.now = EVENING - timedelta(hours=1)
+    world.start_at(world.clock.now - timedelta(minutes=1))
+    ago(world, *(n * 5 for n in range(8_000, 0, -1)))
+    cost = costs(world)
+    world.settle()
+    requests, rows = cost()
+    assert requests <= 14
+    assert rows <= 8_000 * 1.15
+
+
+# Explicit windows
+
+
+def test_a_window_that_is_asked_for_sends_all_of_it_and_nothing_else_each_time(world):
+    day = datetime(2026, 3, 2, 23, tzinfo=UTC)
+    outside = world.opencast.add(day - timedelta(seconds=1), day + timedelta(days=1))
+    inside = world.opencast.add(*(day + timedelta(seconds=432 * n) for n in range(200)))
+    inside += world.opencast.add(day + timedelta(days=1, seconds=-1), day + timedelta(seconds=1))
+    world.clock.now = day + timedelta(days=2)
+    for times in (1, 2):
+        run = world.engine.ask(Interval(day, day + timedelta(days=1)), world.options(), may_move=False)
+        while world.ledger.run(run.id):
+            world.engine.advance_asked(run.id)
+            world.work()
+        assert Counter(world.sink.arrived) == dict.fromkeys(inside, times)
+    assert not set(outside) & set(world.sink.arrived)
+    assert world.mark.at == EVENING - timedelta(minutes=1)
+
+
+def test_a_window_of_several_days_is_one_chain(client):
+    world = StockWorld(client, opencast_zone=BERLIN, max_window=250_000)
+    world.start_at(EVENING)
+    start = EVENING - timedelta(days=3, hours=2)
+    ids = world.opencast.add(*(start + timedelta(hours=n) for n in range(74)))
+    world.clock.now = EVENING + timedelta(hours=5)
+    run = world.engine.ask(Interval(start, EVENING), world.options(), may_move=False)
+    assert (run.window, run.planned or len(world.due(run.id))) == (run.asked, 1)
+    while world.ledger.run(run.id):
+        world.engine.advance_asked(run.id)
+        world.work()
+    assert Counter(world.sink.arrived) == dict.fromkeys(ids, 1)
+
+
+def test_windows_are_days(world):
+    start = EVENING - timedelta(hours=30)
+    rest = Interval(start, EVENING + timedelta(days=4))
+    window = world.stream.first_window(rest)
+    assert window.end.astimezone(BERLIN) == datetime(2026, 3, 3, tzinfo=BERLIN)
+    assert world.stream.first_window(Interval(window.end, rest.end)).seconds == 86_400
+    assert world.stream.next_window(start, EVENING) == window
+
+
+# Failures
+
+
+def test_a_confirmation_that_is_lost_costs_a_repeat_and_never_a_row(world):
+    ids = ago(world, 50, 40, 30)
+    losses = iter([RetryableError("no answer")])
+    world.sink.loses_confirmation = lambda: next(losses, None)
+    world.settle()
+    assert set(world.sink.arrived) == set(ids)
+    assert len(ids) < len(world.sink.arrived) <= 2 * len(ids)
+
+
+def test_a_row_that_cannot_be_read_becomes_a_dead_letter_once_and_counts(world):
+    ids = ago(world, 50, 40)
+    told = world.opencast._json
+    world.opencast._json = lambda row: told(row) | ({"created": "yesterday"} if row.id == ids[0] else {})
+    for _ in range(3):
+        world.settle()
+        world.clock.forward(60)
+    assert world.sink.arrived == ids[1:]
+    assert [payload["raw"]["id"] for _, payload in world.dead()] == ids[:1]
+
+
+def test_pages_that_are_too_large_for_the_source_are_made_smaller(world):
+    world.opencast.order = "id"
+    ids = ago(world, *range(500, 0, -1))
+    world.opencast.fails = lambda kind, limit: SourceError("too much") if limit > 30 else None
+    world.settle()
+    assert set(ids[-50:]) <= set(world.sink.arrived)
+    assert not world.dead()
+
+
+def test_a_wrong_zone_stops_it_before_anything_is_sent(client):
+    world = StockWorld(client, opencast_zone=BERLIN)
+    world.start_at(NOON)
+    world.clock.now = NOON + timedelta(minutes=5)
+    world.opencast.zone = ZoneInfo("America/New_York")
+    ago(world, 60)
+    world.harvest()
+    assert "Try America/New_York" in world.ledger.blocked("working")["reason"]
+    assert world.sink.arrived == []
+
+
+def test_the_rest_of_a_chain_is_a_slice_of_its_own():
+    chain = Chain.parse("20260303-20260304:days@700h+20260304-20260304:late+20260304-20260304:ids~50")
+    assert str(chain) == "20260303-20260304:days@700h+20260304-20260304:late+20260304-20260304:ids~50"
+    rest = chain.rest()
+    assert str(rest) == "20260304-20260304:days+20260304-20260304:late+20260304-20260304:ids"
+    assert str(rest.rest()) == "20260304-20260304:late+20260304-20260304:ids"
+    assert rest.rest().rest().rest() is None
