@@ -93,7 +93,6 @@ def _run(ledger: Ledger, run: Run) -> dict[str, Any]:
         "delivered": run.delivered,
         "dead_letters": run.dead,
         "counts": dict(run.counts),
-        "omitted": dict(run.omitted),
         "trouble": run.trouble,
     }
 

@@ -324,17 +324,17 @@ def test_a_closed_run_leaves_its_history_and_nothing_else(ledger, client):
     assert (entry["id"], entry["outcome"], entry["note"], entry["delivered"]) == ("one", "void", "why", 1)
 
 
-def test_what_the_source_left_out_is_counted_while_the_run_is_open_and_after(ledger):
+def test_what_a_stream_counts_is_counted_while_the_run_is_open_and_after(ledger):
     ledger.open(run(), ["a"])
-    ledger.count_omitted("one", {"log.user": 2, "log.ip": 1})
-    ledger.count_omitted("one", {"log.user": 3})
-    assert ledger.live().omitted == {"log.user": 5, "log.ip": 1}
+    ledger.count("one", {"without_user": 2, "without_address": 1})
+    ledger.count("one", {"without_user": 3})
+    assert ledger.live().counts == {"without_user": 5, "without_address": 1}
     ledger.close(ledger.live(), "done")
-    assert ledger.history()[0]["omitted"] == {"log.user": 5, "log.ip": 1}
+    assert ledger.history()[0]["counts"] == {"without_user": 5, "without_address": 1}
 
 
-def test_counting_what_was_left_out_brings_no_run_back(ledger, client):
-    ledger.count_omitted("one", {"log.user": 2})
+def test_counting_brings_no_run_back(ledger, client):
+    ledger.count("one", {"without_user": 2})
     assert client.keys() == []
 
 

@@ -19,7 +19,7 @@ class Desk:
         self.left_out = set(known)
         self.confirmed = []
         self.buried = []
-        self.omitted = collections.Counter()
+        self.counts = collections.Counter()
 
     def known(self, start, end):
         return self.left_out
@@ -30,8 +30,8 @@ class Desk:
     def bury(self, rows):
         self.buried += [row_id for _, row_id in rows]
 
-    def omit(self, omitted):
-        self.omitted += omitted
+    def count(self, counts):
+        self.counts += counts
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_rows_without_who_watched_are_counted_and_the_switches_are_named(start_s
     assert {(record["huid"], record["session_id"], record.get("ip")) for record in site.bodies()} == {(None,) * 3}
     assert "usertracking.impl.UserTrackingServiceImpl.cfg" in site.manage("status").stdout
     last = json.loads(site.manage("status", "--json").stdout)["streams"]["useractions"]["last_runs"][-1]
-    assert last["omitted"] == {"log.ip": 20, "log.session": 20, "log.user": 20}
+    assert last["counts"] == {"without_address": 20, "without_session": 20, "without_user": 20}
 
 
 def test_output_dash_prints_nothing_but_json_lines_and_leaves_the_watermark_alone(site):

@@ -295,7 +295,7 @@ def _finish(engine: Engine, opened: Opened, end: Snapshot) -> None:
         f"{what}: done. {end.records:,} sent.{f' {counts}.' if counts else ''}{_watermark(engine, opened, end)}",
         err=True,
     )
-    if omitted := told_omitted(end.omitted):
+    if omitted := told_omitted(end.counts):
         click.echo(omitted, err=True)
     if end.dead:
         letters = f"{end.dead} dead letter{'s' * (end.dead != 1)}"

@@ -143,7 +143,7 @@ def _print(report: dict[str, Any]) -> None:
         for line in _troubles(name, stream):
             console.print(line, style="red")
         last: dict[str, Any] = next((run for run in stream["last_runs"] if run["delivered"]), {})
-        if omitted := told_omitted(last.get("omitted", {})):
+        if omitted := told_omitted(last.get("counts", {})):
             console.print(f"{name}: {omitted}", style="yellow")
     queues = " · ".join(f"{name} {depth}" for name, depth in report["queues"].items())
     ago = report["beat_ticked_seconds_ago"]

@@ -13,12 +13,8 @@ OMITTED = "-omitted-"
 
 SWITCH = "org.opencastproject.usertracking"
 CONFIGURATION = "etc/org.opencastproject.usertracking.impl.UserTrackingServiceImpl.cfg"
-LOGGED = {
-    "log.session": "session",
-    "log.user": "user",
-    "log.ip": "address",
-}
-"""What each of Opencast's switches for that (org.opencastproject.usertracking.log...) leaves out."""
+SWITCHES = {"without_session": "log.session", "without_user": "log.user", "without_address": "log.ip"}
+"""Names of counts: rows that lack what one of Opencast's switches (org.opencastproject.usertracking...) leaves out."""
 
 # Harvard DCE's Matterhorn has 0, 1 and 2 (live). Stock Opencast has a boolean, which does not say whether it was live.
 _PLAYING = {
@@ -56,7 +52,7 @@ class UserAction(NamedTuple):
         length: Seconds; the source may have it negative.
         is_playing: Not paused.
         is_live: Playing a live stream, as the player said; None where it does not say.
-        omitted: The switches, keys of LOGGED, by which the source was told to leave something out of this row.
+        omitted: What the source was told to leave out of this row: keys of SWITCHES.
     """
 
     id: int
@@ -92,7 +88,7 @@ def read_action(raw: dict[str, Any]) -> UserAction:
     omitted: tuple[str, ...] = ()
     agent = text(session.get("userAgent"))
     if OMITTED in names:
-        omitted = tuple(switch for switch, name in zip(LOGGED, names, strict=True) if name == OMITTED)
+        omitted = tuple(lack for lack, name in zip(SWITCHES, names, strict=True) if name == OMITTED)
         # One session for everybody: what is said of it is true of whoever came first.
         shared = names[0] == OMITTED
         names = (None, None, None) if shared else (names[0], _given(names[1]), _given(names[2]))
@@ -118,17 +114,18 @@ def read_action(raw: dict[str, Any]) -> UserAction:
     )
 
 
-def told_omitted(omitted: Mapping[str, int]) -> str:
+def told_omitted(counts: Mapping[str, int]) -> str:
     """Return what to say to an operator about rows of which something was left out; "" if nothing was.
 
     Args:
-        omitted: Rows by switch.
+        counts: Of a run.
     """
-    if not any(omitted.values()):
+    lacks = sorted(lack for lack in SWITCHES if counts.get(lack))
+    if not lacks:
         return ""
-    what = ", ".join(f"{LOGGED[switch]} of {count:,}" for switch, count in sorted(omitted.items()) if count)
-    switches = ", ".join(f"{SWITCH}.{switch}" for switch in sorted(omitted) if omitted[switch])
-    shared = " Without sessions nobody's browser is known either." if omitted.get("log.session") else ""
+    what = ", ".join(f"{lack.removeprefix('without_')} of {counts[lack]:,}" for lack in lacks)
+    switches = ", ".join(f"{SWITCH}.{SWITCHES[lack]}" for lack in lacks)
+    shared = " Without sessions nobody's browser is known either." if "without_session" in lacks else ""
     return (
         f"Opencast left out ('{OMITTED}') the {what} useractions.{shared} It keeps them from then on if {switches} "
         f"{'is' if ',' not in switches else 'are'} true in {CONFIGURATION} (false by default since Opencast 6)."

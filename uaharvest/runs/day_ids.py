@@ -269,9 +269,9 @@ class DayDesk:
         """Take rows whose dead letters are written."""
         self._mark([(at, int(row_id)) for at, row_id in rows], delivered=0)
 
-    def omit(self, omitted: Mapping[str, int]) -> None:
-        """Count rows of which the source left something out."""
-        self._ledger.count_omitted(self._run.id, omitted)
+    def count(self, counts: Mapping[str, int]) -> None:
+        """Count what is worth it."""
+        self._ledger.count(self._run.id, counts)
 
     def note(self, rows: Iterable[tuple[float, int]]) -> None:
         """Take rows that are not to be sent; they are there, and so they count."""

@@ -96,9 +96,9 @@ class SliceDesk:
         """Take rows whose dead letters are written."""
         self._ledger.mark(self._run_id, self._marked, list(rows), delivered=0)
 
-    def omit(self, omitted: Mapping[str, int]) -> None:
-        """Count rows of which the source left something out."""
-        self._ledger.count_omitted(self._run_id, omitted)
+    def count(self, counts: Mapping[str, int]) -> None:
+        """Count what is worth it."""
+        self._ledger.count(self._run_id, counts)
 
     def flush(self) -> None:
         """Mark what is confirmed."""

@@ -181,10 +181,10 @@ end_with_run()
 return 1
 """
 
-# ARGV: what was left out, rows, what, rows ... A run that is gone is not brought back.
-_OMIT = """
+# ARGV: name, count, name, count ... A run that is gone is not brought back.
+_COUNT = """
 if redis.call('EXISTS', run) == 0 then return 0 end
-for n = 1, #ARGV, 2 do redis.call('HINCRBY', run, 'omitted ' .. ARGV[n], ARGV[n + 1]) end
+for n = 1, #ARGV, 2 do redis.call('HINCRBY', run, 'count:' .. ARGV[n], ARGV[n + 1]) end
 return 1
 """
 
@@ -239,7 +239,6 @@ class Run:
         expected: Rows that the source said there are in `asked`.
         trouble: Why a slice was put off last.
         found, delivered, dead: Rows in the slices that are done; confirmed by the sink; made dead letters.
-        omitted: Rows of which the source left something out, by the switch that tells it so.
     """
 
     id: str
@@ -262,7 +261,6 @@ class Run:
     delivered: int = 0
     dead: int = 0
     trouble: str = ""
-    omitted: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -310,7 +308,7 @@ class Ledger:
                 "split": _SPLIT,
                 "release": _RELEASE,
                 "mark": _MARK,
-                "omit": _OMIT,
+                "count": _COUNT,
                 "next window": _NEXT_WINDOW,
                 "close": _CLOSE,
             }.items()
@@ -396,10 +394,10 @@ class Ledger:
             arguments += row
         self._call("mark", run_id, known, arguments)
 
-    def count_omitted(self, run_id: str, omitted: Mapping[str, int]) -> None:
-        """Count rows of which the source left something out."""
-        if omitted:
-            self._call("omit", run_id, [], [part for item in omitted.items() for part in item])
+    def count(self, run_id: str, counts: Mapping[str, int]) -> None:
+        """Add to what the stream counts, by name."""
+        if counts:
+            self._call("count", run_id, [], [part for item in counts.items() for part in item])
 
     def next_window(self, run: Run, window: Interval, slices: Sequence[str]) -> bool:
         """Let an explicit run go on with `window`, once, if all of its present one is done."""
@@ -423,7 +421,6 @@ class Ledger:
             "delivered": run.delivered,
             "dead_letters": run.dead,
             "counts": dict(run.counts),
-            "omitted": dict(run.omitted),
             "seconds": round((datetime.now(UTC) - run.opened_at).total_seconds(), 1),
             "closed_at": f"{datetime.now(UTC):%FT%TZ}",
         }
@@ -548,11 +545,6 @@ class Ledger:
                 name.removeprefix("count:"): int(count)
                 for name, count in fields.items()
                 if name.startswith("count:")
-            },
-            omitted={
-                name.removeprefix("omitted "): int(count)
-                for name, count in fields.items()
-                if name.startswith("omitted ")
             },
             **{
                 name: int(fields.get(name, 0))

@@ -50,8 +50,8 @@ class Desk(Protocol):
         """Report rows (event time, id) whose dead letters are written: they count as known."""
         ...
 
-    def omit(self, omitted: Mapping[str, int]) -> None:
-        """Report rows of which the source was told to leave something out, by what tells it so."""
+    def count(self, counts: Mapping[str, int]) -> None:
+        """Report what is worth a count, by name, before the slice is done: of one that leaves a rest."""
         ...
 
     def flush(self) -> None:

@@ -23,7 +23,6 @@ class Snapshot:
         expected: Rows that the source says there are in all, about.
         dead: Dead letters written.
         counts: What else the stream counts, by name.
-        omitted: Rows of which the source left something out, by the switch that tells it so.
         ended: All of it is delivered, or lost as `note` says.
         note: What else to say at the end.
     """
@@ -38,7 +37,6 @@ class Snapshot:
     ended: bool
     note: str = ""
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    omitted: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 class Watch(Protocol):
@@ -83,7 +81,6 @@ class RunWatch:
             delivered=entry["delivered"],
             dead=entry["dead_letters"],
             counts=entry["counts"],
-            omitted=entry.get("omitted", {}),
         )
         return dataclasses.replace(self._snapshot(ended=True), note=entry["note"])
 
@@ -99,7 +96,6 @@ class RunWatch:
             records=run.delivered,
             expected=run.expected,
             dead=run.dead,
-            omitted=run.omitted,
             ended=ended,
             counts=run.counts,
         )
@@ -138,8 +134,7 @@ class LiveWatch:
         stored = self._watermarks.read() if run is None else None
         ended = stored is not None and stored.mark.at >= self._until
         done = sum(entry["slices"] for entry in closed)
-        counts: Counter[str] = Counter()
-        omitted: Counter[str] = Counter(run.omitted if run else {})
+        counts: Counter[str] = Counter(run.counts if run else {})
         for entry in closed:
             counts.update(entry["counts"])
         return Snapshot(
@@ -150,7 +145,6 @@ class LiveWatch:
             records=sum(entry["delivered"] for entry in self._closed.values()) + (run.delivered if run else 0),
             expected=self._expected,
             dead=sum(entry["dead_letters"] for entry in closed) + (run.dead if run else 0),
-            omitted=sum((Counter(entry.get("omitted", {})) for entry in self._closed.values()), omitted),
             ended=ended,
             counts=counts,
         )

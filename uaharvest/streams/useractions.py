@@ -228,7 +228,7 @@ class Useractions:
         for delivery in self._sink.deliver(outgoing):
             desk.confirm(delivery.confirmed)
             refused.extend(delivery.refused)
-        desk.omit(collections.Counter(switch for action in actions for switch in action.omitted))
+        desk.count(collections.Counter(lack for action in actions for lack in action.omitted))
         for row, reason in refused:
             self._bury(row.id, row.at, {"record": json.loads(row.body)}, reason, desk)
         return len(refused)
