@@ -26,6 +26,9 @@ def pytest_addoption(parser):
         default=os.environ.get("ES_VERSION") or simulated_elasticsearch.VERSIONS[-1],
         help="the Elasticsearch to test with (default: ES_VERSION, else %(default)s)",
     )
+    parser.addoption(
+        "--renew-docs", action="store_true", help="write tables that tests make into docs/, in place of comparing"
+    )
 
 
 def pytest_collection_modifyitems(items):
