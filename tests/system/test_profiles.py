@@ -65,6 +65,8 @@ LATENCY = 0.02  # seconds of a request by `day`
 RELEASES = ("oc7", "oc9", "oc15", "oc16", "oc18", "oc20")
 PROFILES = ("dce", *RELEASES, *databases.KINDS)
 
+connect_to_database = sql.connect
+
 
 class Clock:
     """Everybody's time, epoch seconds."""
@@ -106,7 +108,7 @@ class Database:
         databases.insert(self._writer, [json.loads(site.read_row(row_id)) for row_id in ids])
 
     def connect(self, url):
-        self._reader = sql_connect(url)
+        self._reader = connect_to_database(url)
         sa.event.listen(self._reader, "after_cursor_execute", self._count)
         return self._reader
 
@@ -118,9 +120,6 @@ class Database:
         self.statements += 1
         if "session_id" in [column[0] for column in cursor.description]:
             self.rows += cursor.rowcount
-
-
-sql_connect = sql.connect
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,8 +222,7 @@ class Evening:
             self._insert([*late, *self._rows_of(since)])
             costs.append(self._harvest(self._kind(since, late)))
         assert not self._late
-        floor = self.engine.store().read().mark.floor.timestamp()
-        expected = self.site.truth(int(floor * 1000), 10**15, with_late=True)
+        expected = self.site.truth(int((BEGIN - INTERVAL * MINUTE) * 1000), 10**15, with_late=False)
         arrived = collections.Counter(self.sink.arrived)
         return Harvest(self.found, type(self.engine.stream), frozenset(expected), arrived, costs)
 
@@ -242,9 +240,8 @@ class Evening:
             return []
         instants = [self.dice.uniform(since, since + EVERY) for _ in range(ROWS)]
         instants += [MIDNIGHT + second for second in range(-60, 60) if since <= MIDNIGHT + second < since + EVERY]
-        rows = [
-            self.site.new_row(instant, None) for instant in sorted(instants)
-        ]  # late ones have their ids from here
+        rows = [self.site.new_row(instant, None) for instant in sorted(instants)]
+        # Late ones have their ids from when they were made.
         late = [row for row in rows if self.dice.random() < LATE_SHARE]
         self._late = self._late + late
         return [row for row in rows if row not in late]
