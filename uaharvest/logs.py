@@ -2,8 +2,11 @@
 
 import logging
 import sys
+import traceback
 
 import structlog
+
+from uaharvest.errors import HarvestError
 
 
 def configure(level: str) -> None:
@@ -18,15 +21,18 @@ def configure(level: str) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if sys.stderr.isatty():
-        last: list[structlog.typing.Processor] = [structlog.dev.ConsoleRenderer()]
-    else:
-        last = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    last: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.ExceptionRenderer(told),
+                last,
+            ],
         )
     )
     root = logging.getLogger()
@@ -43,3 +49,18 @@ def configure(level: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def told(exc_info: structlog.typing.ExcInfo) -> str:
+    """Return where an exception comes from, cause by cause.
+
+    Not the values of variables, and of exceptions that are not our own no text: rows, that is people, and passwords
+    stand in both.
+    """
+    exception: BaseException | None = exc_info[1]
+    lines: list[str] = []
+    while exception is not None:
+        text = f": {exception}" if isinstance(exception, HarvestError) else ""
+        lines += [f"{type(exception).__qualname__}{text}\n", *traceback.format_tb(exception.__traceback__)]
+        exception = exception.__cause__ or (None if exception.__suppress_context__ else exception.__context__)
+    return "".join(lines).rstrip()

@@ -556,6 +556,24 @@ def test_lists_are_read_by_one_worker_at_a_time(make):
     assert (other.zoom.calls, world.sessions(), world.mark) == ({}, ["a Ann"], WEDNESDAY)
 
 
+def test_who_read_for_longer_than_it_may_writes_nothing_over_what_another_reads(world):
+    world.zoom.meet("a", TUESDAY + TEN, "Ann")
+    hosts = world.zoom.host_ids
+
+    def too_late(first, last):
+        for key in world.redis.scan_iter(f"{PREFIX}zoom:lists:*:held"):
+            world.redis.delete(key)
+        return hosts(first, last)
+
+    world.zoom.host_ids = too_late
+    with pytest.raises(RetryableError, match="took too long"):
+        world.engine.advance()
+    assert not list(world.redis.scan_iter(f"{PREFIX}zoom:lists:*"))
+    world.zoom.host_ids = hosts
+    world.harvest()
+    assert (world.sessions(), world.mark) == (["a Ann"], WEDNESDAY)
+
+
 def test_a_meeting_whose_quota_is_used_up_waits_and_uses_up_no_attempt(world):
     world.zoom.meet("a", TUESDAY + TEN, "Ann")
     world.zoom.failing = {"a": put_off(3600)}
@@ -703,6 +721,8 @@ def test_a_row_that_is_no_participant_is_a_dead_letter(world):
     world.harvest()
     assert (world.sessions(), world.last()["dead_letters"]) == (["a Ann"], 1)
     assert world.dead() == [("record", {"uuid": "a", "row": {"user_name": "Nobody"}})]
+    with pytest.raises(PoisonError, match="still cannot be read"):
+        world.engine.stream.redeliver(world.dead()[0][1])
 
 
 def test_a_uuid_that_no_document_can_have_is_a_dead_letter(world):
@@ -712,3 +732,5 @@ def test_a_uuid_that_no_document_can_have_is_a_dead_letter(world):
     assert (world.sessions(), world.mark) == (["a Ann"], WEDNESDAY)
     ((kind, payload),) = world.dead()
     assert (kind, len(payload["row"]["uuid"])) == ("record", LONGEST_ID + 1)
+    with pytest.raises(PoisonError, match="still cannot be read"):
+        world.engine.stream.redeliver(payload)

@@ -15,6 +15,7 @@ from redis.exceptions import LockNotOwnedError
 from uaharvest.errors import BlockedError, SourceError
 from uaharvest.opencast.client import Opencast
 from uaharvest.opencast.episodes import episode_part
+from uaharvest.runs.ledger import PREFIX
 
 FETCHES_AT_ONCE = 4
 NEGATIVE_SECONDS = 60  # an episode that is not there may be published any moment
@@ -61,7 +62,7 @@ class EpisodeCache:
         self._fetch = fetch
         self._expire = expire
         self._pause = pause
-        self._prefix = f"uaharvest:episode:{hashlib.sha256(source.encode()).hexdigest()[:12]}:"
+        self._prefix = f"{PREFIX}episode:{hashlib.sha256(source.encode()).hexdigest()[:12]}:"
         # Kept, with its threads, for the cache's life: a thread's first request costs a digest challenge.
         self._threads = ThreadPoolExecutor(FETCHES_AT_ONCE, "episodes")
 

@@ -204,6 +204,8 @@ class Meetings(Days):
             if refused:
                 raise PoisonError(refused[0][1])
             return 1
+        if "row" in payload:
+            raise PoisonError("this row of Zoom's still cannot be read. Look at it, then drop it")
         one = Meeting(_kind(payload["kind"]), payload["uuid"], datetime.fromisoformat(payload["start"]), "")
         written, dead = self._write_sessions(one, self._zoom.participants(one.uuid, one.kind))
         if dead:
@@ -231,8 +233,8 @@ class Meetings(Days):
                         if page.unreadable:
                             log.warning("meetings without uuid", rows=page.unreadable)
                         token = page.next_token
+                        lock.reacquire()  # first: a position that is another's now must not be written over
                         reading.advance(found, kind, token)
-                        lock.reacquire()
                 except PutOffError as error:
                     self._wait(error)
                     continue
@@ -331,6 +333,8 @@ class _Reading:
             raise RetryableError(f"the lists of Zoom's meetings ({self._what}) are being read by another worker.")
         try:
             yield lock
+        except LockError:
+            raise RetryableError(f"reading the lists of Zoom's meetings ({self._what}) took too long.") from None
         finally:
             with contextlib.suppress(LockError):  # it ended by itself, and may be another's
                 lock.release()

@@ -1,0 +1,74 @@
+import json
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from simulators.stack import ROOT
+from uaharvest import logs
+from uaharvest.errors import SourceError
+
+SECRET = "ann@example.edu"
+FAILING = f"""
+import structlog
+from uaharvest import logs
+logs.configure("info")
+def read(row):
+    return int(row)
+try:
+    read("{SECRET}")
+except ValueError as error:
+    structlog.get_logger().error("slice failed", exc_info=error)
+"""
+
+
+def fail(error, cause=None):
+    raise error from cause
+
+
+def raised(error, cause=None):
+    try:
+        fail(error, cause)
+    except Exception as caught:  # noqa: BLE001 - it is what is shown
+        return type(caught), caught, caught.__traceback__
+
+
+def test_a_failure_is_logged_with_its_place_and_without_what_people_were_in_it():
+    done = subprocess.run([sys.executable, "-c", FAILING], cwd=ROOT, capture_output=True, text=True, check=True)
+    [line] = done.stderr.splitlines()
+    entry = json.loads(line)
+    assert (entry["event"], entry["level"]) == ("slice failed", "error")
+    assert entry["exception"].startswith("ValueError\n")
+    assert "in read" in entry["exception"]
+    assert SECRET not in line
+
+
+def test_a_line_for_a_terminal_says_no_more(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    before = logging.getLogger().handlers, logging.getLogger().level
+    try:
+        logs.configure("info")
+        logging.getLogger("x").error("failed", exc_info=raised(ValueError(SECRET)))
+    finally:
+        logging.getLogger().handlers, logging.getLogger().level = before
+    shown = capsys.readouterr().err
+    assert "ValueError" in shown
+    assert SECRET not in shown
+
+
+def test_what_our_own_errors_say_is_shown_and_so_is_the_cause():
+    told = logs.told(raised(SourceError("Opencast answered 500."), ValueError(SECRET)))
+    assert told.startswith("SourceError: Opencast answered 500.\n")
+    assert "\nValueError\n" in told
+    assert SECRET not in told
+
+
+@pytest.mark.parametrize("suppressed", [True, False])
+def test_what_was_being_handled_is_shown_unless_it_was_left_out_on_purpose(suppressed):
+    error = ValueError()
+    error.__context__ = KeyError(SECRET)
+    error.__suppress_context__ = suppressed
+    told = logs.told((ValueError, error, None))
+    assert ("KeyError" in told) is not suppressed
+    assert SECRET not in told
