@@ -227,7 +227,9 @@ class Settings:
         "Where no watermark exists, the harvest starts this many minutes ago.",
         default=2,
     )
-    every: int = _setting("HARVEST_EVERY_SECONDS", whole(1), "How often beat harvests useractions.", default=120)
+    every: int = _setting(
+        "HARVEST_EVERY_SECONDS", whole(1), "How often beat asks every stream for what there is to do.", default=120
+    )
     lag: int = _setting(
         "HARVEST_LAG_SECONDS", whole(0), "How far behind the source's clock a window ends.", default=10
     )
@@ -238,7 +240,10 @@ class Settings:
         default=3600,
     )
     max_window: int = _setting(
-        "HARVEST_MAX_WINDOW", whole(1), "The longest window that one run harvests.", default=3600
+        "HARVEST_MAX_WINDOW",
+        whole(1),
+        "The longest window of useractions that one run harvests; profile stock: up to the midnight after it.",
+        default=3600,
     )
     max_span: int | None = _setting(
         "MAX_START_END_SPAN",
@@ -329,7 +334,7 @@ class Settings:
     redis_url: str = _setting(
         "REDIS_URL",
         url("redis", "rediss", "unix"),
-        "Redis >= 6.2 or Valkey: run ledger, known ids, episode cache.",
+        "Redis >= 6.2 or Valkey: run ledger, known ids, episode cache, Zoom's token and quotas.",
         default="redis://localhost:6379/0",
         secret=True,
     )
@@ -354,7 +359,7 @@ class Settings:
     geolite: Path | None = _setting(
         "GEOLITE_PATH",
         Path,
-        "A MaxMind City database (GeoLite2-City.mmdb), from which the indexer tells where an address is.",
+        "A MaxMind City database (GeoLite2-City.mmdb): where useractions and Zoom sessions come from.",
     )
     documents_url: str | None = _setting(
         "DOCUMENTS_URL",
