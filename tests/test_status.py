@@ -5,6 +5,7 @@ import pytest
 
 from uaharvest import assembly, status
 from uaharvest.dead_letters import DeadLetter
+from uaharvest.errors import BadInputError, BlockedError, HarvestError, SpanRefusedError
 from uaharvest.runs.ledger import Run
 from uaharvest.runs.watermark import first
 from uaharvest.runs.windows import Interval, whole_second
@@ -116,13 +117,22 @@ def test_beat_shows_by_its_last_tick(settings, ledger):
     assert 0 <= report(settings)["beat_ticked_seconds_ago"] < 60
 
 
-@pytest.mark.parametrize("exit_code", [3, 4])
-def test_a_stream_that_stands_still_is_told_with_its_reason_and_exit_code(settings, ledger, exit_code):
-    ledger.block("opening", "refused user 'harvester'", exit_code)
+@pytest.mark.parametrize(
+    ("error", "exit_code"), [(SpanRefusedError, 3), (BlockedError, 4), (BadInputError, 4), (HarvestError, 4)]
+)
+def test_a_stream_that_stands_still_is_told_with_its_reason_and_exit_code(settings, ledger, error, exit_code):
+    ledger.block("opening", "refused user 'harvester'", error.exit_code)
     assembly.dead_letters(settings).put(DeadLetter.of_record("useractions", 1, "too long", {}))
     whole = report(settings)
     assert whole["streams"]["useractions"]["blocked"]["reason"] == "refused user 'harvester'"
     assert status.exit_code(whole) == exit_code
+
+
+def test_a_refused_span_does_not_hide_another_stream_that_stands_still(settings, ledger):
+    settings = dataclasses.replace(settings, indexer=True)
+    ledger.block("opening", "the span is too long", SpanRefusedError.exit_code)
+    assembly.board(settings).block(BadInputError("not set: ES_HOST"))
+    assert status.exit_code(report(settings)) == 4
 
 
 def test_dead_letters_are_counted_and_are_exit_code_5(settings):

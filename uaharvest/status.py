@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from uaharvest import assembly
-from uaharvest.errors import BlockedError, HarvestError, RetryableError
+from uaharvest.errors import BlockedError, Exit, HarvestError, RetryableError
 from uaharvest.indexer import STREAM
 from uaharvest.opencast.profile import kept_profile
 from uaharvest.runs.ledger import Ledger, Run
@@ -49,13 +49,16 @@ def status(settings: Settings, workers: Workers) -> dict[str, Any]:
     }
 
 
-def exit_code(report: Mapping[str, Any]) -> int:
-    """Return 4 (or 3) if a stream stands still, 5 if there are dead letters, else 0: fit for a monitor."""
+def exit_code(report: Mapping[str, Any]) -> Exit:
+    """Return 4 if a stream stands still (3: a span is refused), 5 if there are dead letters, else 0.
+
+    Fit for a monitor: 1 and 2, by which errors of other commands are told, would say that `status` itself failed.
+    """
     parts = [*report["streams"].values(), *([report["index"]] if report["index"] else [])]
-    standing = [part["blocked"]["exit_code"] for part in parts if part["blocked"]]
+    standing = {part["blocked"]["exit_code"] for part in parts if part["blocked"]}
     if standing:
-        return int(standing[0])
-    return 5 if any(part["dead_letters"] for part in parts) else 0
+        return Exit.SPAN_REFUSED if standing == {Exit.SPAN_REFUSED} else Exit.BLOCKED
+    return Exit.DEAD_LETTERS if any(part["dead_letters"] for part in parts) else Exit.DONE
 
 
 def _stream(settings: Settings, ledger: Ledger) -> dict[str, Any]:

@@ -33,7 +33,7 @@ WIDE = 200
 def status(context: Context, *, as_json: bool, follow: str | None) -> None:
     """Show how every stream, queue and worker stands.
 
-    Exits with 4 (3) if a stream stands still, with 5 if there are dead letters: fit for a monitor.
+    Exits with 4 if a stream stands still (3: a span is refused), with 5 if there are dead letters: fit for a monitor.
     """
     if follow:
         _follow(context, follow)
@@ -89,9 +89,8 @@ def show(context: Context, *, stream: str) -> None:
 def set_(context: Context, *, time: datetime, stream: str) -> None:
     """Move the watermark to TIME: YYYYMMDDHHmmss in OPENCAST_TIMEZONE, or ISO 8601 with a zone.
 
-    Everything after it is harvested, and sent again where it was sent before; of
-    episodes and of zoom, whole days (UTC). Moved
-    forward, what lies between is not harvested. A run that is open becomes void.
+    Everything after it is harvested, and sent again where it was sent before; of episodes and of zoom, whole days
+    (UTC). Moved forward, what lies between is not harvested. A run that is open becomes void.
     """
     if time > datetime.now(UTC):
         raise BadInputError(f"TIME: {utc(time)} UTC lies in the future. Expected an instant before now.")
@@ -138,7 +137,7 @@ def _print(report: dict[str, Any]) -> None:
     if not console.is_terminal:
         console.width = WIDE  # a log or a pipe has no edge
     console.print(_table(report))
-    index = {STREAM: report["index"] | {"open_runs": []}} if report["index"] else {}
+    index = {STREAM: report["index"] | {"open_runs": [], "last_runs": []}} if report["index"] else {}
     for name, stream in {**report["streams"], **index}.items():
         for line in _troubles(name, stream):
             console.print(line, style="red")
