@@ -17,6 +17,7 @@ from uaharvest import assembly, settings
 from uaharvest.cli import cli
 from uaharvest.cli.context import Context
 from uaharvest.errors import HarvestError
+from uaharvest.runs.local import LocalHints
 from uaharvest.sinks.documents import Document
 from uaharvest.sinks.sqlite import SqliteStore
 
@@ -270,6 +271,22 @@ def test_the_workers_do_what_was_enqueued(site):
         assert chosen.returncode == 0, chosen.stderr + worker.output
         assert site.indexed() == shown(site.episodes[:40])
         assert "Task episodes.fetch" in worker.output
+
+
+def test_before_its_hour_a_day_is_not_the_workers_yet(site, monkeypatch):
+    class Deaf(Workers):
+        def hints(self, stream="useractions"):
+            return LocalHints()
+
+    monkeypatch.setattr(f"{__name__}.Workers", Deaf)
+    site.watched(site.episodes[:5])
+    for follow in ([], ["--follow"]):  # what nobody may work at yet is waited for neither
+        done = site.manage("enqueue", "episodes", *follow, EPISODES_AT="12:30")
+        assert done.exit_code == 0, done.stderr
+        assert "nothing to do yet" in done.stderr
+        assert site.status()["open_runs"] == []
+    site.manage("enqueue", "episodes", EPISODES_AT="11:30")
+    assert site.status()["open_runs"][0]["expected"] == 5
 
 
 def test_beat_asks_for_episodes_where_what_they_need_is_set(site):

@@ -132,10 +132,20 @@ def test_enqueue_index_asks_for_as_many_workers_as_it_is_told(site):
     assert site.workers.asked == [3]
 
 
-def test_without_a_queue_there_is_nothing_to_index_from(site):
-    result = site.manage("run", "index", SQS_QUEUE_NAME="-")
+@pytest.mark.parametrize("command", ["run", "enqueue"])
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"SQS_QUEUE_NAME": ""}, "not set: SQS_QUEUE_NAME"),
+        ({"SQS_QUEUE_NAME": "-"}, 'SQS_QUEUE_NAME is "-"'),
+        ({"DOCUMENTS_URL": ""}, "ES_HOST"),
+    ],
+)
+def test_without_a_queue_or_a_document_store_nobody_is_asked_to_index(site, command, changes, told):
+    result = site.manage(command, "index", **changes)
     assert result.exit_code == Exit.USAGE
-    assert "SQS_QUEUE_NAME" in result.stderr
+    assert told in result.stderr
+    assert site.workers.asked == []
 
 
 def test_a_site_with_logstash_sees_nothing_of_the_indexer(site):

@@ -16,7 +16,6 @@ from uaharvest.runs.engine import Engine, Options
 from uaharvest.runs.local import LocalHints
 from uaharvest.runs.watch import LiveWatch, RunWatch
 from uaharvest.runs.windows import Interval, whole_second
-from uaharvest.settings import Settings
 from uaharvest.streams.episodes import Chosen, Episodes
 
 SHARED_OPTIONS = (
@@ -24,7 +23,7 @@ SHARED_OPTIONS = (
         "-s",
         "--source-index-pattern",
         help="The episodes of the useractions in these indices, such as 'useractions*-2017.10.*'; default: those of "
-        "the day after the watermark, up to yesterday (UTC).",
+        "the days from the watermark up to yesterday (UTC).",
     ),
     click.option("--mpid", help="This episode only."),
     click.option(
@@ -109,11 +108,11 @@ def run_episodes(
     )
     hints = LocalHints()
     chosen = _chosen(source_index_pattern, mpid)
-    engine = assembly.episodes(
-        settings, hints, index=target_index, ready_after=_ready_after(settings), chosen=chosen
-    )
+    # So long a day's rows may still come; what EPISODES_AT leaves for them to be indexed is the person's to know.
+    ready_after = timedelta(seconds=settings.overlap)
+    engine = assembly.episodes(settings, hints, index=target_index, ready_after=ready_after, chosen=chosen)
     options = _options(engine, wait)
-    opened = _open(engine, options, chosen=chosen is not None, private=private)
+    opened = _open(engine, options, chosen=chosen is not None, private=private, ready_after=ready_after)
     work_to_the_end(engine, hints, opened, options, follow=follow)
 
 
@@ -132,14 +131,17 @@ def enqueue_episodes(
 ) -> None:
     """Let the workers index the episodes that useractions name, by default day by day (UTC) up to yesterday.
 
-    Connections, credentials and the index are the workers' own; `run episodes` takes them as options.
+    Yesterday is theirs from EPISODES_AT on; before, `run episodes` takes it. Connections, credentials and the index
+    are the workers' own; `run episodes` takes them as options.
     """
     settings = context.settings
     chosen = _chosen(source_index_pattern, mpid)
     hints = context.workers().hints(Episodes.name)
-    engine = assembly.episodes(settings, hints, ready_after=_ready_after(settings), chosen=chosen)
+    # Of several days the workers open all but the first, and not before EPISODES_AT.
+    engine = assembly.episodes(settings, hints, chosen=chosen)
     options = _options(engine, wait)
-    opened = _open(engine, options, chosen=chosen is not None, private=False)
+    ready_after = settings.episodes_at
+    opened = _open(engine, options, chosen=chosen is not None, private=False, ready_after=ready_after)
     hand_over(engine, opened, options, follow=follow)
 
 
@@ -153,23 +155,18 @@ def _chosen(source_index_pattern: str | None, mpid: str | None) -> Chosen | None
     return Chosen(source_index_pattern=source_index_pattern, mpid=mpid)
 
 
-def _ready_after(settings: Settings) -> timedelta:
-    """Return how long after its end a person may harvest a day: so long its rows may still come."""
-    return timedelta(seconds=settings.overlap)
-
-
 def _options(engine: Engine, wait: int | None) -> Options:
     usual = Options.of(engine.settings)
     return usual if wait is None else dataclasses.replace(usual, wait=wait)
 
 
-def _open(engine: Engine, options: Options, *, chosen: bool, private: bool) -> Opened:
+def _open(engine: Engine, options: Options, *, chosen: bool, private: bool, ready_after: timedelta) -> Opened:
     """Open an explicit run if episodes are chosen, or go elsewhere, else look at the way from the watermark on."""
     now = whole_second(engine.stream.now())
     if not chosen and not private:
         stored = engine.store().read()
         since = midnight(stored.mark.at if stored else engine.stream.begin(now, options.interval))
-        until = midnight(now - _ready_after(engine.settings))
+        until = midnight(now - ready_after)
         expected = engine.stream.count(Interval(since, until), wait=options.wait) if since < until else 0
         watch = LiveWatch(
             engine.ledger,

@@ -46,6 +46,6 @@ def run_index(context: Context, *, follow: bool) -> None:
 @click.pass_obj
 def enqueue_index(context: Context, *, indexers: int) -> None:
     """Let the workers index what is in the SQS queue, until it is empty or for ten minutes."""
-    context.settings.require("queue")
+    assembly.indexer(context.settings)  # says what would block the workers', whose settings are the same
     context.workers().drain_index(indexers)
     click.echo("the workers have it. Watch: manage.py status", err=True)
