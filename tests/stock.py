@@ -4,6 +4,7 @@ import random
 from datetime import UTC, datetime, timedelta
 
 from tests.fakes import DESTINATION, World, no_gates
+from uaharvest.errors import SourceError
 from uaharvest.opencast.client import ActionsPage
 from uaharvest.opencast.pace import Pace
 from uaharvest.opencast.stock import DaySource
@@ -50,6 +51,8 @@ class StockOpencast:
         self.during = lambda: None
         self.gates = no_gates
         self.fails = lambda *asked: None
+        self.broken_days = set()  # of which it tells nothing
+        self.broken = set()  # ids that it fails at, whatever page they are on
         self.requests = 0
         self.transferred = 0
         self.looked_up = 0
@@ -78,6 +81,8 @@ class StockOpencast:
 
     def actions_of_day(self, day, limit, offset=0, *, timeout=60):
         self._spend("day", limit)
+        if day in self.broken_days:
+            raise SourceError(f"{day} fails")
         phase = self.clock.now.astimezone(self.zone).replace(tzinfo=None)
         first = datetime(day.year, day.month, day.day, 0, 0, phase.second, phase.microsecond // 1000 * 1000)
         last = first.replace(hour=23, minute=59)
@@ -86,6 +91,8 @@ class StockOpencast:
         self.during()
         rows = [row for row in self.rows if first <= row.wall <= last]
         page = self._ordered(rows, offset)[offset : offset + limit]
+        if self.broken & {row.id for row in page}:
+            raise SourceError(f"a row of {day} fails")
         self.transferred += len(page)
         self.clock.now += timedelta(seconds=LATENCY / 2)
         self.gates("after the request")

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import hypothesis.strategies as st
@@ -11,10 +11,12 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.fakes import NOON
 from tests.stock import ORDERS, StockWorld
+from uaharvest import assembly
+from uaharvest.cli.letters import _Replayer
 from uaharvest.errors import RetryableError, SourceError
 from uaharvest.opencast.stock import ServerClock
 from uaharvest.runs.windows import Interval
-from uaharvest.streams.stock import Chain
+from uaharvest.streams.stock import Chain, Step
 
 BERLIN = ZoneInfo("Europe/Berlin")
 EVENING = datetime(2026, 3, 3, 22, 55, tzinfo=UTC)  # five minutes before midnight in Berlin
@@ -369,6 +371,68 @@ def test_a_row_that_cannot_be_read_becomes_a_dead_letter_once_and_counts(world):
         world.clock.forward(60)
     assert world.sink.arrived == ids[1:]
     assert [payload["raw"]["id"] for _, payload in world.dead()] == ids[:1]
+
+
+@pytest.fixture
+def replay(monkeypatch):
+    """Replays the only dead letter of a world, as `manage.py dead-letters replay` does."""
+
+    def replayed(world):
+        def made(_, __, hints):
+            world.engine.hints = hints
+            return world.engine
+
+        monkeypatch.setattr(assembly, "engine", made)
+        [name] = world.letters.names()
+        sent = _Replayer(world.settings).replay(world.letters.get(name))
+        world.letters.drop(name)
+        world.engine.hints = world.mailbox
+        return sent
+
+    return replayed
+
+
+def test_a_day_that_always_fails_becomes_a_dead_letter_holds_nothing_up_and_is_harvested_by_its_replay(
+    client, replay
+):
+    world = StockWorld(client, opencast_zone=BERLIN, max_window=30 * 3600, max_span=6 * 3600, catch_up=False)
+    world.clock.now = datetime(2026, 3, 3, 21, 30, tzinfo=UTC)
+    world.start_at(world.clock.now)
+    bad = world.opencast.add(*(world.clock.now + timedelta(minutes=n) for n in (1, 20, 80)), ids=(1, 2, 3))
+    world.clock.forward(5 * 3600)
+    # Far from these by id, and more than the table's end that is looked at in a quiet night.
+    good = world.opencast.add(
+        *(world.clock.now - timedelta(seconds=n) for n in range(9_000, 100, -10)), ids=range(1_000, 1_890)
+    )
+    world.opencast.broken_days = {date(2026, 3, 3)}
+    end = world.clock.now - timedelta(seconds=world.settings.lag)
+    world.settle()
+    assert world.mark.at == end
+    assert set(good) <= set(world.sink.arrived)
+    assert not set(bad) & set(world.sink.arrived)
+    assert world.dead() == [("slice", {"start": "2026-03-02T23:00:00Z", "end": "2026-03-03T23:00:00Z"})]
+
+    world.opencast.broken_days = set()
+    assert replay(world) == len(bad)  # a day is more than MAX_START_END_SPAN
+    assert Counter(world.sink.arrived) == dict.fromkeys([*bad, *good], 1)
+
+
+def test_the_day_that_fails_is_set_apart_with_its_own_minutes():
+    chain = Chain.parse(
+        "20260303-20260305:days@7+20260304-20260305:late+20260304-20260305:early+20260304-20260305:ids~1"
+    )
+    own, rest = chain.apart()
+    assert str(own) == "20260303-20260303:days@7+20260304-20260304:late~1"
+    assert (
+        str(rest) == "20260304-20260305:days+20260305-20260305:late+20260304-20260305:early+20260304-20260305:ids"
+    )
+    assert own.apart() == []
+
+
+def test_a_minute_at_midnight_that_is_given_up_is_replayed_with_the_day_that_it_is_of():
+    assert Step("late", date(2026, 3, 4), date(2026, 3, 5)).days == (date(2026, 3, 3), date(2026, 3, 4))
+    assert Step("early", date(2026, 3, 4), date(2026, 3, 5)).days == (date(2026, 3, 4), date(2026, 3, 5))
+    assert Step("ids", date(2026, 3, 4), date(2026, 3, 5)).days == (date(2026, 3, 3), date(2026, 3, 5))
 
 
 def test_pages_that_are_too_large_for_the_source_are_made_smaller(world):

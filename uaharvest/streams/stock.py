@@ -58,6 +58,12 @@ class Step:
     last: date
     cursor: str = ""
 
+    @property
+    def days(self) -> tuple[date, date]:
+        """Return the first and the last day in which rows are looked for: of a midnight those whose minute it is."""
+        first = self.first - DAY if self.what in {"late", "ids"} else self.first
+        return first, self.last - DAY if self.what == "late" else self.last
+
     def __str__(self) -> str:
         return f"{self.first:%Y%m%d}-{self.last:%Y%m%d}:{self.what}{self.cursor}"
 
@@ -100,6 +106,18 @@ class Chain:
         if self.step.first < self.step.last:
             steps = (Step(self.step.what, self.step.first + DAY, self.step.last), *steps)
         return Chain(steps) if steps else None
+
+    def apart(self) -> "list[Chain]":
+        """Return what is to be done about the day whose turn it is, and the rest; nothing if it is all there is."""
+        singles = [Step(step.what, day, day) for step in self.steps for day in _days(step.first, step.last)]
+        singles[0] = dataclasses.replace(singles[0], cursor=self.step.cursor)
+        own = tuple(one for one in singles if one.days == singles[0].days)
+        rest = tuple(
+            Step(what, *bounds)
+            for what, group in itertools.groupby((one for one in singles if one not in own), lambda one: one.what)
+            for bounds in _ranges(one.first for one in group)
+        )
+        return [Chain(own, self.page), Chain(rest)] if rest else []
 
 
 class StockUseractions(Useractions):
@@ -182,16 +200,21 @@ class StockUseractions(Useractions):
         return Split([str(rest)]) if rest else Tally(book.found, book.dead)
 
     def halves(self, slice_id: str) -> Sequence[str]:
-        """Return the same chain with half as many rows a request."""
+        """Return the same chain with half as many rows a request; after pages of one row the day that fails, alone.
+
+        Else it would take the days behind it along. (While both parts are worked at, a row may be sent twice.)
+        """
         chain = Chain.parse(slice_id)
         page = (chain.page or self._settings.batch_size) // 2
-        whole = chain.step.cursor == "*"  # a day at once is what failed: then by pages, all of it
-        return [str(dataclasses.replace(chain.at("") if whole else chain, page=page))] if page else []
+        if page:
+            whole = chain.step.cursor == "*"  # a day at once is what failed: then by pages, all of it
+            return [str(dataclasses.replace(chain.at("") if whole else chain, page=page))]
+        return [str(part) for part in chain.apart()]
 
     def slice_interval(self, slice_id: str) -> Interval:
         """Return the days that the chain stands for."""
         steps = Chain.parse(slice_id).steps
-        first, last = min(step.first for step in steps), max(step.last for step in steps)
+        first, last = min(step.days[0] for step in steps), max(step.days[1] for step in steps)
         return Interval(_instant(midnight(first, self.zone)), _instant(midnight(last + DAY, self.zone)))
 
     # Steps

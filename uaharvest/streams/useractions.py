@@ -133,7 +133,7 @@ class Useractions:
 
     def slice_payload(self, slice_id: str) -> dict[str, Any]:
         """Return the time that the slice stands for."""
-        interval = Interval.parse(slice_id)
+        interval = self.slice_interval(slice_id)
         return {"start": f"{interval.start:%FT%TZ}", "end": f"{interval.end:%FT%TZ}"}
 
     def redeliver(self, payload: Mapping[str, Any]) -> int:
