@@ -58,5 +58,9 @@ class PutOffError(RetryableError):
         self.due = due
 
 
+class BusyError(RetryableError):
+    """Another worker is at it already; the ledger will show what it makes of it."""
+
+
 class PoisonError(HarvestError):
     """One record that can never be built or delivered; it becomes a dead letter."""

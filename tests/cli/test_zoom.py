@@ -9,6 +9,7 @@ from collections import Counter
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -18,6 +19,7 @@ from simulators import stack
 from uaharvest import assembly, settings
 from uaharvest.cli import cli
 from uaharvest.cli.context import Context
+from uaharvest.runs.ledger import PREFIX
 from uaharvest.runs.local import LocalHints
 from uaharvest.sinks.sqlite import SqliteStore
 from uaharvest.zoom.quota import Label
@@ -208,6 +210,30 @@ def test_before_its_hour_a_day_is_not_the_workers_yet(site, monkeypatch):
     assert site.status()["open_runs"] == []
     site.manage("enqueue", "zoom", ZOOM_AT="11:30")
     assert site.status()["open_runs"][0]["slices"]["planned"] == MEETINGS
+
+
+@pytest.fixture
+def held(site, monkeypatch):
+    """The lists of yesterday are being read by another worker, until `run` waits for it."""
+    client = assembly.redis_client(settings.load(site.environment))
+    key = f"{PREFIX}zoom:lists:live:{YESTERDAY}:{YESTERDAY}:held"
+    client.set(key, "another")
+    monkeypatch.setattr("uaharvest.runs.local.time", SimpleNamespace(sleep=lambda _: client.delete(key)))
+    yield
+    client.close()
+
+
+def test_lists_that_a_worker_reads_already_are_waited_for(site, held):
+    done = site.manage("run", "zoom")
+    assert done.exit_code == 0, done.stderr
+    assert_harvested(site, site.truth())
+
+
+def test_a_harvest_that_a_worker_has_begun_already_is_enqueued_all_the_same(site, held, monkeypatch):
+    monkeypatch.setattr(Workers, "hints", lambda *_: LocalHints())
+    done = site.manage("enqueue", "zoom")
+    assert done.exit_code == 0, done.stderr
+    assert "the workers have it" in done.stderr
 
 
 def test_a_range_is_both_days_included(site):

@@ -1,10 +1,12 @@
 """A run worked at in this process, and what ends it."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from tests.fakes import NOON, World, at, span
-from uaharvest.errors import BlockedError, SpanRefusedError
-from uaharvest.runs.local import LocalHints, drive, raise_if_blocked
+from uaharvest.errors import BlockedError, BusyError, SpanRefusedError
+from uaharvest.runs.local import PLANNED, LocalHints, drive, raise_if_blocked
 from uaharvest.runs.watch import LiveWatch, RunWatch
 
 
@@ -56,6 +58,25 @@ def test_what_blocked_the_stream_before_is_tried_once_before_it_ends_a_run(world
     run = world.engine.ask(span(0, 50), world.options(), may_move=False)
     assert drive_asked(world, run).records == 1
     assert world.ledger.blocked() is None
+
+
+@pytest.mark.parametrize("step", ["advance", "advance_asked"])
+def test_while_another_worker_plans_the_window_it_is_waited_for(world, monkeypatch, step):
+    run = world.engine.ask(span(0, 170), world.options(check_span=False), may_move=False)
+    planned, pauses = getattr(world.engine, step), []
+
+    def busy(_):
+        raise BusyError("the lists are being read by another worker")
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        monkeypatch.setattr(world.engine, step, planned)
+
+    monkeypatch.setattr(world.engine, step, busy)
+    monkeypatch.setattr("uaharvest.runs.local.time", SimpleNamespace(sleep=sleep))
+    last = drive_live(world, check_span=False) if step == "advance" else drive_asked(world, run)
+    assert last.records == 3
+    assert pauses[0] == PLANNED
 
 
 def test_a_blocked_slice_ends_a_run(world):

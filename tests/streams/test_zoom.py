@@ -12,7 +12,15 @@ from redis import Redis
 from uaharvest import aws
 from uaharvest.dead_letters import DeadLetters
 from uaharvest.documents.meeting import LONGEST_ID
-from uaharvest.errors import BadInputError, BlockedError, PoisonError, PutOffError, RetryableError, SourceError
+from uaharvest.errors import (
+    BadInputError,
+    BlockedError,
+    BusyError,
+    PoisonError,
+    PutOffError,
+    RetryableError,
+    SourceError,
+)
 from uaharvest.runs.days import DAY
 from uaharvest.runs.engine import Engine, Options
 from uaharvest.runs.ledger import PREFIX, Ledger
@@ -547,7 +555,7 @@ def test_lists_are_read_by_one_worker_at_a_time(make):
     hosts = world.zoom.host_ids
 
     def meanwhile(first, last):
-        with pytest.raises(RetryableError, match="another worker"):
+        with pytest.raises(BusyError, match="another worker"):
             other.engine.advance()
         return hosts(first, last)
 

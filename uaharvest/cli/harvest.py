@@ -1,5 +1,6 @@
 """`run`: harvest in this process; `enqueue`: let the workers do it."""
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -13,7 +14,7 @@ from uaharvest import assembly
 from uaharvest import settings as settings_
 from uaharvest.cli.context import END, START, Context, utc
 from uaharvest.cli.progress import shown
-from uaharvest.errors import BadInputError, Exit
+from uaharvest.errors import BadInputError, BusyError, Exit
 from uaharvest.opencast.actions import told_omitted
 from uaharvest.runs.engine import Engine, Options
 from uaharvest.runs.ledger import Run
@@ -200,10 +201,11 @@ def work_to_the_end(engine: Engine, hints: LocalHints, opened: Opened, options: 
 
 def hand_over(engine: Engine, opened: Opened, options: Options, *, follow: bool) -> None:
     """Let the workers do what was opened."""
-    if opened.run is None:
-        engine.advance(options)
-    else:
-        engine.advance_asked(opened.run.id)
+    with contextlib.suppress(BusyError):  # then a worker has it
+        if opened.run is None:
+            engine.advance(options)
+        else:
+            engine.advance_asked(opened.run.id)
     if not follow:
         again = f" --follow {opened.run.id[:8]}" if opened.run else ""
         click.echo(f"the workers have it. Watch: manage.py status{again}", err=True)

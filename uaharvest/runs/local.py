@@ -4,13 +4,15 @@ import collections
 import time
 from collections.abc import Callable
 
-from uaharvest.errors import BlockedError, Exit, HarvestError, SpanRefusedError
+from uaharvest.errors import BlockedError, BusyError, Exit, HarvestError, SpanRefusedError
 from uaharvest.runs.engine import Engine, Options
 from uaharvest.runs.ledger import Run
 from uaharvest.runs.watch import Snapshot, Watch
 
 # While other workers hold the slices that are left, or these wait for their time.
 POLL = 0.2
+# While another worker plans the window: each look asks the source for its clock.
+PLANNED = 2.0
 
 
 class LocalHints:
@@ -50,10 +52,14 @@ def drive(
         HarvestError: What stops it: blocked, span refused, run lost.
     """
     while True:
-        if run is None:
-            engine.advance(options)
-        else:
-            engine.advance_asked(run.id)
+        pause = POLL
+        try:
+            if run is None:
+                engine.advance(options)
+            else:
+                engine.advance_asked(run.id)
+        except BusyError:
+            pause = PLANNED
         while hints.waiting:
             engine.work(*hints.waiting.popleft())
             show(watch.poll())
@@ -63,7 +69,7 @@ def drive(
         show(snapshot)
         if snapshot.ended:
             return snapshot
-        time.sleep(POLL)
+        time.sleep(pause)
 
 
 def raise_if_blocked(entry: "dict[str, object] | None") -> None:

@@ -19,7 +19,7 @@ from uaharvest.documents import meeting
 from uaharvest.documents.indices import Family, index_name
 from uaharvest.documents.session import Locate, sessions
 from uaharvest.documents.values import instant
-from uaharvest.errors import BadInputError, BlockedError, PoisonError, PutOffError, RetryableError
+from uaharvest.errors import BadInputError, BlockedError, BusyError, PoisonError, PutOffError, RetryableError
 from uaharvest.opencast.foreign import text
 from uaharvest.runs.days import DAY, Days, midnight, next_day
 from uaharvest.runs.known import KnownIds, SliceDesk
@@ -139,7 +139,7 @@ class Meetings(Days):
 
         Raises:
             BlockedError: Zoom no longer keeps the day of the watermark; or as `Zoom` says.
-            RetryableError: Another worker reads these lists.
+            BusyError: Another worker reads these lists.
         """
         since = min((interval.start for interval in late), default=run.window.start)
         first = midnight(since)
@@ -330,7 +330,7 @@ class _Reading:
         """Keep others away, for calls for lists are few."""
         lock = self._redis.lock(f"{self._key}:held", timeout=HELD)
         if not lock.acquire(blocking=False):
-            raise RetryableError(f"the lists of Zoom's meetings ({self._what}) are being read by another worker.")
+            raise BusyError(f"the lists of Zoom's meetings ({self._what}) are being read by another worker.")
         try:
             yield lock
         except LockError:
