@@ -14,7 +14,7 @@ from uaharvest import assembly
 from uaharvest import status as status_
 from uaharvest.cli.context import START, Context, utc
 from uaharvest.cli.harvest import Opened, follow_to_the_end
-from uaharvest.errors import BadInputError
+from uaharvest.errors import BadInputError, BlockedError, RetryableError
 from uaharvest.indexer import STREAM
 from uaharvest.opencast.actions import told_omitted
 from uaharvest.runs.watch import RunWatch
@@ -127,7 +127,11 @@ def _follow(context: Context, prefix: str) -> None:
             f"run {ended['id'][:8]}: {ended['outcome']}. {ended['delivered']:,} sent. {ended['note']}".rstrip()
         )
         return
-    engine = assembly.engine(run.stream, settings, context.workers().hints(run.stream))
+    try:
+        engine = assembly.engine(run.stream, settings, context.workers().hints(run.stream))
+    except (RetryableError, BlockedError) as error:  # Opencast may have to be asked for its profile first
+        kind = BlockedError if isinstance(error, BlockedError) else RetryableError
+        raise kind(f"run {run.id[:8]} is open, but cannot be followed while this is so: {error}") from None
     watch = RunWatch(engine.ledger, run, engine.stream.longest_window)
     follow_to_the_end(engine, Opened(watch=watch, run=run, moves=run.etag is not None))
 
