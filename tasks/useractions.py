@@ -7,39 +7,20 @@ import redis
 import structlog
 
 from tasks.app import app
+from tasks.engines import CeleryHints, opened
 from uaharvest import assembly, settings
-from uaharvest.errors import HarvestError, RetryableError
+from uaharvest.errors import HarvestError
 from uaharvest.runs.engine import Engine
 from uaharvest.runs.ledger import Ledger
+from uaharvest.streams.useractions import Useractions
 
 log = structlog.get_logger()
 
 
-class CeleryHints:
-    """Hints as Celery messages."""
-
-    def advance(self, run_id: str | None) -> None:
-        """Send a message that asks for `advance`, or with `run_id` for that of one explicit run only."""
-        advance.delay(run_id=run_id)
-
-    def work(self, run_id: str, slice_id: str) -> None:
-        """Send a message that asks for one slice."""
-        fetch.delay(run_id, slice_id)
-
-
 @functools.cache
 def engine() -> Engine:
-    """Return this process's engine; made at the first task, after the pool has forked.
-
-    Raises:
-        BadInputError: A setting is missing; it stands on the stream, for status.
-    """
-    try:
-        made = assembly.useractions(settings.current(), CeleryHints())
-    except HarvestError as error:
-        if not isinstance(error, RetryableError):
-            ledger().block("opening", str(error), error.exit_code)
-        raise
+    """Return this process's engine, made at the first task."""
+    made = opened(Useractions.name, hints)
     # What is there by now stays as long as the process. Each page of rows makes the collector look through all of
     # it again, 70 ms at a time, if it is not told.
     gc.freeze()
@@ -78,3 +59,6 @@ def fetch(run_id: str, slice_id: str) -> None:
         engine().work(run_id, slice_id)
     except (HarvestError, redis.RedisError) as error:
         log.warning("slice not worked at, it is due again when its lease ends", reason=str(error))
+
+
+hints = CeleryHints(advance, fetch)

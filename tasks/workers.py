@@ -15,9 +15,9 @@ ANSWER_WITHIN = 1.0
 def hints(stream: str = "useractions") -> Hints:
     """Return hints of a stream for the workers."""
     made: dict[str, Hints] = {
-        "useractions": useractions.CeleryHints(),
-        "episodes": episodes.CeleryHints(),
-        "zoom": zoom.CeleryHints(),
+        "useractions": useractions.hints,
+        "episodes": episodes.hints,
+        "zoom": zoom.hints,
     }
     return made[stream]
 

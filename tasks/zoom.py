@@ -8,7 +8,7 @@ import redis
 import structlog
 
 from tasks.app import app
-from uaharvest import assembly, settings
+from tasks.engines import CeleryHints, opened
 from uaharvest.errors import HarvestError, PutOffError
 from uaharvest.runs.engine import Engine
 from uaharvest.runs.ledger import PREFIX
@@ -21,31 +21,10 @@ SOON = 120.0
 log = structlog.get_logger()
 
 
-class CeleryHints:
-    """Hints as Celery messages."""
-
-    def advance(self, run_id: str | None = None) -> None:
-        """Send a message that asks for `advance`, or with `run_id` for that of one explicit run only."""
-        advance.delay(run_id=run_id)
-
-    def work(self, run_id: str, slice_id: str) -> None:
-        """Send a message that asks for one slice."""
-        fetch_meeting.delay(run_id, slice_id)
-
-
 @functools.cache
 def engine() -> Engine:
-    """Return this process's engine; made at the first task, after the pool has forked.
-
-    Raises:
-        BadInputError: A setting is missing; it stands on the stream, for status.
-    """
-    configured = settings.current()
-    try:
-        return assembly.meetings(configured, CeleryHints())
-    except HarvestError as error:
-        assembly.ledger(configured, stream=Meetings.name).block("opening", str(error), error.exit_code)
-        raise
+    """Return this process's engine, made at the first task."""
+    return opened(Meetings.name, hints)
 
 
 @app.task(name="zoom.advance", trail=False)
@@ -73,6 +52,9 @@ def fetch_meeting(run_id: str, slice_id: str) -> None:
             _wake(due, None)
     except (HarvestError, redis.RedisError) as error:
         log.warning("slice not worked at, it is due again when its lease ends", reason=str(error))
+
+
+hints = CeleryHints(advance, fetch_meeting)
 
 
 def _wake(due: datetime, run_id: str | None) -> None:
