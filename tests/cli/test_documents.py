@@ -75,7 +75,7 @@ def test_setup_says_what_became_of_each_template_under_either_name(manage, es, e
     assert code == Exit.DONE
     assert said.splitlines() == [
         "uaharvest-shared: created (version 1)",
-        "uaharvest-useractions: created (version 1)",
+        "uaharvest-useractions: created (version 2)",
         "uaharvest-episodes: created (version 1)",
         "uaharvest-meetings: created (version 2)",
         "uaharvest-sessions: created (version 2)",
