@@ -269,7 +269,7 @@ class GatedLedger(Ledger):
 class World:
     """An engine of the useractions with all that it touches."""
 
-    def __init__(self, client, *, wall_column=False, reading=1, **settings):
+    def __init__(self, client, *, wall_column=False, reading=1, destination=DESTINATION, **settings):
         chosen = {
             "opencast_zone": ZoneInfo("UTC"),
             "bucket": "bucket",
@@ -304,7 +304,7 @@ class World:
             letters=self.letters,
             hints=self.mailbox,
             settings=self.settings,
-            destination=DESTINATION,
+            destination=destination,
         )
 
     def options(self, **others):

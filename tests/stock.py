@@ -134,7 +134,9 @@ class StockOpencast:
 class StockWorld(World):
     """A world whose Opencast is a stock one; waiting for its clock takes no time."""
 
-    def __init__(self, client, *, order="mariadb", millis=False, seed=0, skew=0.0, **settings):
+    def __init__(
+        self, client, *, order="mariadb", millis=False, seed=0, skew=0.0, destination=DESTINATION, **settings
+    ):
         super().__init__(client, **({"batch_size": 100, "overlap": 1800, "max_window": 3600} | settings))
         self.opencast = StockOpencast(
             self.clock, self.settings.opencast_zone, order=order, millis=millis, seed=seed
@@ -156,7 +158,7 @@ class StockWorld(World):
             letters=self.letters,
             hints=self.mailbox,
             settings=self.settings,
-            destination=DESTINATION,
+            destination=destination,
         )
 
     def day_ids(self):

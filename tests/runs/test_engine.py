@@ -1124,6 +1124,55 @@ def test_a_window_longer_than_the_guard_is_refused_before_anything_is_opened(cli
     world.engine.ask(span(0, 101), world.options(check_span=False), may_move=False)
 
 
+def refuse_the_second_window(world):
+    """Let an explicit run come to a window that the source no longer has; return the run."""
+    world.opencast.add(at(5), at(400))
+    world.clock.now = at(1000)
+    run = world.engine.ask(span(0, 700), world.options(), may_move=False)
+    world.engine.advance_asked(run.id)
+    world.work()
+    plan = world.stream.plan
+
+    def refuses(run, **others):
+        if run.kind == "live":
+            return plan(run, **others)
+        raise BadInputError("Zoom keeps six months")
+
+    world.stream.plan = refuses
+    return run
+
+
+def test_an_explicit_run_of_which_the_source_no_longer_has_the_rest_is_void_and_says_why(world):
+    run = refuse_the_second_window(world)
+    world.engine.advance_asked(run.id)
+    [entry] = [entry for entry in world.ledger.history() if entry["id"] == run.id]
+    assert (entry["outcome"], entry["note"]) == ("void", "Zoom keeps six months")
+    assert world.ledger.asked() == []
+
+
+def test_an_explicit_run_that_cannot_go_on_hides_no_trouble_of_the_live_one_and_holds_no_other_back(world):
+    world.opencast.add(at(7))
+    others = [world.engine.ask(span(0, 60), world.options(), may_move=False) for _ in range(4)]
+    refuse_the_second_window(world)
+    world.s3.fails = lambda operation, key: access_denied(operation)
+    with pytest.raises(BlockedError, match="AccessDenied"):
+        world.engine.advance()
+    assert {run_id for run_id, _ in world.mailbox.slices} == {run.id for run in others}
+
+
+def test_an_explicit_run_that_moves_the_watermark_of_a_worker_without_bucket_holds_no_other_back(world):
+    world.opencast.add(at(5))
+    moving = world.engine.ask(span(0, 100), world.options(), may_move=True)
+    world.engine.advance_asked(moving.id)
+    world.work()
+    staying = world.engine.ask(span(0, 60), world.options(), may_move=False)
+    world.ledger.asked = lambda: [moving.id, staying.id]
+    world.engine.watermarks = None
+    with pytest.raises(BadInputError, match="S3_HARVEST_TS_BUCKET"):
+        world.engine.advance()
+    assert [run_id for run_id, _ in world.mailbox.slices] == [staying.id]
+
+
 def test_a_tick_advances_explicit_runs_though_the_live_one_cannot_be_opened(world):
     world.opencast.add(at(5))
     world.engine.ask(span(0, 60), world.options(), may_move=False)
@@ -1194,3 +1243,77 @@ def test_the_end_of_a_live_run_asks_for_the_stream(world):
     world.engine.advance()
     world.engine.work(*world.mailbox.slices[0])
     assert (world.mailbox.advances, world.mailbox.last_advance) == (1, None)
+
+
+# Source or destination change while a run is open
+
+
+def elsewhere(world):
+    """Return a world of the same stream whose queue is another one; Redis and the watermark are the same."""
+    other = World(world.redis, destination="http://engage.example.edu/ other-queue")
+    other.clock.now = world.clock.now
+    other.opencast.rows = world.opencast.rows
+    other.s3.objects = world.s3.objects
+    return other
+
+
+def forget_its_destination(world, run):
+    world.redis.hdel(f"{PREFIX}run:{run.id}", "destination")
+
+
+@pytest.mark.parametrize("worked", [False, True], ids=["on its way", "delivered, not committed"])
+def test_a_live_run_of_another_destination_is_void_and_its_rows_are_sent_to_the_present_one(world, worked):
+    ids = world.opencast.add(at(5), at(100))
+    world.engine.advance()
+    hints = list(world.mailbox.slices)
+    if worked:
+        world.work()
+    other = elsewhere(world)
+    for hint in hints:
+        other.engine.work(*hint)
+    assert other.sink.arrived == []  # not its own
+    other.harvest()
+    assert (other.sink.ids, other.mark.at) == (ids, at(170))
+    assert [(entry["outcome"], entry["note"]) for entry in other.ledger.history()] == [
+        ("done", ""),
+        ("void", "source or destination was changed meanwhile; its rows are harvested again"),
+    ]
+
+
+def test_a_live_run_of_an_earlier_version_is_void_for_its_destination_is_not_known(world):
+    ids = world.opencast.add(at(5))
+    world.engine.advance()
+    forget_its_destination(world, world.live)
+    world.work()
+    assert world.sink.arrived == []
+    world.harvest()
+    assert (world.sink.arrived, world.mark.at) == (ids, at(170))
+
+
+def test_an_explicit_run_of_another_destination_is_void_and_is_to_be_asked_for_again(world):
+    world.opencast.add(at(5))
+    run = world.engine.ask(span(0, 60), world.options(), may_move=True)
+    other = elsewhere(world)
+    other.engine.advance_asked(run.id)
+    assert (other.mailbox.slices, other.ledger.asked(), other.mark.at) == ([], [], NOON)
+    assert other.ledger.history()[0]["note"] == "source or destination was changed meanwhile; ask for it again"
+
+
+# What is stored of an unexpected error
+
+
+def test_the_text_of_an_unexpected_error_is_not_stored_for_it_may_quote_a_record(client):
+    world = World(client, attempts=1, max_window=1)
+    world.start_at(NOON)
+    world.clock.now = at(180)
+    world.opencast.add(at(0))
+    world.sink.fails = lambda: ValueError("ann@example.edu")
+    world.engine.advance()
+    world.work()
+    assert world.live.trouble == "ValueError: see the worker's log"
+    for _ in range(5):
+        world.time_passes_in_redis()
+        world.harvest()
+    [name] = world.letters.names()
+    assert world.letters.get(name).reason == "ValueError: see the worker's log"
+    assert not any("ann@" in body.decode() for body in world.s3.objects.values())

@@ -21,6 +21,7 @@ def run(run_id="one", **others):
         "window": span(0, 60),
         "etag": '"e"',
         "epoch": "epoch",
+        "destination": "0123456789ab",
         "known_from": at(-600),
     }
     return Run(

@@ -55,6 +55,15 @@ def test_an_interval_is_read_as_it_was_written(start, length):
     assert Interval.parse(str(interval)).start.tzinfo is UTC
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["20261123-20261124:days", "20261123-20261124:days+20261124-20261124:late~5", "0-1-2", "-5", "a 0-1", ""],
+)
+def test_what_is_no_interval_is_not_read_as_one(text):
+    with pytest.raises(ValueError, match="no interval"):
+        Interval.parse(text)
+
+
 @given(interval=intervals(), parts=st.integers(-1, 600))
 def test_parts_tile_an_interval_and_none_is_empty(interval, parts):
     cut = interval.cut(parts)

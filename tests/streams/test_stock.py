@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.fakes import NOON
+from tests.fakes import DESTINATION, NOON, World
 from tests.stock import ORDERS, StockWorld
 from uaharvest import assembly
 from uaharvest.cli.letters import _Replayer
@@ -453,6 +453,49 @@ def test_a_wrong_zone_stops_it_before_anything_is_sent(client):
     world.harvest()
     assert "Try America/New_York" in world.ledger.blocked("working")["reason"]
     assert world.sink.arrived == []
+
+
+# The profile changes while a run is open
+
+
+@pytest.mark.parametrize("before", ["stock", "dce"])
+@pytest.mark.parametrize("kind", ["live", "explicit"])
+def test_nothing_is_lost_when_the_profile_changes_while_a_run_is_open(client, before, kind):
+    worlds = {
+        "stock": StockWorld(client, opencast_zone=BERLIN, destination=f"{DESTINATION} stock"),
+        "dce": World(client, opencast_zone=BERLIN, max_window=3600, overlap=1800),
+    }
+    old = worlds.pop(before)
+    [new] = worlds.values()
+    new.s3.objects = old.s3.objects
+    instants = [EVENING + timedelta(seconds=30 * n) for n in range(1, 9)]
+    for world in (old, new):
+        world.opencast.add(*instants, **({"ids": range(1, 9)} if isinstance(world, StockWorld) else {}))
+        world.clock.now = EVENING + timedelta(minutes=20)
+    old.start_at(EVENING)
+    if kind == "live":
+        old.engine.advance()
+    else:
+        end = EVENING + timedelta(minutes=15)
+        run = old.engine.ask(Interval(EVENING, end), old.options(), may_move=True)
+        old.engine.advance_asked(run.id)
+    hints = old.mailbox.slices
+    assert hints
+    for hint in hints:
+        new.engine.work(*hint)
+    assert new.sink.arrived == []
+    for _ in range(6):
+        new.harvest()
+        new.time_passes_in_redis()
+    assert Counter(new.sink.arrived) == dict.fromkeys(range(1, 9), 1)
+    assert new.mark.at >= instants[-1]
+    assert [entry["outcome"] for entry in new.ledger.history() if entry["kind"] == kind][-1] == "void"
+    assert not new.dead()
+
+
+def test_what_is_no_chain_is_not_read_as_one():
+    with pytest.raises(ValueError, match="no chain"):
+        Chain.parse("1772535600-1772535660")
 
 
 def test_the_rest_of_a_chain_is_a_slice_of_its_own():

@@ -28,7 +28,7 @@ from uaharvest.errors import (
     SpanRefusedError,
 )
 from uaharvest.runs.failures import LONGEST_BACK_OFF, GiveUp, Halve, PutOff, after_deaths, after_failure
-from uaharvest.runs.known import former_epoch, known_key
+from uaharvest.runs.known import digest, former_epoch, known_key
 from uaharvest.runs.ledger import Claim, Kind, Ledger, Outcome, Run
 from uaharvest.runs.stream import Desk, Known, Split, Stream
 from uaharvest.runs.watermark import ChangedError, Stored, Watermark, WatermarkStore, advanced, first
@@ -38,6 +38,7 @@ from uaharvest.settings import Settings
 # Hints on their way per run: enough that no worker waits, few enough that a ledger of thousands of slices
 # does not become thousands of messages. Each slice that ends sends the next one.
 HINTS = 64
+MOVED = "source or destination was changed meanwhile"
 
 log = structlog.get_logger()
 
@@ -104,7 +105,7 @@ class Engine:
             letters: Where slices go that keep failing.
             hints: How workers are told.
             settings: Spans, overlap, attempts.
-            destination: Source and queue, as text: known ids are kept per destination.
+            destination: Source and queue, as text: known ids are kept per destination, and a run is of one.
         """
         self.stream = stream
         self.ledger = ledger
@@ -113,6 +114,7 @@ class Engine:
         self.settings = settings
         self._letters = letters
         self._destination = destination
+        self._digest = digest(destination)
 
     # Coordinator, finalizer and repair
 
@@ -135,7 +137,7 @@ class Engine:
             for run_id in self.ledger.asked():
                 try:
                     self.advance_asked(run_id)
-                except (BlockedError, RetryableError) as error:  # holds back no other run
+                except HarvestError as error:  # holds back no other run
                     log.warning("explicit run not advanced", run=run_id, reason=str(error))
 
     def advance_asked(self, run_id: str) -> None:
@@ -160,6 +162,9 @@ class Engine:
                 self._close(run, "done")  # committed by one who died before saying so here
             else:
                 self._close(run, "void", "the watermark was moved meanwhile; its rows are harvested again")
+            return True
+        if run.destination != self._digest:
+            self._close(run, "void", f"{MOVED}; its rows are harvested again")
             return True
         if run.outstanding:
             self._hint(run, HINTS)
@@ -216,6 +221,9 @@ class Engine:
         if run is None:
             self.ledger.forget(run_id)
             return False
+        if run.destination != self._digest:
+            self._close(run, "void", f"{MOVED}; ask for it again")
+            return False
         if run.outstanding:
             self._hint(run, HINTS)
             return False
@@ -223,12 +231,21 @@ class Engine:
             self._close(run, "void", "its ledger does not add up; ask for it again")
             return False
         if run.window.end < run.asked.end:
-            window = self.stream.first_window(Interval(run.window.end, run.asked.end))
-            plan = self.stream.plan(dataclasses.replace(run, window=window), late=[], known=self._known(run.epoch))
-            self.ledger.next_window(run, window, plan.slices)
-            return True
+            return self._next_window(run)
         self._close(run, "done", self._move_watermark(run))
         return False
+
+    def _next_window(self, run: Run) -> bool:
+        """Let an explicit run go on; tell whether it does."""
+        window = self.stream.first_window(Interval(run.window.end, run.asked.end))
+        ahead = dataclasses.replace(run, window=window)
+        try:
+            plan = self.stream.plan(ahead, late=[], known=self._known(run.epoch))
+        except BadInputError as error:  # the source no longer has it, and will not again
+            self._close(run, "void", str(error))
+            return False
+        self.ledger.next_window(run, window, plan.slices)
+        return True
 
     def _move_watermark(self, run: Run) -> str:
         """Move the watermark to the end of an explicit run, if it may and nobody moved it; return what to say."""
@@ -301,16 +318,21 @@ class Engine:
         """Claim a slice, fetch and deliver it, and say in the ledger what became of it.
 
         What goes wrong ends in the ledger: put off, halved, blocked or a dead letter. Does nothing if the slice is
-        done, not due or another's.
+        done, not due, another's, or of a run of another destination.
 
         Raises:
             redis.RedisError: The ledger cannot be reached; the slice is due again when its lease ends.
             BlockedError: Of a private run, whose troubles are not the stream's.
             HarvestError: This process cannot go on: a pipe that nobody reads any more.
         """
-        claim = self.ledger.claim(run_id, slice_id, uuid.uuid4().hex)
         run = self.ledger.run(run_id)
-        if claim is None or run is None:
+        if run is None:
+            return
+        if run.destination != self._digest:  # its slices may be of another kind, too; the next tick closes it
+            log.warning("slice not worked at", run=run_id, reason=MOVED)
+            return
+        claim = self.ledger.claim(run_id, slice_id, uuid.uuid4().hex)
+        if claim is None:
             return
         with structlog.contextvars.bound_contextvars(run=run_id, slice=slice_id):
             if claim.attempts > self.settings.attempts:
@@ -361,8 +383,11 @@ class Engine:
 
     def _failed(self, run: Run, claim: Claim, error: Exception) -> None:
         if isinstance(error, HarvestError):
-            log.warning("slice put off", reason=str(error))
+            reason = str(error)
+            log.warning("slice put off", reason=reason)
         else:
+            # Its text may quote a record, and what is stored is shown to whoever asks for the status.
+            reason = f"{type(error).__name__}: see the worker's log"
             log.error("slice failed", exc_info=error)
         # What the sink, S3 or a search that is down fails at is never the slice's fault.
         suspect = isinstance(error, SourceError) or not isinstance(error, RetryableError)
@@ -377,7 +402,7 @@ class Engine:
             divisible=bool(self.stream.halves(claim.slice_id)),
             jitter=random.uniform(0.5, 1.5),  # noqa: S311 - no secret
         )
-        self._end(run, claim, decision, str(error))
+        self._end(run, claim, decision, reason)
 
     def _source_answers(self) -> bool:
         """Ask the source for something small, where nothing else is left that could succeed."""
@@ -452,6 +477,7 @@ class Engine:
             window=window,
             etag=stored.etag if stored and moves else None,
             epoch=stored.mark.epoch if stored else "",
+            destination=self._digest,
             known_from=max(stored.mark.floor, self.stream.late_from(stored.mark.at)) if stored else None,
             batch_size=options.batch_size,
             wait=options.wait,

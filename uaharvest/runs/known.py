@@ -59,8 +59,13 @@ def former_epoch(client: "redis.Redis", stream: str, epoch: str, destination: st
     return str(former) if former and former != epoch else None
 
 
+def digest(destination: str) -> str:
+    """Return what stands for `destination` in Redis."""
+    return hashlib.sha256(destination.encode()).hexdigest()[:12]
+
+
 def _place(stream: str, destination: str) -> str:
-    return f"{PREFIX}known:{stream}:{hashlib.sha256(destination.encode()).hexdigest()[:12]}"
+    return f"{PREFIX}known:{stream}:{digest(destination)}"
 
 
 class SliceDesk:

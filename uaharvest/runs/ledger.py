@@ -234,6 +234,8 @@ class Run:
         batch_size: Most rows per request.
         wait: Least seconds between two requests to the source, shared by all workers.
         opened_at: By the clock of the host that opened it.
+        destination: Digest of source and queue: who has others neither works at it nor commits it. Runs of earlier
+            versions have none.
         planned, done, outstanding: Slices.
         counts: What else its stream counts, by name.
         expected: Rows that the source said there are in `asked`.
@@ -252,6 +254,7 @@ class Run:
     batch_size: int
     wait: int
     opened_at: datetime
+    destination: str = ""
     planned: int = 0
     done: int = 0
     outstanding: int = 0
@@ -323,6 +326,7 @@ class Ledger:
             "window": str(run.window),
             "etag": run.etag or "",
             "epoch": run.epoch,
+            "destination": run.destination,
             "known_from": str(run.known_from.timestamp()) if run.known_from else "",
             "batch_size": str(run.batch_size),
             "wait": str(run.wait),
@@ -535,6 +539,7 @@ class Ledger:
             window=Interval.parse(fields["window"]),
             etag=fields["etag"] or None,
             epoch=fields["epoch"],
+            destination=fields.get("destination", ""),
             known_from=datetime.fromtimestamp(float(fields["known_from"]), UTC) if fields["known_from"] else None,
             batch_size=int(fields["batch_size"]),
             wait=int(fields["wait"]),

@@ -31,9 +31,16 @@ class Interval:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `str()` of an interval wrote."""
-        start, end = re.findall(r"(?<!\d)-?\d+", text)  # before 1970 a bound has a sign of its own
-        return cls(datetime.fromtimestamp(int(start), UTC), datetime.fromtimestamp(int(end), UTC))
+        """Read what `str()` of an interval wrote.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        match = re.fullmatch(r"(-?\d+)-(-?\d+)", text, re.ASCII)  # before 1970 a bound has a sign of its own
+        if match is None:
+            raise ValueError(f"{text!r} is no interval")
+        start, end = map(int, match.groups())
+        return cls(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC))
 
     def __str__(self) -> str:
         return f"{int(self.start.timestamp())}-{int(self.end.timestamp())}"

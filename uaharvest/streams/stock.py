@@ -80,11 +80,18 @@ class Chain:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `str()` of a chain wrote."""
+        """Read what `str()` of a chain wrote.
+
+        Raises:
+            ValueError: It is something else.
+        """
         steps, _, page = text.partition("~")
         read = []
         for step in steps.split("+"):
-            first, last, what, cursor = re.fullmatch(r"(\d{8})-(\d{8}):([a-z]+)(.*)", step).groups()  # type: ignore[union-attr]
+            match = re.fullmatch(r"(\d{8})-(\d{8}):([a-z]+)(.*)", step)
+            if match is None:
+                raise ValueError(f"{text!r} is no chain of days")
+            first, last, what, cursor = match.groups()
             read.append(Step(cast("What", what), _day(first), _day(last), cursor))
         return cls(tuple(read), int(page or 0))
 
