@@ -417,6 +417,84 @@ def test_a_day_that_always_fails_becomes_a_dead_letter_holds_nothing_up_and_is_h
     assert Counter(world.sink.arrived) == dict.fromkeys([*bad, *good], 1)
 
 
+def test_a_day_with_a_dead_letter_gives_what_is_new_in_it_and_is_not_given_up_at_each_tick(client, replay):
+    world = StockWorld(client, opencast_zone=BERLIN, order="created", millis=True)
+    world.clock.now = EVENING - timedelta(hours=4)
+    world.start_at(world.clock.now - timedelta(minutes=1))
+    ago(world, *range(18_000, 900, -5))
+    made = ago(world, *range(900, 0, -9))
+    bad = made[-3]
+    world.opencast.broken = {bad}
+    world.settle()
+    [name] = world.letters.names()
+    world.letters.drop(name)
+    for _ in range(3):
+        world.clock.forward(120)
+        made += ago(world, *range(110, 0, -1))
+        cost = costs(world)
+        world.harvest()
+        assert world.live is None  # nothing is put off
+        requests, _ = cost()
+        assert requests <= 25
+    since = world.opencast.rows[0].at
+    wanted = {row.id for row in world.opencast.rows if row.at >= world.mark.floor.timestamp()} - {bad}
+    assert since < world.mark.floor.timestamp()
+    assert wanted <= set(world.sink.arrived)
+    assert max(Counter(world.sink.arrived).values()) == 1
+    assert list(world.letters.names()) == []
+
+
+def test_a_midnight_after_a_day_with_a_dead_letter_holds_nothing_up(world):
+    midnight = EVENING + timedelta(minutes=5)
+    ago(world, 30)
+    world.opencast.broken_days = {date(2026, 3, 3)}
+    world.settle()
+    assert len(list(world.letters.names())) == 1
+    world.clock.now = midnight + timedelta(minutes=5)
+    new = ago(world, *range(240, 0, -10))
+    world.harvest()
+    assert world.live is None  # nothing is put off
+    assert set(new) <= set(world.sink.arrived)
+    assert len(list(world.letters.names())) == 1
+
+
+def test_a_day_whose_dead_letter_was_replayed_is_harvested_as_any_other(client, replay):
+    world = StockWorld(client, opencast_zone=BERLIN, order="created", millis=True)
+    world.clock.now = EVENING - timedelta(hours=4)
+    world.start_at(world.clock.now - timedelta(minutes=1))
+    made = ago(world, *range(900, 0, -9))
+    world.opencast.broken = {made[-3]}
+    world.settle()
+    world.opencast.broken = set()
+    assert replay(world) == len(made)
+    world.clock.forward(60)
+    world.settle()
+    late = ago(world, 500)
+    world.clock.forward(60)
+    world.settle()
+    assert set(late) <= set(world.sink.arrived)
+    assert world.ledger.gaps() == []
+
+
+def test_an_outage_while_a_day_has_a_dead_letter_is_waited_for(client):
+    world = StockWorld(client, opencast_zone=BERLIN, order="created", millis=True)
+    world.clock.now = EVENING - timedelta(hours=4)
+    world.start_at(world.clock.now - timedelta(minutes=1))
+    made = ago(world, *range(900, 0, -9))
+    world.opencast.broken = {made[-3]}
+    world.settle()
+    world.clock.forward(60)
+    new = ago(world, 20, 10)
+    world.engine.advance()
+    world.opencast.fails = lambda *asked: SourceError("down")
+    world.work()
+    assert world.live.outstanding == 1
+    world.opencast.fails = lambda *asked: None
+    world.time_passes_in_redis()
+    world.settle()
+    assert set(new) <= set(world.sink.arrived)
+
+
 def test_the_day_that_fails_is_set_apart_with_its_own_minutes():
     chain = Chain.parse(
         "20260303-20260305:days@7+20260304-20260305:late+20260304-20260305:early+20260304-20260305:ids~1"

@@ -46,7 +46,7 @@ CLOSE = 15.0
 FEW = 20
 LOOK_UPS = 200  # rows that are looked up by their ids in one go
 
-What = Literal["days", "early", "late", "ids"]
+What = Literal["days", "broken", "early", "late", "ids"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -184,12 +184,21 @@ class StockUseractions(Useractions):
             elif begin < at + MINUTE <= end and not self._is_settled(run, day, known):
                 early.append(day)
                 late_.append(day)
-        first = min([first, *(day - DAY for day in late_)])
-        steps = [Step("days", first, last)]
+        days = list(_days(min([first, *(day - DAY for day in late_)]), last))
+        broken = {
+            day for day in days if not asked and self._is_gap(day, begin, run.window.start.timestamp(), late)
+        }
         both = sorted({*early, *late_})
+        steps = []
         # Late first: the next minute begins a few seconds later.
-        for what, days in (("late", late_), ("early", early), ("ids", both)):
-            steps += [Step(what, low, high) for low, high in _ranges(days)]  # type: ignore[arg-type]
+        for what, some in (
+            ("days", [day for day in days if day not in broken]),
+            ("broken", sorted(broken)),
+            ("late", [day for day in late_ if day - DAY not in broken]),
+            ("early", [day for day in early if day not in broken]),
+            ("ids", both),
+        ):
+            steps += [Step(cast("What", what), *bounds) for bounds in _ranges(some)]
         return Plan([str(Chain(tuple(steps)))], self.count(run.window, wait=run.wait) if asked else 0)
 
     def count(self, interval: Interval, *, wait: float) -> int:
@@ -201,7 +210,13 @@ class StockUseractions(Useractions):
     def work(self, run: Run, slice_id: str, desk: DayDesk) -> Tally | Split:  # type: ignore[override]
         """Do the next step of the chain, as much of it as one page; the rest is left as a new slice."""
         chain = Chain.parse(slice_id)
-        work = {"days": self._day, "early": self._minute, "late": self._minute, "ids": self._first_second}
+        work = {
+            "days": self._day,
+            "broken": self._broken_day,
+            "early": self._minute,
+            "late": self._minute,
+            "ids": self._first_second,
+        }
         book = Book(self, run, desk, wait=run.wait)
         rest = work[chain.step.what](chain, book)
         return Split([str(rest)]) if rest else Tally(book.found, book.dead)
@@ -249,6 +264,40 @@ class StockUseractions(Useractions):
                     return rest
         book.close()
         return chain.rest()
+
+    def _broken_day(self, chain: Chain, book: "Book") -> Chain | None:
+        """Take what is new at the end of a day that has a dead letter, but for rows at which Opencast fails.
+
+        The rest of it is the letter's, which stands for the whole day: otherwise each tick would find it again.
+        """
+        day, most = chain.step.first, chain.page or book.run.batch_size
+        book.open(day)
+        end, size, quiet, failed = 0, most, 0, 0
+        page = self._told(day, 1, 0, book)
+        if page is not None:
+            end = page.total
+        while page is None or not book.proves(page):
+            size = min(size, end)
+            if not size or quiet >= MARGIN or failed >= MISSED:
+                break
+            page = self._told(day, size, end - size, book)
+            if page is None and size > 1:
+                size //= 2
+                continue
+            end -= size
+            if page is None:
+                size, failed = most, failed + 1
+            else:
+                quiet = 0 if book.take(page.actions, page.unreadable) else quiet + size
+        return chain.rest()
+
+    def _told(self, day: date, limit: int, offset: int, book: "Book") -> DayPage | None:
+        """Return a page, None where Opencast answers, but not this."""
+        try:
+            return self.days.page(day, limit, offset, wait=book.wait)
+        except SourceError:
+            self.now()  # in an outage this fails too, and the slice is put off
+            return None
 
     def _end_of_day(self, chain: Chain, book: "Book", page: DayPage, size: int) -> Chain | None:
         """Look for new rows where they are: at the end. Return where to go on if they are not all there."""
@@ -378,6 +427,11 @@ class StockUseractions(Useractions):
             book.take(row for row in rows if row.created.date() == day)
             book.flush()
 
+    def _is_gap(self, day: date, begin: float, end: float, late: Sequence[Interval]) -> bool:
+        """Tell whether late rows are not looked for in what [begin, end) has of a day: it is a dead letter."""
+        begin, end = max(begin, midnight(day, self.zone)), min(end, midnight(day + DAY, self.zone))
+        return begin < end and not any(one.start.timestamp() < end and one.end.timestamp() > begin for one in late)
+
     def _is_settled(self, run: Run, day: date, known: DayIds) -> bool:
         """Tell whether the midnight need not be looked at in this run: it was, and will be once more, or was twice."""
         flags = known.flags(day)
@@ -465,8 +519,12 @@ class Book:
 
     def take(
         self, actions: Iterable[UserAction], unreadable: Iterable[tuple[int, dict[str, Any], str]] = ()
-    ) -> None:
-        """Send rows that are not known, if they are this run's to send; all of them are known then."""
+    ) -> bool:
+        """Send rows that are not known, if they are this run's to send; all of them are known then.
+
+        Returns:
+            Whether there were any to send.
+        """
         send, note = [], []
         for action in actions:
             if action.id in self.known or action.id in self.new:
@@ -488,6 +546,7 @@ class Book:
             self.known.add(row_id, at)
         for row_id, _, _ in bad:
             self.known.add(row_id, self.known.noon)
+        return bool(send or bad)
 
     def counted(self, page: DayPage) -> tuple[int, int]:
         """Return how many known rows there are, at least and at most, in the `total` of a page.
