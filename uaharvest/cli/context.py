@@ -2,20 +2,21 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import click
 
 from uaharvest import settings as settings_
+from uaharvest import status
 from uaharvest.errors import BadInputError
 from uaharvest.runs.engine import Hints
 from uaharvest.runs.windows import whole_second
 from uaharvest.settings import Settings
 
 
-class Workers(Protocol):
+class Workers(status.Workers, Protocol):
     """What is handed in of Celery."""
 
     def hints(self, stream: str = "useractions") -> Hints:
@@ -24,14 +25,6 @@ class Workers(Protocol):
 
     def drain_index(self, indexers: int) -> None:
         """Let so many workers index until the queue is empty."""
-        ...
-
-    def queues(self) -> Mapping[str, int]:
-        """Return how many messages wait in each queue."""
-        ...
-
-    def alive(self) -> Mapping[str, list[str]] | None:
-        """Return the queues that each worker that answers hears, by its name; None where none can be asked."""
         ...
 
 
@@ -84,6 +77,17 @@ class Moment(click.ParamType[datetime]):
 def _name(param: click.Parameter) -> str:
     """Return a parameter's name as a person wrote it, or as the usage shows it."""
     return max(param.opts, key=len) if isinstance(param, click.Option) else param.human_readable_name
+
+
+def combined(*options: Callable[[Callable[..., None]], Callable[..., None]]) -> Callable[..., Callable[..., None]]:
+    """Return a decorator that adds these options to a command, in this order."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 START = Moment(fold=0)

@@ -1,24 +1,31 @@
 """`run episodes`, `enqueue episodes`: the episodes that useractions name, into the document store."""
 
 import dataclasses
-from collections.abc import Callable
 from datetime import timedelta
 
 import click
 
 from uaharvest import assembly
 from uaharvest import settings as settings_
-from uaharvest.cli.context import Context
-from uaharvest.cli.harvest import Opened, hand_over, refused, say_window, with_options, work_to_the_end
+from uaharvest.cli.context import Context, combined
+from uaharvest.cli.harvest import (
+    Connections,
+    Opened,
+    goes_elsewhere,
+    hand_over,
+    refusing,
+    say_window,
+    with_options,
+    work_to_the_end,
+)
 from uaharvest.errors import BadInputError
 from uaharvest.runs.days import DAY, midnight
 from uaharvest.runs.engine import Engine, Options
 from uaharvest.runs.local import LocalHints
-from uaharvest.runs.watch import LiveWatch, RunWatch
 from uaharvest.runs.windows import Interval, whole_second
 from uaharvest.streams.episodes import Chosen, Episodes
 
-SHARED_OPTIONS = (
+shared_options = combined(
     click.option(
         "-s",
         "--source-index-pattern",
@@ -35,8 +42,7 @@ SHARED_OPTIONS = (
     click.option("-f", "--follow", is_flag=True, help="Show the progress."),
 )
 
-# What `enqueue` refuses, and the settings that say it to the workers.
-CONNECTIONS = {
+CONNECTIONS: Connections = {
     ("-A", "--admin-host"): "MATTERHORN_ADMIN_HOST",
     ("-E", "--engage-host"): "MATTERHORN_ENGAGE_HOST",
     ("-u", "--user"): "MATTERHORN_REST_USER",
@@ -44,20 +50,6 @@ CONNECTIONS = {
     ("-e", "--es-host"): "DOCUMENTS_URL, ES_HOST",
     ("-t", "--target-index"): "INDEX_INFIX",
 }
-
-
-def shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that `run` and `enqueue` share."""
-    for option in reversed(SHARED_OPTIONS):
-        command = option(command)
-    return command
-
-
-def _refusing_connections(command: Callable[..., None]) -> Callable[..., None]:
-    for names, setting in CONNECTIONS.items():
-        callback = refused(setting, Episodes.name)
-        command = click.option(*names, hidden=True, callback=callback, expose_value=False)(command)
-    return command
 
 
 @click.command("episodes")
@@ -101,14 +93,12 @@ def run_episodes(
     settings = with_options(configured, given)
     if es_host is not None:
         settings = dataclasses.replace(settings, documents_url=None)
-    # What goes elsewhere, or comes from elsewhere, says nothing about the watermark, and no worker may take part.
-    private = target_index is not None or any(
-        getattr(configured, name) not in {None, getattr(settings, name)}
-        for name in ("admin_url", "engage_url", "es_url", "documents_url")
+    private = target_index is not None or goes_elsewhere(
+        configured, settings, "admin_url", "engage_url", "es_url", "documents_url"
     )
     hints = LocalHints()
     chosen = _chosen(source_index_pattern, mpid)
-    # So long a day's rows may still come; what EPISODES_AT leaves for them to be indexed is the person's to know.
+    # So long a day's rows may still come. Whether they are indexed by then, a person can see; beat waits longer.
     ready_after = timedelta(seconds=settings.overlap)
     engine = assembly.episodes(settings, hints, index=target_index, ready_after=ready_after, chosen=chosen)
     options = _options(engine, wait)
@@ -117,7 +107,7 @@ def run_episodes(
 
 
 @click.command("episodes")
-@_refusing_connections
+@refusing(CONNECTIONS, Episodes.name)
 @shared_options
 @click.pass_obj
 def enqueue_episodes(
@@ -168,16 +158,9 @@ def _open(engine: Engine, options: Options, *, chosen: bool, private: bool, read
         since = midnight(stored.mark.at if stored else engine.stream.begin(now, options.interval))
         until = midnight(now - ready_after)
         expected = engine.stream.count(Interval(since, until), wait=options.wait) if since < until else 0
-        watch = LiveWatch(
-            engine.ledger,
-            engine.store(),
-            since=since,
-            until=until,
-            expected=expected,
-            max_window=engine.stream.longest_window,
-        )
+        opened = Opened.live(engine, since, until, expected)
         say_window(engine, None, since, until, expected)
-        return Opened(watch=watch)
+        return opened
     # A run has a window, also one whose episodes are not of a day.
     end = now if chosen else midnight(now)
     run = engine.ask(Interval(end - DAY, end), options, may_move=False, private=private)
@@ -185,4 +168,4 @@ def _open(engine: Engine, options: Options, *, chosen: bool, private: bool, read
         click.echo(f"run {run.id[:8]}: {run.expected:,} episodes", err=True)
     else:
         say_window(engine, run, run.asked.start, run.asked.end, run.expected)
-    return Opened(watch=RunWatch(engine.ledger, run, engine.stream.longest_window), run=run)
+    return Opened.explicit(engine, run)

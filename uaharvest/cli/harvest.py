@@ -12,7 +12,7 @@ import click
 
 from uaharvest import assembly
 from uaharvest import settings as settings_
-from uaharvest.cli.context import END, START, Context, utc
+from uaharvest.cli.context import END, START, Context, combined, utc
 from uaharvest.cli.progress import shown
 from uaharvest.errors import BadInputError, BusyError, Exit
 from uaharvest.opencast.actions import told_omitted
@@ -22,12 +22,23 @@ from uaharvest.runs.local import LocalHints, drive, raise_if_blocked
 from uaharvest.runs.watch import LiveWatch, RunWatch, Snapshot, Watch, windows_of
 from uaharvest.runs.windows import Interval, duration, whole_second
 from uaharvest.settings import Settings
+from uaharvest.streams.useractions import Useractions
 
 POLL = 0.25  # seconds between two looks at the ledger
 # By field of the settings: the option, what was given, and what reads it.
 Given = Mapping[str, tuple[str, str | int | None, Callable[[Any], Any]]]
+# Options of `run` that `enqueue` refuses, by their names, and the settings that say it to the workers.
+Connections = Mapping[tuple[str, str], str]
 # What blocked the stream before may be mended: the slice that tries it has this long to take the reason away.
 HEALING = 5.0
+
+CONNECTIONS: Connections = {
+    ("-H", "--engage-host"): "MATTERHORN_ENGAGE_HOST",
+    ("-u", "--user"): "MATTERHORN_REST_USER",
+    ("-p", "--password"): "MATTERHORN_REST_PASS",
+    ("-o", "--output"): "SQS_QUEUE_NAME",
+    ("-q", "--queue-name"): "SQS_QUEUE_NAME",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +64,7 @@ class Asked:
         )
 
 
-WINDOW_OPTIONS = (
+window_options = combined(
     click.option("-s", "--start", type=START, help="Begin here; default: the watermark."),
     click.option("-e", "--end", type=END, help="End before this; default: now."),
     click.option(
@@ -77,13 +88,6 @@ WINDOW_OPTIONS = (
     ),
     click.option("-f", "--follow", is_flag=True, help="Show the progress."),
 )
-
-
-def window_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that `run` and `enqueue` share."""
-    for option in reversed(WINDOW_OPTIONS):
-        command = option(command)
-    return command
 
 
 @click.group()
@@ -127,10 +131,7 @@ def run_useractions(
         "wait": ("--wait", asked["wait"], int),
     }
     settings = with_options(configured, given)
-    # What goes elsewhere, or comes from elsewhere, says nothing about the watermark, and no worker may take part.
-    private = settings.queue == assembly.STDOUT or any(
-        getattr(configured, name) not in {None, getattr(settings, name)} for name in ("engage_url", "queue")
-    )
+    private = settings.queue == assembly.STDOUT or goes_elsewhere(configured, settings, "engage_url", "queue")
     if settings.engage_url != configured.engage_url:
         settings = dataclasses.replace(settings, database_url=None)  # it is the other Opencast's
     hints = LocalHints()
@@ -146,9 +147,17 @@ def enqueue() -> None:
     """Give a harvest to the workers."""
 
 
-def refused(setting: str, stream: str = "useractions") -> Callable[[click.Context, click.Parameter, Any], None]:
-    """Return the callback of an option that `enqueue` does not take: it says why, and which setting it stands for."""
+def refusing(connections: Connections, stream: str) -> Callable[..., Callable[..., None]]:
+    """Return a decorator that adds options which `enqueue` does not take: each says why, and what it stands for."""
+    return combined(
+        *(
+            click.option(*names, hidden=True, callback=_refused(setting, stream), expose_value=False)
+            for names, setting in connections.items()
+        )
+    )
 
+
+def _refused(setting: str, stream: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     def refuse(_: click.Context, option: click.Parameter, value: Any) -> None:
         if value is not None:
             raise BadInputError(
@@ -161,11 +170,7 @@ def refused(setting: str, stream: str = "useractions") -> Callable[[click.Contex
 
 @enqueue.command("useractions")
 @window_options
-@click.option("-H", "--engage-host", hidden=True, callback=refused("MATTERHORN_ENGAGE_HOST"), expose_value=False)
-@click.option("-u", "--user", hidden=True, callback=refused("MATTERHORN_REST_USER"), expose_value=False)
-@click.option("-p", "--password", hidden=True, callback=refused("MATTERHORN_REST_PASS"), expose_value=False)
-@click.option("-o", "--output", hidden=True, callback=refused("SQS_QUEUE_NAME"), expose_value=False)
-@click.option("-q", "--queue-name", hidden=True, callback=refused("SQS_QUEUE_NAME"), expose_value=False)
+@refusing(CONNECTIONS, Useractions.name)
 @click.pass_obj
 def enqueue_useractions(context: Context, /, *, follow: bool, **asked: Any) -> None:
     """Open a harvest of useractions and let the workers do it, by default from the watermark to now.
@@ -189,7 +194,20 @@ class Opened:
 
     watch: Watch
     run: Run | None = None
-    moves: bool = False
+
+    @classmethod
+    def explicit(cls, engine: Engine, run: Run) -> "Opened":
+        """Look at one run."""
+        return cls(watch=RunWatch(engine.ledger, run, engine.stream.longest_window), run=run)
+
+    @classmethod
+    def live(cls, engine: Engine, since: datetime, until: datetime, expected: int) -> "Opened":
+        """Look at the way of the watermark from `since` to `until`, on which the source has `expected` rows."""
+        longest = engine.stream.longest_window
+        watch = LiveWatch(
+            engine.ledger, engine.store(), since=since, until=until, expected=expected, max_window=longest
+        )
+        return cls(watch=watch)
 
 
 def work_to_the_end(engine: Engine, hints: LocalHints, opened: Opened, options: Options, *, follow: bool) -> None:
@@ -249,16 +267,9 @@ def _open(engine: Engine, asked: Asked, options: Options, *, private: bool) -> O
         since = stored.mark.at if stored else minutes_ago
         until = now - timedelta(seconds=settings.lag)
         expected = engine.stream.count(Interval(since, until), wait=options.wait) if since < until else 0
-        watch = LiveWatch(
-            engine.ledger,
-            engine.store(),
-            since=since,
-            until=until,
-            expected=expected,
-            max_window=engine.stream.longest_window,
-        )
+        opened = Opened.live(engine, since, until, expected)
         say_window(engine, None, since, until, expected)
-        return Opened(watch=watch)
+        return opened
     exactly = settings.queue == assembly.STDOUT and asked.interval is not None
     start = asked.start or (minutes_ago if exactly or stored is None else stored.mark.at)
     end = asked.end or now
@@ -268,8 +279,7 @@ def _open(engine: Engine, asked: Asked, options: Options, *, private: bool) -> O
         Interval(start, end), options, may_move=not (private or asked.no_update_last_ts), private=private
     )
     say_window(engine, run, run.asked.start, run.asked.end, run.expected)
-    longest = engine.stream.longest_window
-    return Opened(watch=RunWatch(engine.ledger, run, longest), run=run, moves=run.etag is not None)
+    return Opened.explicit(engine, run)
 
 
 def say_window(engine: Engine, run: Run | None, start: datetime, end: datetime, expected: int) -> None:
@@ -314,9 +324,17 @@ def _watermark(engine: Engine, opened: Opened, end: Snapshot) -> str:
     at = f"{utc(stored.mark.at)} UTC" if stored else "unset"
     if opened.run is None:
         return f" The watermark is {at}."
-    if opened.moves:
+    if opened.run.etag is not None:
         return f" The watermark: {at} ({end.note})."
     return f" The watermark stays at {at}."
+
+
+def goes_elsewhere(configured: Settings, settings: Settings, *fields: str) -> bool:
+    """Tell whether a run goes elsewhere than the configured, or comes from elsewhere, by these fields.
+
+    Then it says nothing about the watermark, and no worker may take part.
+    """
+    return any(getattr(configured, field) not in {None, getattr(settings, field)} for field in fields)
 
 
 def with_options(configured: Settings, given: Given) -> Settings:

@@ -17,7 +17,6 @@ from uaharvest.cli.harvest import Opened, follow_to_the_end
 from uaharvest.errors import BadInputError, BlockedError, RetryableError
 from uaharvest.indexer import STREAM
 from uaharvest.opencast.actions import told_omitted
-from uaharvest.runs.watch import RunWatch
 from uaharvest.runs.windows import duration
 from uaharvest.streams.episodes import Episodes
 from uaharvest.streams.useractions import Useractions
@@ -132,8 +131,7 @@ def _follow(context: Context, prefix: str) -> None:
     except (RetryableError, BlockedError) as error:  # Opencast may have to be asked for its profile first
         kind = BlockedError if isinstance(error, BlockedError) else RetryableError
         raise kind(f"run {run.id[:8]} is open, but cannot be followed while this is so: {error}") from None
-    watch = RunWatch(engine.ledger, run, engine.stream.longest_window)
-    follow_to_the_end(engine, Opened(watch=watch, run=run, moves=run.etag is not None))
+    follow_to_the_end(engine, Opened.explicit(engine, run))
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,13 +9,21 @@ import click
 
 from uaharvest import assembly
 from uaharvest import settings as settings_
-from uaharvest.cli.context import Context
-from uaharvest.cli.harvest import Opened, hand_over, refused, with_options, work_to_the_end
+from uaharvest.cli.context import Context, combined
+from uaharvest.cli.harvest import (
+    Connections,
+    Opened,
+    goes_elsewhere,
+    hand_over,
+    refusing,
+    with_options,
+    work_to_the_end,
+)
 from uaharvest.errors import BadInputError
 from uaharvest.runs.days import DAY, midnight
 from uaharvest.runs.engine import Engine, Options
 from uaharvest.runs.local import LocalHints
-from uaharvest.runs.watch import LiveWatch, RunWatch, windows_of
+from uaharvest.runs.watch import windows_of
 from uaharvest.runs.windows import Interval, whole_second
 from uaharvest.streams.zoom import Meetings
 
@@ -42,7 +49,7 @@ class Day(click.ParamType[datetime]):
         raise BadInputError(f"{name}: '{value}' is no date. Expected YYYY-mm-dd (UTC), such as 2026-11-23.")
 
 
-SHARED_OPTIONS = (
+shared_options = combined(
     click.option(
         "--date", type=Day(), help="This day (UTC); default: those from the watermark up to yesterday (UTC)."
     ),
@@ -51,8 +58,7 @@ SHARED_OPTIONS = (
     click.option("-f", "--follow", is_flag=True, help="Show the progress."),
 )
 
-# What `enqueue` refuses, and the settings that say it to the workers.
-CONNECTIONS = {
+CONNECTIONS: Connections = {
     ("-e", "--es-host"): "DOCUMENTS_URL, ES_HOST",
     ("-k", "--key"): "ZOOM_KEY",
     ("-s", "--secret"): "ZOOM_SECRET",
@@ -91,20 +97,6 @@ class Days:
         if last > now:
             raise BadInputError(f"{last:%F} has not begun yet (UTC). Expected days up to today.")
         return Interval(first, last + DAY)
-
-
-def shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that `run` and `enqueue` share."""
-    for option in reversed(SHARED_OPTIONS):
-        command = option(command)
-    return command
-
-
-def _refusing_connections(command: Callable[..., None]) -> Callable[..., None]:
-    for names, setting in CONNECTIONS.items():
-        callback = refused(setting, Meetings.name)
-        command = click.option(*names, hidden=True, callback=callback, expose_value=False)(command)
-    return command
 
 
 @click.command("zoom")
@@ -147,10 +139,8 @@ def run_zoom(
     settings = with_options(configured, given)
     if es_host is not None:
         settings = dataclasses.replace(settings, documents_url=None)
-    # What goes elsewhere, or comes from elsewhere, says nothing about the watermark, and no worker may take part.
-    private = destination == "stdout" or any(
-        getattr(configured, name) not in {None, getattr(settings, name)}
-        for name in ("es_url", "documents_url", "zoom_key", "zoom_secret")
+    private = destination == "stdout" or goes_elsewhere(
+        configured, settings, "es_url", "documents_url", "zoom_key", "zoom_secret"
     )
     hints = LocalHints()
     engine = assembly.meetings(
@@ -164,7 +154,7 @@ def run_zoom(
 @click.command("zoom")
 @shared_options
 @click.option("--destination", type=click.Choice(["index", "stdout"]), default="index", hidden=True)
-@_refusing_connections
+@refusing(CONNECTIONS, Meetings.name)
 @click.pass_obj
 def enqueue_zoom(
     context: Context,
@@ -200,19 +190,12 @@ def _open(engine: Engine, options: Options, days: Days, *, private: bool, ready_
         stored = engine.store().read()
         since = midnight(stored.mark.at if stored else engine.stream.begin(now, options.interval))
         until = midnight(now - ready_after)
-        watch = LiveWatch(
-            engine.ledger,
-            engine.store(),
-            since=since,
-            until=until,
-            expected=0,
-            max_window=engine.stream.longest_window,
-        )
+        opened = Opened.live(engine, since, until, 0)
         _say("zoom", since, until)
-        return Opened(watch=watch)
+        return opened
     run = engine.ask(asked, options, may_move=False, private=private)
     _say(f"run {run.id[:8]}", asked.start, asked.end)
-    return Opened(watch=RunWatch(engine.ledger, run, engine.stream.longest_window), run=run)
+    return Opened.explicit(engine, run)
 
 
 def _say(what: str, start: datetime, end: datetime) -> None:
