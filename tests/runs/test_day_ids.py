@@ -6,12 +6,12 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from uaharvest.runs.day_ids import CHUNK, DayIds, DaySet, Moment, at_edge, day_of, midnight
+from uaharvest.runs.day_ids import CHUNK, DayIds, DaySet, Moment, at_edge, begin_of, day_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 DAY = date(2026, 3, 4)
-FIRST = midnight(DAY, BERLIN)
-END = midnight(DAY + timedelta(days=1), BERLIN)
+FIRST = begin_of(DAY, BERLIN)
+END = begin_of(DAY + timedelta(days=1), BERLIN)
 
 
 @pytest.fixture

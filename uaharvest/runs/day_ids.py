@@ -22,11 +22,11 @@ from zoneinfo import ZoneInfo
 import redis
 from redis.client import NEVER_DECODE
 
+from uaharvest.runs.known import MARK_AT_ONCE
 from uaharvest.runs.ledger import Ledger, Run
 from uaharvest.runs.windows import Interval
 from uaharvest.sinks import Outgoing
 
-MARK_AT_ONCE = 500
 CHUNK = 32_768  # ids per key: 4 KiB at most
 MINUTE = 60.0
 # A run's own ids outlive a break of the source, and a run that nobody ended does not stay for ever.
@@ -38,7 +38,7 @@ Flag = Literal["whole", "settled", "closed"]
 
 
 @functools.lru_cache(maxsize=512)
-def midnight(day: date, zone: ZoneInfo) -> float:
+def begin_of(day: date, zone: ZoneInfo) -> float:
     """Return the first instant of a local day, seconds UTC."""
     return datetime.combine(day, time(), zone).timestamp()
 
@@ -57,7 +57,7 @@ def _day_of_quarter(quarter: float, zone: ZoneInfo) -> date:
 def at_edge(at: float, zone: ZoneInfo) -> bool:
     """Tell whether an instant lies in the first or the last minute of its local day."""
     day = day_of(at, zone)
-    return at < midnight(day, zone) + MINUTE or at >= midnight(day + timedelta(days=1), zone) - MINUTE
+    return at < begin_of(day, zone) + MINUTE or at >= begin_of(day + timedelta(days=1), zone) - MINUTE
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class DayIds:
 
     def load(self, day: date) -> DaySet:
         """Return what is known of a day."""
-        known = DaySet(midnight(day, self.zone), midnight(day + timedelta(days=1), self.zone))
+        known = DaySet(begin_of(day, self.zone), begin_of(day + timedelta(days=1), self.zone))
         key = self._of(day)
         members = {str(member) for member in self.redis.smembers(key)}
         numbers = sorted(int(member) for member in members if member.isdecimal())

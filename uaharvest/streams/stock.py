@@ -14,7 +14,7 @@ from uaharvest.errors import SourceError
 from uaharvest.opencast.actions import UserAction
 from uaharvest.opencast.cache import EpisodeCache
 from uaharvest.opencast.stock import DayPage, DaySource
-from uaharvest.runs.day_ids import MINUTE, DayDesk, DayIds, DaySet, at_edge, day_of, midnight
+from uaharvest.runs.day_ids import MINUTE, DayDesk, DayIds, DaySet, at_edge, begin_of, day_of
 from uaharvest.runs.ledger import Run
 from uaharvest.runs.stream import Plan, Split, Tally
 from uaharvest.runs.windows import Interval, next_window
@@ -175,7 +175,7 @@ class StockUseractions(Useractions):
         first, last = day_of(begin, self.zone), day_of(end - 1, self.zone)
         early, late_, asked = [], [], run.kind != "live"
         for day in _days(first, last + DAY):
-            at = midnight(day, self.zone)
+            at = begin_of(day, self.zone)
             if asked:
                 if at < end and at + MINUTE > begin and self._has_passed(at, end):
                     early.append(day)
@@ -237,7 +237,7 @@ class StockUseractions(Useractions):
         """Return the days that the chain stands for."""
         steps = Chain.parse(slice_id).steps
         first, last = min(step.days[0] for step in steps), max(step.days[1] for step in steps)
-        return Interval(_instant(midnight(first, self.zone)), _instant(midnight(last + DAY, self.zone)))
+        return Interval(_instant(begin_of(first, self.zone)), _instant(begin_of(last + DAY, self.zone)))
 
     # Steps
 
@@ -401,7 +401,7 @@ class StockUseractions(Useractions):
         Their ids lie in the blocks of the rows around them.
         """
         day = chain.step.first
-        at = midnight(day, self.zone)
+        at = begin_of(day, self.zone)
         sides = (day - DAY, day)
         before, after = (book.desk.seen.load(side) for side in sides)
         around = _around(at, before, after)
@@ -429,7 +429,7 @@ class StockUseractions(Useractions):
 
     def _is_gap(self, day: date, begin: float, end: float, late: Sequence[Interval]) -> bool:
         """Tell whether late rows are not looked for in what [begin, end) has of a day: it is a dead letter."""
-        begin, end = max(begin, midnight(day, self.zone)), min(end, midnight(day + DAY, self.zone))
+        begin, end = max(begin, begin_of(day, self.zone)), min(end, begin_of(day + DAY, self.zone))
         return begin < end and not any(one.start.timestamp() < end and one.end.timestamp() > begin for one in late)
 
     def _is_settled(self, run: Run, day: date, known: DayIds) -> bool:
@@ -439,14 +439,14 @@ class StockUseractions(Useractions):
 
     def _is_last_chance(self, run: Run, day: date) -> bool:
         """Tell whether the minute at this midnight is out of the overlap's reach once the run is committed."""
-        return self.late_from(run.window.end).timestamp() >= midnight(day, self.zone) + MINUTE
+        return self.late_from(run.window.end).timestamp() >= begin_of(day, self.zone) + MINUTE
 
     def _has_passed(self, at: float, end: float) -> bool:
         return at + MINUTE <= end or at + MINUTE + self._settings.lag <= self.now().timestamp()
 
     def _longest(self, start: datetime) -> int:
         least = start.timestamp() + self._settings.max_window
-        return int(midnight(day_of(least - 1, self.zone) + DAY, self.zone) - start.timestamp())
+        return int(begin_of(day_of(least - 1, self.zone) + DAY, self.zone) - start.timestamp())
 
     def send(
         self, actions: Sequence[UserAction], unreadable: Sequence[tuple[dict[str, Any], str]], book: "Book"
@@ -583,7 +583,7 @@ class Book:
             if at_edge(at, self._zone):
                 # It was hidden; it is due as long as the minute of this midnight is.
                 day = day_of(at, self._zone)
-                edge = midnight(day if at < midnight(day, self._zone) + MINUTE else day + DAY, self._zone)
+                edge = begin_of(day if at < begin_of(day, self._zone) + MINUTE else day + DAY, self._zone)
                 return edge + MINUTE > since
             # All of the day was known, so it was not there. Else it may have been sent before Redis lost its data.
             return "whole" in self.known.flags
