@@ -94,7 +94,7 @@ def test_what_becomes_a_dead_letter_shows_in_the_exit_code_and_in_status(site):
     site.send(record(1), "no JSON")
     result = site.manage("run", "index")
     assert result.exit_code == Exit.DEAD_LETTERS
-    assert "1 dead letters" in result.stderr
+    assert "1 dead letter, kept in S3" in result.stderr
     state = site.status()
     assert (state["indexed"], state["dead"], state["dead_letters"]) == (1, 1, 1)
     assert state["last_drain"]["indexed"] == 1

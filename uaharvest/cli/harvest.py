@@ -309,8 +309,13 @@ def _finish(engine: Engine, opened: Opened, end: Snapshot) -> None:
     )
     if omitted := told_omitted(end.counts):
         click.echo(omitted, err=True)
-    if end.dead:
-        letters = f"{end.dead} dead letter{'s' * (end.dead != 1)}"
+    tell_dead(end.dead)
+
+
+def tell_dead(count: int) -> None:
+    """Say how many dead letters were written, and exit by it; go on if there are none."""
+    if count:
+        letters = f"{count} dead letter{'s' * (count != 1)}"
         click.echo(f"{letters}, kept in S3 until replayed or dropped: manage.py dead-letters list", err=True)
         sys.exit(Exit.DEAD_LETTERS)
 

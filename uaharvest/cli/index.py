@@ -1,13 +1,12 @@
 """`run index`, `enqueue index`: from the queue to the document store."""
 
-import sys
 import time
 
 import click
 
 from uaharvest import assembly
 from uaharvest.cli.context import Context
-from uaharvest.errors import Exit
+from uaharvest.cli.harvest import tell_dead
 from uaharvest.indexer import Tally
 
 LINE_EVERY = 5.0  # seconds between two lines of progress
@@ -36,9 +35,7 @@ def run_index(context: Context, *, follow: bool) -> None:
     click.echo(
         f"index: done. {tally.indexed:,} indexed, {rate(tally)}. SQS queue {settings.queue} is empty.", err=True
     )
-    if tally.dead:
-        click.echo(f"{tally.dead} dead letters: manage.py dead-letters list", err=True)
-        sys.exit(Exit.DEAD_LETTERS)
+    tell_dead(tally.dead)
 
 
 @click.command("index")
