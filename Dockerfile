@@ -3,17 +3,23 @@
 #   docker run IMAGE manage.py status
 FROM python:3.13-slim
 
-ENV PATH=/app:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+LABEL org.opencontainers.image.title=uaharvest \
+      org.opencontainers.image.version=0.1.0 \
+      org.opencontainers.image.licenses=Apache-2.0
+ENV PATH=/app:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
 
 COPY requirements.txt constraints.txt ./
 RUN pip install --no-cache-dir -r requirements.txt -c constraints.txt
 
-COPY celeryconfig.py manage.py ./
+COPY LICENSE celeryconfig.py manage.py ./
 COPY index_templates index_templates
 COPY tasks tasks
 COPY uaharvest uaharvest
 
-# Nobody in particular: it owns no file, so that what is broken into cannot change the code.
+# Nobody in particular: it owns no file, so that what is broken into cannot change the code. Only /data is its own; a
+# volume that is mounted there belongs to it too.
+RUN install --directory --owner=10001 --group=10001 /data
+WORKDIR /data
 USER 10001:10001
 CMD ["manage.py", "--help"]

@@ -6,29 +6,34 @@ export VENV
 RUN = scripts/venv && $(VENV)/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults bench lint clean
+.PHONY: help demo test test-dates test-faults bench lint clean
 
-help: ## this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: ## a harvest to watch: real servers, workers and a simulated Opencast on this machine
+demo: ## watch a harvest: real servers and workers, simulated Opencast and Zoom, all on this machine
 	@$(RUN) demo $(ARGS)
 
-test: ## the tests that take seconds
+test: ## all tests but the slow ones, about half an hour on two cores
 	@$(RUN) pytest -m "not fault" $(ARGS)
 
-test-faults: ## the slow ones: processes and servers are killed under load
+test-dates: ## the tests that read a clock, on more than 40 dates (needs datefudge)
+	@scripts/venv && scripts/dates $(ARGS)
+
+test-faults: ## the slow tests: they kill processes and servers under load
 	@$(RUN) pytest -m fault $(ARGS)
 
-bench: ## how fast this machine harvests and indexes
+bench: ## measure how fast this machine harvests and indexes
 	@$(RUN) benchmarks $(ARGS)
+	@$(RUN) benchmarks.bulk $(ARGS)
 	@$(RUN) benchmarks.index $(ARGS)
 	@$(RUN) benchmarks.zoom $(ARGS)
 
-lint: ## ruff and mypy
+lint: ## check with ruff, mypy and import-linter (who may import whom)
 	@$(RUN) ruff check
 	@$(RUN) ruff format --check
 	@$(RUN) mypy
+	@scripts/venv && $(VENV)/bin/lint-imports --cache-dir .cache/imports --no-logo
 
 clean: ## remove the virtual environment and all caches
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,110 +1,123 @@
-"""Every Celery setting, with its reason; beat, workers, Flower and `manage.py enqueue` share this one file.
+"""All Celery settings, with their reasons; beat, workers, Flower and `manage.py enqueue` share this file.
 
-What keeps a harvest whole is the ledger, not Celery: messages are hints, so they are acknowledged early, have no
+The ledger, not Celery, keeps a harvest complete: messages are only hints, so they are acknowledged early, have no
 results and are not retried (docs/design.md says why).
 """
 
+import os
 from typing import Any
 
 from kombu.entity import Exchange, Queue
 
+from uaharvest import keys
 from uaharvest import settings as harvest
+from uaharvest.redis_url import RedisUrl
+from uaharvest.streams import registry
 
 _settings = harvest.current()
 
-# Redis, which the ledger needs anyway, or SQS (sqs://). Where SQS is, boto3's own settings say (AWS_*).
-broker_url = _settings.broker_url
-# A worker that starts before Redis waits for it, and one that loses it comes back.
+# A worker that starts before Redis waits for it, and one that loses the connection reconnects.
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
-if broker_url.startswith("sqs"):
-    broker_transport_options: dict[str, Any] = {
-        "queue_name_prefix": "uaharvest-",  # the account's other queues have names too
-        "visibility_timeout": 900,  # SQS gives a message that a dead worker had read to another after this
+# The broker is Redis, which the ledger needs anyway, or SQS (sqs://); boto3's own settings (AWS_*) say where SQS
+# is. Celery 5.7 prefers CELERY_BROKER_URL (which `celery -b` sets too) to `broker_url` and would bypass the checks
+# below. So the variable is read and removed here.
+try:
+    _url = harvest.broker_url(os.environ.pop("CELERY_BROKER_URL", "").strip() or _settings.broker_url)
+except ValueError as error:
+    raise SystemExit(f"The broker's URL cannot be used. Expected {error}.") from None
+_sqs = _url.startswith("sqs://")
+broker_transport_options: dict[str, Any]
+if _sqs:
+    broker_url = _url
+    broker_transport_options = {
+        "queue_name_prefix": "uaharvest-",  # avoids clashes with the account's other queues
+        "visibility_timeout": 900,  # after this time, SQS gives a dead worker's message to another worker
     }
 else:
     broker_transport_options = {
-        "global_keyprefix": "uaharvest:celery:",  # the ledger may live in the same database
+        "global_keyprefix": keys.CELERY(""),  # the ledger may be in the same database
         "client_name": "uaharvest",
-        # Unacknowledged are only messages that a worker has read and not begun; a dead worker's come back after
-        # this, and the next tick would have sent them again before.
+        # Only messages that a worker has read but not started are unacknowledged. A dead worker's messages return
+        # after this time; by then the next tick has sent them again anyway.
         "visibility_timeout": 900,
-        "unacked_restore_throttle": 1,  # look for them every 10 s, not every 100 s
-        # Without these a publish or read may hang for ever on a connection that went away silently.
-        "socket_timeout": 30,
+        "unacked_restore_throttle": 1,  # check for them every 10 s instead of every 100 s
+        # Without these, a publish or read could hang forever on a silently lost connection. A hint takes up to three
+        # time-outs: kombu 5.7 counts the queue, publishes, and connects again. Its longest wait, BRPOP, is 1 s.
+        "socket_timeout": 8,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "health_check_interval": 25,
     }
+    # The URL is not passed as it is: kombu 5.7 would not verify the certificate of a rediss:// server.
+    _broker = RedisUrl.parse(_url).broker(broker_transport_options)
+    broker_url = _broker.url
+    broker_use_ssl = _broker.use_ssl
+    broker_transport_options |= _broker.transport_options
 
-# One queue per upstream, so that a slow Zoom holds back no useraction and workers can be given to one of them.
-# A worker without -Q hears all.
+# One queue per stream, so that a slow Zoom does not delay useractions and workers can be dedicated to a stream. A
+# worker without -Q consumes all queues.
 task_queues = tuple(
     Queue(name, Exchange(name), routing_key=name)
-    for name in ("useractions", "episodes", "zoom", "index", "control")
+    for name in (*(spec.queue for spec in registry.specs()), "index", "control")
 )
 task_default_queue = "control"
 task_routes = {
-    # Few lists are read a minute, and nothing else shall wait for that.
-    "zoom.advance": {"queue": "zoom"},
-    "*.advance": {"queue": "control"},
-    "useractions.*": {"queue": "useractions"},
-    "episodes.*": {"queue": "episodes"},
-    "zoom.*": {"queue": "zoom"},
+    **{task: queue for spec in registry.specs() for task, queue in spec.routes.items()},
     "index.*": {"queue": "index"},
+    "alerts.*": {"queue": "control"},
+    "audit.*": {"queue": "control"},
 }
-task_create_missing_queues = False  # a typing error in a queue's name is an error, not a queue that nobody hears
+task_create_missing_queues = False  # a misspelt queue name is an error, not a queue without workers
 
-# JSON only: a message can do nothing but call a task.
+# JSON only: messages can do nothing but call tasks.
 task_serializer = "json"
 accept_content = ["json"]
-# Nobody waits for a result; thousands would fill Redis.
+# Nobody reads results; thousands of them would fill Redis.
 task_ignore_result = True
 result_backend = None
-# Early: with celery 5.7 a worker dies when Redis goes away under a late one, and the ledger does not need it.
+# Acknowledge early: with late acknowledgement a celery 5.7 worker dies if Redis is lost during a task, and the
+# ledger does not need it.
 task_acks_late = False
-# A message that waits in one worker's memory is one that no other can take.
+# A message prefetched by one worker is not available to others.
 worker_prefetch_multiplier = 1
-worker_disable_prefetch = not broker_url.startswith("sqs")  # celery can do so with Redis only
-# A slice is at most a few requests with time-outs of their own; what takes this long hangs. Its lease then ends,
-# and another worker takes the slice.
+worker_disable_prefetch = not _sqs  # celery supports this only with Redis
+# A slice needs a few requests at most, which have their own time-outs, so a task that takes this long is hanging.
+# Its lease then ends, and another worker takes the slice.
 task_time_limit = 900
-# Python gives memory back late: a process that had one large page to read is replaced.
+# Python rarely returns memory to the system: replace a process that has read a large page.
 worker_max_tasks_per_child = 1000
 worker_max_memory_per_child = 400_000  # KiB
-# On SIGTERM (as SIGQUIT, see docker-compose.yml) the slice in hand has this long to end.
+# On SIGTERM (as SIGQUIT, see docker-compose.yml) the current slice has this many seconds to finish. After that it is
+# given back (runs/worker.py).
 worker_soft_shutdown_timeout = 30
-worker_enable_soft_shutdown_on_idle = True
-worker_hijack_root_logger = False  # tasks/ sets up the logs
-# Flower shows what workers do; that a message was sent would cost a third of sending it, and says no more.
+worker_hijack_root_logger = False  # tasks/ configures logging
+# Flower shows what workers do. Events for sent messages would add nothing, and a third to the cost of sending.
 worker_send_task_events = True
 timezone = "UTC"
 enable_utc = True
 
-# Beat is only a trigger: the window comes from the watermark, so a tick that is missed, late or double does no
-# harm. A tick that waited for longer than a period is dropped, so that they do not pile up in an outage.
+beat_scheduler = "tasks.health:Scheduler"  # writes a heartbeat
+beat_max_loop_interval = 10  # seconds between two heartbeats at most
+# Beat is only a trigger: the window comes from the watermark, so a missed, late or repeated tick does no harm.
+# Ticks have no expiry, because Celery would compare it with another host's clock. tasks/engines.py keeps them from
+# piling up during an outage.
 beat_schedule: dict[str, dict[str, Any]] = {
-    "useractions": {
-        "task": "useractions.advance",
+    spec.name: spec.beat_entry(_settings) for spec in registry.enabled(_settings)
+}
+if _settings.indexer:
+    # It ends when the queue is empty, and at the latest within a minute.
+    beat_schedule["index"] = {"task": "index.drain", "schedule": harvest.INDEX_EVERY, "kwargs": {"tick": True}}
+if _settings.audit_at is not None:
+    # Beat asks often; the task is due once a day from AUDIT_AT on, and continues where it stopped.
+    beat_schedule["audit"] = {
+        "task": "audit.nightly",
         "schedule": float(_settings.every),
         "kwargs": {"tick": True},
-        "options": {"expires": float(_settings.every)},
-    },
-}
-if _settings.episodes:
-    # Asked as often, for it is `advance` that sends a slice again that was put off; the day's turn is at EPISODES_AT.
-    beat_schedule["episodes"] = {
-        "task": "episodes.advance",
-        "schedule": float(_settings.every),
-        "options": {"expires": float(_settings.every)},
     }
-if _settings.zoom:
-    # Likewise; the day's turn is at ZOOM_AT.
-    beat_schedule["zoom"] = {
-        "task": "zoom.advance",
+if _settings.alerts_enabled:
+    beat_schedule["alerts"] = {
+        "task": "alerts.check",
         "schedule": float(_settings.every),
-        "options": {"expires": float(_settings.every)},
+        "kwargs": {"tick": True},
     }
-if _settings.indexer:
-    # It ends when the queue is empty, or within the minute; one that waited for so long is dropped.
-    beat_schedule["index"] = {"task": "index.drain", "schedule": 60.0, "options": {"expires": 60.0}}

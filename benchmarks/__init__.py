@@ -1,1 +1,1 @@
-"""How fast the whole way harvests, beside a floor in the same run: `python -m benchmarks`, or `make bench`."""
+"""Compares the whole pipeline's speed with a floor in the same run: `python -m benchmarks`, or `make bench`."""

@@ -1,21 +1,24 @@
-"""`python -m benchmarks`: measures, checks that all arrived, and prints the tables."""
+"""`python -m benchmarks`: measures, checks that everything arrived, and prints the tables."""
 
 import argparse
 import dataclasses
 import os
 import platform
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 from benchmarks import floor, report, whole
 from benchmarks.report import Case, Memory, Result
 from benchmarks.site import ROWS_PER_SECOND, Queue, Site, last, site
 from benchmarks.usage import peak_memory
+from devservers.stack import ROOT
 from uaharvest.errors import HarvestError
 
 BATCH_SIZE = 1_000
 BIG_BATCH = 10_000
-# A window that makes one slice of nearly BIG_BATCH; Opencast counts a second more.
+# A window that yields one slice of almost BIG_BATCH rows; Opencast counts one second more.
 BIG_WINDOW = int(BIG_BATCH / ROWS_PER_SECOND) - 2  # seconds
 QUEUE, FLOOR_QUEUE = "bench", "bench-floor"
 
@@ -25,10 +28,10 @@ class Scale:
     """How much is measured.
 
     Attributes:
-        window: Seconds (HARVEST_MAX_WINDOW).
-        cases: What is compared.
-        repetitions: How often each of both.
-        big_windows: How many windows of BIG_WINDOW the memory is measured with.
+        window: Length of a window in seconds (HARVEST_MAX_WINDOW).
+        cases: The cases to compare.
+        repetitions: How often the floor, the whole pipeline and `status` are measured.
+        big_windows: Number of windows of BIG_WINDOW for measuring memory.
     """
 
     window: int
@@ -38,7 +41,7 @@ class Scale:
 
     @property
     def backlog(self) -> int:
-        """Return how long a backlog that takes, seconds."""
+        """Return the length of the backlog that this needs, in seconds."""
         return max(BIG_WINDOW * self.big_windows, self.window * max(case.windows for case in self.cases))
 
 
@@ -52,7 +55,7 @@ QUICK = Scale(window=120, cases=(Case(2, 1, 2, 0.8),), repetitions=1, big_window
 
 
 def main() -> None:
-    """Measure and print; exit with 1 if something does not come up or not all has arrived."""
+    """Measure and print; exit with 1 if something does not start or not everything has arrived."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="see that it works; too little to judge by")
     scale = QUICK if parser.parse_args().quick else FULL
@@ -66,9 +69,12 @@ def main() -> None:
         with site(scale.backlog) as running:
             results = [_compare(running, scale, case) for case in scale.cases]
             memory = _memory(running, scale)
+            status = _status(running, scale)
     except HarvestError as error:
         sys.exit(str(error))
-    print(f"\n{report.speeds(results)}\n\n{report.shares(results)}\n\n{report.memory(memory)}")
+    print(
+        f"\n{report.speeds(results)}\n\n{report.shares(results)}\n\n{report.memory(memory)}\n{report.status(status)}"
+    )
     print("Each time all useractions were in the queue at the end, each once.")
     if scale is QUICK:
         print("This was --quick: too little to judge by.")
@@ -81,7 +87,7 @@ def _machine() -> str:
 
 
 def _compare(running: Site, scale: Scale, case: Case) -> Result:
-    """Measure the floor and the whole way in turn, so that both see the same noise."""
+    """Measure the floor and the whole pipeline alternately, so that both see the same noise."""
     stretch = last(scale.window * case.windows)
     ids = running.ids(stretch)
     slices = stretch.cut(-(-len(ids) // BATCH_SIZE))
@@ -97,7 +103,7 @@ def _compare(running: Site, scale: Scale, case: Case) -> Result:
     result = Result(case, [], [])
     with whole.workers(case.workers, environment) as crew:
         harvest = whole.Harvest(running, crew, environment)
-        harvest.measure(last(scale.window // 4))  # so that these processes have begun, as the floor's have
+        harvest.measure(last(scale.window // 4))  # warms up these processes, as the floor's are
         queue.empty()
         for _ in range(scale.repetitions):
             result.floor.append(floor.measure(jobs, running.servers))
@@ -108,7 +114,7 @@ def _compare(running: Site, scale: Scale, case: Case) -> Result:
 
 
 def _memory(running: Site, scale: Scale) -> Memory:
-    """Measure the peak of a worker whose every slice is one page of nearly BIG_BATCH."""
+    """Measure the peak memory of a worker whose every slice is one page of almost BIG_BATCH rows."""
     stretch = last(BIG_WINDOW * scale.big_windows)
     queue = Queue(running, QUEUE)
     environment = running.environment(
@@ -118,6 +124,19 @@ def _memory(running: Site, scale: Scale) -> Memory:
         whole.Harvest(running, crew, environment).measure(stretch)
         queue.require_ids(running.ids(stretch), "with a batch size of 10,000")
         return Memory(BIG_BATCH, peak_memory(crew[0]))
+
+
+def _status(running: Site, scale: Scale) -> list[float]:
+    """Measure the seconds that `manage.py status` takes from its start to its end."""
+    environment = running.environment(QUEUE)
+    seconds = []
+    with whole.workers(1, environment):
+        for _ in range(scale.repetitions):
+            began = time.monotonic()
+            command = [sys.executable, "manage.py", "status", "--json"]
+            subprocess.run(command, cwd=ROOT, env=os.environ | environment, check=False, stdout=subprocess.DEVNULL)
+            seconds.append(time.monotonic() - began)
+    return seconds
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The floor: a bare program that fetches the pages and sends the batches, and does nothing else.
 
-No ledger, no episodes, no records: the bodies are made before. It takes requests, json and boto3 as they come; the
-harvester's own SQS client spends about a seventh less CPU (`aws.sqs_client` says on what), which counts in its favour.
+It has no ledger, looks up no episodes and builds no records: the bodies are built in advance. It uses requests,
+json and boto3 with their defaults. The harvester's own SQS client needs about a seventh less CPU time
+(`aws.sqs_client` says why), which counts in the harvester's favour.
 """
 
 import contextlib
@@ -25,29 +26,29 @@ from requests.auth import HTTPDigestAuth
 from benchmarks.report import Measurement
 from benchmarks.site import PASSWORD, USER, ZONE, Site
 from benchmarks.usage import Meter
-from simulators.stack import Child
+from devservers.stack import Child
 from uaharvest.assembly import SENDERS
 from uaharvest.documents.useraction import record
 from uaharvest.errors import HarvestError
+from uaharvest.intervals import Interval
 from uaharvest.opencast.actions import read_action
 from uaharvest.opencast.cache import fetch_from
 from uaharvest.opencast.client import ACTIONS, Opencast
-from uaharvest.runs.windows import Interval
 from uaharvest.sinks.sqs import REQUEST_ENTRIES
 
-MOST_ROWS = 1_100  # of a page, and some to spare
+MOST_ROWS = 1_100  # in a page, with some to spare
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
-    """What one process does.
+    """The work of one process.
 
     Attributes:
-        opencast: Base URL.
-        slices: One page each.
+        opencast: Opencast's base URL.
+        slices: The slices, each of one page.
         queue: URL of the queue.
-        bodies: Records to send in place of those that the rows would make; as many as a page has rows.
-        events_per_message: 1: a record; more: an array of so many.
+        bodies: Records to send instead of ones built from the rows; at least as many as a page has rows.
+        events_per_message: With 1, a message is a record; with more, an array of that many.
     """
 
     opencast: str
@@ -58,7 +59,7 @@ class Job:
 
 
 def bodies(site: Site, stretch: Interval) -> list[str]:
-    """Return records of the first useractions of `stretch`, some more than a page has."""
+    """Return records for the first useractions of `stretch`, a few more than a page has."""
     opencast = Opencast(site.opencast.url, USER, PASSWORD)
     first, last = (instant.astimezone(ZoneInfo(ZONE)) for instant in (stretch.start, stretch.end))
     actions = [read_action(row) for row in opencast.actions(first, last, MOST_ROWS).rows]
@@ -67,7 +68,7 @@ def bodies(site: Site, stretch: Interval) -> list[str]:
 
 
 def measure(jobs: Sequence[Job], servers: Mapping[str, Child]) -> Measurement:
-    """Run a process for each of `jobs`; the clock runs from when all are ready to when all are done.
+    """Run a process for each of `jobs`; measure from when all are ready until all are done.
 
     Raises:
         HarvestError: A process died.
@@ -91,12 +92,12 @@ def measure(jobs: Sequence[Job], servers: Mapping[str, Child]) -> Measurement:
 
 @contextlib.contextmanager
 def _started(job: Job) -> Iterator[Connection]:
-    """Start a process that waits for a word; yield the pipe to it."""
-    spawn = multiprocessing.get_context("spawn")  # a fork would share what this process has open
+    """Start a process that waits for a start message; yield the pipe to it."""
+    spawn = multiprocessing.get_context("spawn")  # a fork would share this process's open files
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=_process, args=(job, theirs), daemon=True)
     process.start()
-    theirs.close()  # so that its death is an EOFError here
+    theirs.close()  # so that the death of the process raises EOFError here
     try:
         yield ours
     finally:
@@ -108,7 +109,7 @@ def _started(job: Job) -> Iterator[Connection]:
 def _process(job: Job, pipe: Connection) -> None:
     session = requests.Session()
     session.auth = HTTPDigestAuth(USER, PASSWORD)
-    session.headers["X-Requested-Auth"] = "Digest"  # without it Opencast answers with a form to log in
+    session.headers["X-Requested-Auth"] = "Digest"  # without it, Opencast sends its login form
     sqs = boto3.client("sqs", config=Config(max_pool_connections=SENDERS))
 
     def send(bodies: Sequence[str]) -> None:
@@ -129,7 +130,7 @@ def _process(job: Job, pipe: Connection) -> None:
 
 
 def _page(session: requests.Session, job: Job, slice_: Interval) -> list[object]:
-    # Opencast counts the last second in; there are no fractions of seconds here.
+    # Opencast includes the last second; there are no fractions of seconds here.
     first, last = _wall_time(slice_.start), _wall_time(slice_.end - timedelta(seconds=1))
     params: dict[str, str | int] = {"start": first, "end": last, "limit": len(job.bodies)}
     answer = json.loads(session.get(f"{job.opencast}/{ACTIONS}", params=params, timeout=60).content)

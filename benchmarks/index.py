@@ -1,8 +1,8 @@
-"""`python -m benchmarks.index`: how fast one indexer is, beside a floor that only receives, bulks and deletes.
+"""`python -m benchmarks.index`: compares one indexer's speed with a floor that only receives, bulks and deletes.
 
-Both drain the same records from the same queue into the same Elasticsearch, in processes of their own, in turn.
-The floor is what a person would write without any of the indexer's duties: the record goes as it is (no time, agent
-or address is looked at), through the client's own `streaming_bulk`, and its message is deleted without a second look.
+Both drain the same records from the same queue into the same server, alternately, each in its own process.
+The floor is a simple program without the indexer's duties: it sends each record unchanged (no time, agent or
+address is parsed) through the client's own `streaming_bulk`, and deletes its message without checking.
 """
 
 import argparse
@@ -18,61 +18,27 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import boto3
-from elasticsearch import Elasticsearch
-from elasticsearch.helpers import streaming_bulk
+from opensearchpy import OpenSearch
 
-from simulators import stack
-from simulators.elasticsearch import VERSIONS, elasticsearch
+from benchmarks.bulk import bare
+from benchmarks.records import INDEX, record
+from devservers import cluster, stack
 from uaharvest import assembly, aws, index_templates, settings
 from uaharvest.errors import HarvestError
 from uaharvest.indexer import MOST_DOCUMENTS, THREADS
+from uaharvest.sinks.cluster.connection import connect
 
 GOAL = 0.8  # of the floor
 QUEUE = "bench-index"
-DAY = "2026.11.20"
 WARM = 1_000  # records
-INDEX = f"useractions-{DAY}"
-AGENTS = (
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)",
-    "Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/{}.0",
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{}.0.6099.71",
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Case:
-    """Records in the queue, and how many to a message; few messages, for ministack looks at each in every request."""
+    """The number of records, and of records per message. Messages are few: ministack scans all at each request."""
 
     per_message: int
     records: int
-
-
-def record(number: int) -> dict[str, Any]:
-    """Return a record such as the harvester sends, of one of 61 browsers and 5,000 addresses."""
-    return {
-        "action_id": number,
-        "timestamp": f"2026-11-20T{number // 3600 % 24:02}:{number // 60 % 60:02}:{number % 60:02}+00:00",
-        "mpid": f"bd6a996d-4a32-440d-a5f4-{number % 200:012}",
-        "session_id": f"node0{number % 5000:09}",
-        "huid": f"{number % 5000:08}",
-        "useragent": AGENTS[number % 3].format(90 + number % 30),
-        "action": {"type": "HEARTBEAT", "inpoint": number % 7200, "outpoint": number % 7200, "length": 0}
-        | {"is_playing": True},
-        "ip": f"200.70.{number % 5000 // 250}.{number % 250}",
-        "is_live": 0,
-        "episode": {
-            "title": f"Lecture {number % 200}",
-            "duration": 7200000,
-            "start": "2026-11-18T16:00:00Z",
-            "course": "Course 38",
-            "series": "20260210038",
-            "year": "2026",
-            "term": "02",
-            "cdn": "10038",
-            "type": "S02",
-            "description": f"About {number % 200}",
-        },
-    }
 
 
 def fill(case: Case) -> None:
@@ -95,10 +61,10 @@ def fill(case: Case) -> None:
 
 
 def floor(es_url: str, threads: int) -> None:
-    """Drain the queue with so many threads, each with bulks as long as the indexer's."""
+    """Drain the queue with `threads` threads; bulks are as long as the indexer's."""
     sqs = aws.sqs_client(THREADS)
     url = sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"]
-    client = Elasticsearch(es_url, request_timeout=60, connections_per_node=THREADS)
+    client, streaming_bulk = bare(es_url)
 
     def receive() -> list[Any]:
         return list(
@@ -136,7 +102,7 @@ def _actions(body: str) -> Iterator[dict[str, Any]]:
 
 
 def drain(_: str, __: int) -> None:
-    """Drain the queue with the indexer as it is."""
+    """Drain the queue with the real indexer."""
     assembly.indexer(settings.load()).drain()
 
 
@@ -144,21 +110,21 @@ WAYS = {"floor": floor, "indexer": drain}
 
 
 def work(way: str, es_url: str, threads: int) -> None:
-    """Be the process that drains: once to get warm, as a worker is, and once when told to; print what that took."""
+    """Run as the draining process: drain once to warm up, as a worker is, then once on request; print the cost."""
     WAYS[way](es_url, threads)
     print("warm", flush=True)
     sys.stdin.readline()
     began, used = time.perf_counter(), time.process_time()
     WAYS[way](es_url, threads)
-    # The last receive of all threads waits for two seconds, at the same time.
+    # Subtract the last receive, for which all threads wait for two seconds at the same time.
     print(json.dumps({"seconds": time.perf_counter() - began - 2, "cpu": time.process_time() - used}), flush=True)
 
 
-def measure(way: str, threads: int, case: Case, client: Elasticsearch, es_url: str) -> tuple[float, float]:
-    """Return records per second and CPU microseconds per record of one drain; check that all has arrived."""
-    client.options(ignore_status=404).indices.delete(index=INDEX)
+def measure(way: str, threads: int, case: Case, client: OpenSearch, es_url: str) -> tuple[float, float]:
+    """Return one drain's records per second and CPU microseconds per record; check that everything arrived."""
+    client.indices.delete(index=INDEX, ignore=404)
     client.indices.create(index=INDEX)
-    fill(dataclasses.replace(case, records=min(WARM, case.records)))  # the same ids: nothing is counted twice
+    fill(dataclasses.replace(case, records=min(WARM, case.records)))  # the same ids, so nothing is counted twice
     command = [sys.executable, "-m", "benchmarks.index", "--work", way, "--elasticsearch", es_url]
     with subprocess.Popen(
         [*command, "--threads", str(threads)],
@@ -180,11 +146,12 @@ def measure(way: str, threads: int, case: Case, client: Elasticsearch, es_url: s
 
 
 def main() -> None:
-    """Measure and print; exit with 1 if something does not come up or not all has arrived."""
+    """Measure and print; exit with 1 if something does not start or not everything has arrived."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.index", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few records, to see that it works")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--elasticsearch", help="a server to use in place of one that is started")
+    parser.add_argument("--server", default="elasticsearch-9.1.0", help="which to start (default: %(default)s)")
+    parser.add_argument("--elasticsearch", help="the URL of a running one to use in its place")
     parser.add_argument("--work", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=THREADS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -193,14 +160,14 @@ def main() -> None:
         return
     cases = [Case(50, 5_000)] if options.quick else [Case(1, 2_000), Case(50, 50_000)]
     try:
-        _compare(cases, 1 if options.quick else options.repetitions, options.elasticsearch)
+        _compare(cases, 1 if options.quick else options.repetitions, options.elasticsearch, options.server)
     except HarvestError as error:
         sys.exit(str(error))
 
 
-def _compare(cases: list[Case], repetitions: int, es_url: str | None) -> None:
+def _compare(cases: list[Case], repetitions: int, es_url: str | None, name: str) -> None:
     with stack.ministack() as aws_server, stack.valkey() as valkey:
-        server = None if es_url else elasticsearch(VERSIONS[-1], optimised=True)
+        server = None if es_url else cluster.serve(*cluster.parse(name), optimised=True)
         url = es_url or (server.url if server else "")
         try:
             os.environ |= {
@@ -211,30 +178,31 @@ def _compare(cases: list[Case], repetitions: int, es_url: str | None) -> None:
                 "ES_HOST": url,
             }
             boto3.client("sqs").create_queue(QueueName=QUEUE)
-            with Elasticsearch(url, request_timeout=60) as client:
-                index_templates.load(client)
+            index_templates.load(connect(settings.load()))
+            with OpenSearch(url, timeout=60) as client:
                 _table(cases, repetitions, client, url)
         finally:
             if server:
                 server.close()
 
 
-def _table(cases: list[Case], repetitions: int, client: Elasticsearch, url: str) -> None:
+def _table(cases: list[Case], repetitions: int, client: OpenSearch, url: str) -> None:
     version = next(iter(client.nodes.info()["nodes"].values()))["version"]
-    print(f"\nThe indexer, records from SQS to Elasticsearch {version}, both on this machine:\n")
+    product = connect(settings.load()).product().name
+    print(f"\nThe indexer, records from SQS to {product} {version}, both on this machine:\n")
     print(
         "| events per message | floor, 1 thread | floor, 4 threads | indexer | of the better floor | CPU µs/record, "
         "floor / indexer | goal |"
     )
     print("|---|---|---|---|---|---|---|")
     contestants = (("floor", 1), ("floor", THREADS), ("indexer", THREADS))
-    if repetitions > 1:  # the first makes the servers and their JVM warm
+    if repetitions > 1:  # the first warms up the servers and the JVM
         for contestant in contestants:
             measure(*contestant, dataclasses.replace(cases[-1], records=cases[-1].records // 4), client, url)
     for case in cases:
         found: dict[tuple[str, int], list[tuple[float, float]]] = {contestant: [] for contestant in contestants}
         for _ in range(repetitions):
-            for contestant in contestants:  # in turn, so that what else the machine does falls on all
+            for contestant in contestants:  # alternately, so that other load on the machine affects all
                 found[contestant].append(measure(*contestant, case, client, url))
         rates = [statistics.median(rate for rate, _ in found[contestant]) for contestant in contestants]
         costs = [statistics.median(cost for _, cost in found[contestant]) for contestant in contestants]

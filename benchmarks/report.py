@@ -1,22 +1,23 @@
-"""What is measured, and the tables that say it; pure."""
+"""The measurements and the tables that show them; pure functions only."""
 
 import dataclasses
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 MEMORY_GOAL = 150  # MB
+STATUS_GOAL = 1.0  # seconds
 _KINDS = ("floor", "whole way")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Case:
-    """What is compared.
+    """A case for comparison.
 
     Attributes:
-        workers: Processes.
+        workers: Number of processes.
         packed: Events per message.
-        windows: How many are harvested.
-        goal: The least share of the floor's events per second.
+        windows: Number of windows to harvest.
+        goal: Required share of the floor's events per second.
     """
 
     workers: int
@@ -30,13 +31,13 @@ class Case:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measurement:
-    """One time one way.
+    """One measurement of the floor or of the whole pipeline.
 
     Attributes:
-        events: Useractions that went that way.
-        seconds: From the start until all were confirmed; the whole way: until the watermark was committed.
-        cpu: Seconds of CPU of the processes that did it; None where the system does not tell.
-        servers: The same of each server beside them.
+        events: Number of useractions.
+        seconds: From the start until all were confirmed (whole pipeline: until the watermark was committed).
+        cpu: CPU seconds used by the measured processes; None if the system does not report them.
+        servers: The same for each server, by name.
     """
 
     events: int
@@ -56,14 +57,14 @@ class Result:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Memory:
-    """The peak of a worker's resident memory at a batch size, MB; None where the system does not tell."""
+    """A worker's peak resident memory in MB at a batch size; None if the system does not report it."""
 
     batch_size: int
     peak: float | None
 
 
 def speeds(results: Sequence[Result]) -> str:
-    """Return a line for each case; of several repetitions the median."""
+    """Return a line for each case, with the median of its repetitions."""
     lines = [
         "workers  events per     events    events per second      of the          CPU ms per event",
         "            message             floor   whole way   floor   goal     floor   whole way",
@@ -80,7 +81,7 @@ def speeds(results: Sequence[Result]) -> str:
 
 
 def shares(results: Sequence[Result]) -> str:
-    """Return how much of a core each process had: where they have too few cores, they slow each other down."""
+    """Return each process's share of a core: with too few cores, they slow each other down."""
     servers = list(results[0].floor[0].servers)
     lines = ["workers  events per  way         of one core: workers" + "".join(f"{name:>20}" for name in servers)]
     for result in results:
@@ -98,9 +99,16 @@ def memory(measured: Memory) -> str:
     """Return the line about memory."""
     what = f"Memory of a worker process at batch size {measured.batch_size:,}: "
     if measured.peak is None:
-        return what + "- (this system does not tell)"
+        return what + "- (this system does not report it)"
     verdict = "met" if measured.peak < MEMORY_GOAL else "MISSED"
     return f"{what}{measured.peak:.0f} MB at its peak, goal under {MEMORY_GOAL} MB: {verdict}"
+
+
+def status(seconds: Iterable[float]) -> str:
+    """Return the line about the time of `manage.py status`, of which the fastest run counts."""
+    fastest = min(seconds)
+    verdict = "met" if fastest < STATUS_GOAL else "MISSED"
+    return f"`manage.py status` takes {fastest:.2f} s, goal under {STATUS_GOAL:.0f} s: {verdict}"
 
 
 def _rate(repetitions: Iterable[Measurement]) -> float:

@@ -1,4 +1,4 @@
-"""What both ways are measured at: servers, a backlog of useractions, and what must have arrived."""
+"""What both measurements share: servers, a backlog of useractions, and the check of what arrived."""
 
 import collections
 import contextlib
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import boto3
 import requests
 
-from simulators import stack
-from simulators.stack import Child
+from devservers import stack
+from devservers.stack import Child
 from uaharvest.errors import HarvestError
-from uaharvest.runs.windows import Interval
+from uaharvest.intervals import Interval
 from uaharvest.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 USER, PASSWORD = "bench", "bench-only"
 BUCKET = "bench"
 ZONE = "America/New_York"
-END = datetime(2026, 5, 6, 16, tzinfo=UTC)  # of the backlog; any instant would do
+END = datetime(2026, 5, 6, 16, tzinfo=UTC)  # end of the backlog; any instant would do
 ROWS_PER_SECOND = 12.5  # a million a day
 LAG = 10  # seconds
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Site:
-    """Servers that run, and how they are reached."""
+    """The running servers and how to reach them."""
 
     valkey: Child
     aws: Child
@@ -40,11 +40,11 @@ class Site:
 
     @property
     def servers(self) -> Mapping[str, Child]:
-        """Return what runs beside the harvester, by the name that a reader knows it by."""
+        """Return the servers besides the harvester, by the names shown in the report."""
         return {"SQS stand-in": self.aws, "Opencast simulator": self.opencast, "Valkey": self.valkey}
 
     def environment(self, queue: str, **more: object) -> dict[str, str]:
-        """Return the settings of a harvester that delivers to `queue`, and what `more` says."""
+        """Return the settings of a harvester that delivers to `queue`, with those in `more`."""
         return {
             **stack.aws_variables(self.aws),
             "MATTERHORN_ENGAGE_HOST": self.opencast.url,
@@ -59,13 +59,13 @@ class Site:
         }
 
     def set_clock(self) -> None:
-        """Let Opencast's clock stand where a harvest reaches the end of the backlog, and 2 s beyond."""
+        """Set Opencast's clock to 2 s after the instant at which a harvest reaches the end of the backlog."""
         wanted = END + timedelta(seconds=LAG + 2)
         offset = wanted.timestamp() - time.time()
         requests.post(f"{self.opencast.url}/_sim/clock", json={"offset_seconds": offset}, timeout=60)
 
     def ids(self, stretch: Interval) -> list[int]:
-        """Return the ids of the useractions that Opencast has there."""
+        """Return the ids of Opencast's useractions in `stretch`."""
         bounds = {"start": int(stretch.start.timestamp()), "end": int(stretch.end.timestamp())}
         answer = requests.get(f"{self.opencast.url}/_sim/truth", params=bounds, timeout=60)
         return list(answer.json()["ids"])
@@ -80,12 +80,12 @@ def last(seconds: int) -> Interval:
 def site(backlog: int) -> Iterator[Site]:
     """Start the servers, with a backlog of that many seconds; everything ends with the block.
 
-    This process's own environment then leads to them, and to nothing else.
+    This process's own environment then points to them and to nothing else.
 
     Raises:
-        HarvestError: A server does not come up.
+        HarvestError: A server does not start.
     """
-    # Settings of whoever runs the benchmark must not reach it.
+    # The user's own settings must not affect the benchmark.
     variables = {field.metadata["variable"] for field in dataclasses.fields(Settings)}
     for name in list(os.environ):
         if name in variables or name.startswith(("AWS_", "CELERY_")):
@@ -114,7 +114,7 @@ class Queue:
     """An SQS queue, empty at first."""
 
     def __init__(self, site: Site, name: str) -> None:
-        """Make the queue `name`."""
+        """Create the queue `name`."""
         self._sqs: SQSClient = boto3.client("sqs")
         self._peek = f"{site.aws.url}/_ministack/sqs/messages"
         self.name = name
@@ -125,20 +125,20 @@ class Queue:
         self._sqs.purge_queue(QueueUrl=self.url)
 
     def require_events(self, count: int, what: str) -> None:
-        """Make sure that `count` events are there, and drop them.
+        """Check that the queue holds `count` events, and drop them.
 
         Raises:
-            HarvestError: There are others.
+            HarvestError: It holds more or fewer.
         """
         arrived = self._arrived().total()
         if arrived != count:
             raise HarvestError(f"{what}: of {count:,} events {arrived:,} arrived")
 
     def require_ids(self, ids: list[int], what: str) -> None:
-        """Make sure that the events with `ids` are there, each once, and nothing else; drop them.
+        """Check that the queue holds exactly the events with `ids`, each once; drop them.
 
         Raises:
-            HarvestError: It is something else.
+            HarvestError: It does not.
         """
         arrived = self._arrived()
         if arrived != collections.Counter(ids):
@@ -149,8 +149,8 @@ class Queue:
 
     def _arrived(self) -> collections.Counter[int]:
         """Count the events by their ids, and drop them."""
-        # ministack's own window into a queue, and no more of it read than the ids, in bodies that are JSON within
-        # JSON: to receive and parse the messages would take longer than to harvest them.
+        # Uses ministack's own view of a queue, and extracts only the ids from bodies that are JSON within JSON:
+        # receiving and parsing the messages would take longer than harvesting them.
         answer = requests.get(self._peek, params={"QueueUrl": self.url}, timeout=120)
         self.empty()
         return collections.Counter(map(int, re.findall(rb'\\"action_id\\":(\d+)', answer.content)))

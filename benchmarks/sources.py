@@ -1,7 +1,7 @@
-"""`python -m benchmarks.sources`: the same 200,000 useractions by `start`/`end`, by `day` and from the database.
+"""`python -m benchmarks.sources`: reads 200,000 useractions by `start`/`end`, by `day` and from the database.
 
-From the request to rows that are made regular, in one process; nothing is sent. The simulator has its answers ready:
-a real Opencast adds a count, a query per session and JAXB to each page, a real database does what is measured here.
+It measures from the request to normalised rows, in one process; nothing is sent. The simulator's responses are
+ready made: a real Opencast adds a count, a query per session and JAXB to each page; the database is a real one.
 """
 
 import argparse
@@ -17,25 +17,25 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from benchmarks.site import PASSWORD, USER, ZONE
-from simulators import databases, stack
+from devservers import databases, stack
 from uaharvest.errors import HarvestError
+from uaharvest.intervals import Interval
 from uaharvest.opencast.client import Opencast
-from uaharvest.opencast.pace import Pace
-from uaharvest.opencast.source import ActionsSource, Page, RangeSource
+from uaharvest.opencast.source import ActionsSource, RangeSource, SlicePage
 from uaharvest.opencast.sql import SqlSource, connect
 from uaharvest.opencast.stock import DaySource
-from uaharvest.runs.windows import Interval
+from uaharvest.opencast.throttle import Throttle
 
-# One local day holds them all, none near midnight.
+# All useractions are in one local day, none near midnight.
 END = datetime(2026, 5, 6, 23, tzinfo=ZoneInfo(ZONE)).astimezone(UTC)
 SPAN = timedelta(hours=20)
 BATCHES = (1_000, 10_000)
-SPARE = 0.8  # slices are cut to hold so much of a batch, as the stream does
+SPARE = 0.8  # slices are cut to hold this share of a batch, as the stream does
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Speed:
-    """How fast rows came."""
+    """How fast rows were read."""
 
     what: str
     requests: int
@@ -50,20 +50,20 @@ class Speed:
         )
 
 
-class Anytime(Pace):
-    """Waits for nothing; counts."""
+class Anytime(Throttle):
+    """Counts requests without waiting."""
 
     def __init__(self) -> None:
-        """Begin at zero."""
+        """Start at zero."""
         self.turns = 0
 
-    def turn(self, wait: float) -> None:  # noqa: ARG002 - Pace has it
+    def turn(self, wait: float) -> None:  # noqa: ARG002 - Throttle has it
         """Count."""
         self.turns += 1
 
 
 def main() -> None:
-    """Measure and print; exit with 1 if something does not come up or not all came."""
+    """Measure and print; exit with 1 if something does not start or rows are missing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sources", description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000, help="less, to see that it works")
     rows = parser.parse_args().rows
@@ -86,14 +86,14 @@ def _require_all(speed: Speed, rows: int) -> None:
 def _speeds(rows: int, servers: contextlib.ExitStack) -> Iterator[Speed]:
     zone, client = ZoneInfo(ZONE), _opencast("dce", rows, servers)
     for batch in BATCHES:
-        pace = Anytime()
-        ranges = ActionsSource(client, zone, pace)
-        yield _measured(f"REST `start`/`end`, {batch:,} a request", pace, _by_ranges(ranges, rows, batch))
+        throttle = Anytime()
+        ranges = ActionsSource(client, zone, throttle)
+        yield _measured(f"REST `start`/`end`, {batch:,} a request", throttle, _by_ranges(ranges, rows, batch))
     client = _opencast("stock", rows, servers)
     day = END.astimezone(zone).date()
-    pace = Anytime()
-    days = DaySource(client, zone, pace)
-    yield _measured("REST `day`, all in one request", pace, lambda: len(days.all(day).actions))
+    throttle = Anytime()
+    days = DaySource(client, zone, throttle)
+    yield _measured("REST `day`, all in one request", throttle, lambda: len(days.all(day).actions))
     told = client.actions_of_day(day, rows).rows
     for kind in sorted(databases.KINDS):
         if package := databases.missing(kind):
@@ -102,11 +102,11 @@ def _speeds(rows: int, servers: contextlib.ExitStack) -> Iterator[Speed]:
         server = servers.enter_context(databases.database(kind))
         _fill(databases.engine(server), told)
         for batch in BATCHES:
-            pace = Anytime()
+            throttle = Anytime()
             engine = connect(server.url)
             servers.callback(engine.dispose)
-            source = SqlSource(engine, zone, pace, client)
-            yield _measured(f"{kind}, {batch:,} a statement", pace, _by_ranges(source, rows, batch))
+            source = SqlSource(engine, zone, throttle, client)
+            yield _measured(f"{kind}, {batch:,} a statement", throttle, _by_ranges(source, rows, batch))
 
 
 def _opencast(profile: str, rows: int, servers: contextlib.ExitStack) -> Opencast:
@@ -127,16 +127,16 @@ def _by_ranges(source: RangeSource, rows: int, batch: int) -> Callable[[], int]:
         found = 0
         for slice_ in Interval(END - SPAN, END + timedelta(seconds=1)).cut(-(-rows // int(batch * SPARE))):
             page = source.fetch(slice_, batch)
-            found += len(page.actions) if isinstance(page, Page) else 0
+            found += len(page.actions) if isinstance(page, SlicePage) else 0
         return found
 
     return read
 
 
-def _measured(what: str, pace: Anytime, read: Callable[[], int]) -> Speed:
+def _measured(what: str, throttle: Anytime, read: Callable[[], int]) -> Speed:
     begin, cpu = time.perf_counter(), time.process_time()
     rows = read()
-    return Speed(what, pace.turns, rows, time.perf_counter() - begin, time.process_time() - cpu)
+    return Speed(what, throttle.turns, rows, time.perf_counter() - begin, time.process_time() - cpu)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""`python -m benchmarks.stock`: what a stock Opencast costs: requests, rows and bytes, for a tick, a lost Redis, a day.
+"""`python -m benchmarks.stock`: requests, rows and bytes that a harvest costs a stock Opencast.
 
-The stream, engine and ledger are the real ones, with a real Valkey and the simulator; rows are counted and thrown away
-where they would be sent, for what is measured is what Opencast has to give.
+It measures a tick, the loss of Redis, and a day. "Rows read" are those that MariaDB reads, as the simulator counts
+them (tests/simulators/opencast/test_costs.py compares that with a real one).
+
+The stream, engine and ledger are the real ones, with a real Valkey and the simulator. Rows are counted and
+discarded instead of sent, because only the load on Opencast is measured.
 """
 
 import argparse
@@ -20,61 +23,67 @@ import requests
 import structlog
 
 from benchmarks.site import BUCKET, PASSWORD, USER, ZONE
-from simulators import stack
-from simulators.stack import Child
+from devservers import stack
+from devservers.stack import Child
 from uaharvest import assembly
 from uaharvest.errors import HarvestError
+from uaharvest.intervals import Interval
 from uaharvest.opencast.client import Opencast
-from uaharvest.opencast.pace import Pace
 from uaharvest.opencast.stock import DaySource
-from uaharvest.runs.engine import Engine, Options
+from uaharvest.opencast.throttle import Throttle
+from uaharvest.runs.engine import Engine
 from uaharvest.runs.local import LocalHints
+from uaharvest.runs.policy import Policy
 from uaharvest.runs.watermark import first
-from uaharvest.runs.windows import Interval
 from uaharvest.settings import Settings
-from uaharvest.sinks import Delivery, Outgoing
+from uaharvest.sinks import Outgoing, Receipt
 from uaharvest.streams.stock import StockUseractions
 
 MIDNIGHT = datetime(2026, 5, 6, tzinfo=ZoneInfo(ZONE)).astimezone(UTC)
-BEFORE_MIDNIGHT = timedelta(minutes=30)  # so much of the day is left for the ticks
+BEFORE_MIDNIGHT = timedelta(minutes=30)  # the part of the day left for the ticks
 TICKS = 5
 EVERY = 120  # seconds
-QUIET, BUSY = 20_000, 500_000
+DAYS = 6  # days covered by the table's rows
+QUIET, BUSY = 20_000, 1_000_000  # rows in the table
+NEW = 700  # new rows per tick in the busy table
+ASKED = 60  # clock requests before each tick
+LATE = 9  # rows that appear ten minutes late
 
 
 class Counted:
-    """A sink that takes everything and counts."""
+    """A sink that accepts and counts everything."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start at zero."""
         self.ids: collections.Counter[int | str] = collections.Counter()
 
-    def deliver(self, records: Iterable[Outgoing]) -> Iterator[Delivery]:
+    def deliver(self, records: Iterable[Outgoing]) -> Iterator[Receipt[Outgoing]]:
         """Confirm all records."""
         taken = list(records)
         self.ids.update(row.id for row in taken)
-        yield Delivery(taken)
+        yield Receipt(taken)
 
 
 class NoEpisodes:
-    """Knows of no episode: their look-ups are not what is measured."""
+    """Knows no episodes, because their look-ups are not measured."""
 
     def get_many(self, mpids: Iterable[str]) -> dict[str, str]:
-        """Return an empty episode for each."""
+        """Return an empty episode for each id."""
         return dict.fromkeys(mpids, "{}")
 
     def answers(self) -> bool:
-        """Tell that it answers."""
+        """Return that it answers."""
         return True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cost:
-    """What a harvest cost."""
+    """The cost of a harvest."""
 
     what: str
     requests: int
     rows: int
+    read: int
     size: int
     new: int
     sent: int
@@ -83,14 +92,14 @@ class Cost:
     def __str__(self) -> str:
         ratio = f"{self.rows / self.new:.2f}" if self.new else "-"
         return (
-            f"| {self.what} | {self.requests:,} | {self.rows:,} | {self.size / 1e6:,.2f} | {self.new:,} "
-            f"| {self.sent:,} | {ratio} | {self.seconds:.1f} |"
+            f"| {self.what} | {self.requests:,} | {self.rows:,} | {self.read:,} | {self.size / 1e6:,.2f} "
+            f"| {self.new:,} | {self.sent:,} | {ratio} | {self.seconds:.1f} |"
         )
 
 
 HEAD = (
-    "| | requests | rows transferred | MB | new rows | sent | rows per new row | s |\n"
-    "|---|---:|---:|---:|---:|---:|---:|---:|"
+    "| | requests | rows transferred | rows read | MB | new rows | sent | rows per new row | s |\n"
+    "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
 )
 
 
@@ -98,7 +107,7 @@ class Bench:
     """A harvester beside a simulator whose clock and rows it sets."""
 
     def __init__(self, valkey: Child, opencast: Child) -> None:
-        """Put the parts together."""
+        """Assemble the parts."""
         self._opencast = opencast
         self.settings = Settings(
             engage_url=f"{opencast.url}/",
@@ -112,49 +121,59 @@ class Bench:
         self.hints = LocalHints()
         client = Opencast(self.settings.engage_url or "", USER, PASSWORD)
         letters = assembly.dead_letters(self.settings)
+        self._source = DaySource(client, self.settings.opencast_zone, Throttle(self.redis, client.base_url))
         self.engine = Engine(
             StockUseractions(
-                DaySource(client, self.settings.opencast_zone, Pace(self.redis, client.base_url)),
+                self._source,
                 NoEpisodes(),  # type: ignore[arg-type]
                 self.sink,
                 letters,
                 self.settings,
             ),
+            client=self.redis,
             ledger=assembly.ledger(self.settings, self.redis),
             watermarks=assembly.watermarks(self.settings),
             letters=letters,
             hints=self.hints,
             settings=self.settings,
+            policy=Policy.of(self.settings),
             destination="benchmark stock",
         )
 
     def set_clock(self, now: datetime) -> None:
-        """Set Opencast's clock."""
+        """Set Opencast's clock, and make it known as precisely as to a worker that has run for some time."""
         self._ask("clock", {"offset_seconds": now.timestamp() - time.time()})
+        for _ in range(ASKED):
+            self._source.now()
+            time.sleep(0.037)
 
     def add_rows(self, count: int, end: datetime) -> None:
-        """Let rows appear that were made over the last EVERY seconds before `end`."""
-        rows = [{"created": end.timestamp() - EVERY + EVERY * number / count} for number in range(count)]
-        self._ask("rows", {"rows": rows})
+        """Add rows created during the EVERY seconds before `end`."""
+        self.add_at([end.timestamp() - EVERY + EVERY * number / count for number in range(count)])
+
+    def add_at(self, instants: Iterable[float]) -> None:
+        """Add rows created at these instants (epoch seconds)."""
+        self._ask("rows", {"rows": [{"created": instant} for instant in instants]})
 
     def measured(self, what: str, new: int, harvest: Interval | None = None) -> Cost:
-        """Harvest what is new, or `harvest`, to the end; return what it cost."""
+        """Harvest what is new, or the interval `harvest`, to the end; return the cost."""
         self._ask("reset-requests", {})
         before, start = self.sink.ids.total(), time.monotonic()
         if harvest is None:
             while self._step():
                 pass
         else:
-            run = self.engine.ask(harvest, Options.of(self.settings), may_move=False)
-            self.engine.advance_asked(run.id)
+            run = self.engine.ask(harvest, self.engine.usual_options, may_move=False)
+            self.engine.advance_explicit(run.id)
             self._work()
-            self.engine.advance_asked(run.id)
+            self.engine.advance_explicit(run.id)
         seconds = time.monotonic() - start
         log = requests.get(f"{self._opencast.url}/_sim/requests", timeout=60).json()["actions_log"]
         return Cost(
             what,
             len(log),
             sum(asked["rows"] for asked in log),
+            sum(asked["read"] for asked in log),
             sum(asked["bytes"] for asked in log),
             new,
             self.sink.ids.total() - before,
@@ -162,12 +181,12 @@ class Bench:
         )
 
     def known_bytes(self) -> int:
-        """Return the memory that the known ids take in Redis."""
+        """Return the memory that known ids use in Redis."""
         keys = self.redis.scan_iter("uaharvest:known:*", count=1000)
         return sum(int(self.redis.memory_usage(key) or 0) for key in keys)
 
     def _step(self) -> bool:
-        """Take one live run to its end; tell whether there was one to open."""
+        """Complete one live run; tell whether there was one to open."""
         before = self.engine.store().read()
         self.engine.advance()
         self._work()
@@ -186,7 +205,7 @@ def main() -> None:
     """Measure and print; exit with 1 if a row is lost."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stock", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="ticks of a day of 20,000 rows: too little to judge by"
+        "--quick", action="store_true", help="ticks of a table of 20,000 rows: too little to judge by"
     )
     parser.add_argument("--order", default="mariadb", help="physical order of the simulator's rows")
     asked = parser.parse_args()
@@ -199,16 +218,18 @@ def main() -> None:
 
 
 def measure(rows: int, order: str, *, history: bool) -> None:
-    """Print the table for a day of so many rows; `history` takes two minutes more, in which a minute's end is awaited.
+    """Print the table for a day of `rows` rows; `history` adds two minutes, because it waits for a minute to end.
 
     Raises:
-        HarvestError: A server does not come up, or a row is lost.
+        HarvestError: A server does not start, or a row is lost.
     """
     now = MIDNIGHT + timedelta(days=1) - BEFORE_MIDNIGHT
     span = (now - MIDNIGHT).total_seconds()
+    table = span + (DAYS - 1) * 86_400 if rows == BUSY else span
     words = ["--profile", "stock", "--order", order, "--zone", ZONE, "--user", USER, "--password", PASSWORD]
-    words += ["--rows", str(rows), "--span-seconds", str(span), "--until", now.isoformat()]
-    new = round(rows / span * EVERY)
+    words += ["--rows", str(rows), "--span-seconds", str(table), "--until", now.isoformat()]
+    of_day = round(rows * span / table)
+    new = NEW if rows == BUSY else round(of_day / span * EVERY)
     with contextlib.ExitStack() as children:
         aws = children.enter_context(stack.ministack())
         os.environ.update(stack.aws_variables(aws))
@@ -216,24 +237,32 @@ def measure(rows: int, order: str, *, history: bool) -> None:
         valkey = children.enter_context(stack.valkey())
         bench = Bench(valkey, children.enter_context(stack.opencast_simulator(*words)))
         bench.set_clock(now)
-        print(f"A day of {rows:,} rows, order {order}, batches of {bench.settings.batch_size:,}.\n\n{HEAD}")
+        size = bench.settings.batch_size
+        print(f"A table of {rows:,} rows, {of_day:,} of the day, order {order}, batches of {size:,}.\n\n{HEAD}")
         bench.engine.store().create(first(now - timedelta(seconds=EVERY + bench.settings.lag)))
-        print(bench.measured("the first tick, or the one after a loss of Redis", rows), flush=True)
+        print(bench.measured("the first tick, or the one after a loss of Redis", of_day), flush=True)
         for number in range(TICKS):
             now += timedelta(seconds=EVERY)
             bench.add_rows(new, now)
             bench.set_clock(now)
             print(bench.measured(f"tick {number + 1}, two minutes later", new), flush=True)
-        size, total = bench.known_bytes(), rows + TICKS * new
+        now += timedelta(seconds=EVERY)
+        bench.set_clock(now)
+        print(bench.measured("a quiet tick, nothing is new", 0), flush=True)
+        now += timedelta(seconds=EVERY)
+        bench.set_clock(now)
+        bench.add_at([now.timestamp() - 600 + number for number in range(LATE)])
+        print(bench.measured("a tick with late rows only", LATE), flush=True)
+        known, total = bench.known_bytes(), of_day + TICKS * new + LATE
         if history:
             measure_history(bench, total)
         print(
-            f"\nKnown ids of the day in Redis: {size:,} bytes for {total:,} ids, {size / total:.2f} bytes an id."
+            f"\nKnown ids of the day in Redis: {known:,} bytes for {total:,} ids, {known / total:.2f} bytes an id."
         )
 
 
 def measure_history(bench: Bench, total: int) -> None:
-    """Print what the day costs afterwards.
+    """Print what harvesting the day afterwards costs.
 
     Raises:
         HarvestError: A row is lost.

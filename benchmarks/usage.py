@@ -1,29 +1,29 @@
-"""What processes cost, by Linux's own accounting; None where there is no /proc."""
+"""CPU time and memory of processes, from Linux's own accounting; None if there is no /proc."""
 
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from simulators.stack import Child
+from devservers.stack import Child
 
 _PROC = Path("/proc")
 
 
 def cpu_seconds(child: Child) -> float | None:
-    """Return the CPU time that the process group of `child` has used so far, dead members included."""
+    """Return the CPU time used so far by the process group of `child`, including ended processes."""
     if not _PROC.is_dir():
         return None
-    # utime, stime, and the same of children that have ended and were waited for
+    # utime, stime, and the same for ended children that were waited for
     ticks = sum(sum(map(int, fields[11:15])) for _, fields in _group(child))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 class Meter:
-    """Reads how much CPU time children use from its making on."""
+    """Measures the CPU time that children use after its creation."""
 
     def __init__(self, children: Mapping[str, Child]) -> None:
-        """Start; `children` by any names."""
+        """Start measuring `children`, which may have any names."""
         self._children = children
         self._before = {name: cpu_seconds(child) for name, child in children.items()}
 
@@ -37,7 +37,7 @@ class Meter:
 
 
 def peak_memory(child: Child) -> float | None:
-    """Return the largest resident memory that a process forked by the leader of the group ever had, MB."""
+    """Return the peak resident memory in MB of any process forked by the group's leader."""
     if not _PROC.is_dir():
         return None
     peaks = [_peak(pid) for pid, _ in _group(child) if pid != child.pid]
@@ -45,7 +45,7 @@ def peak_memory(child: Child) -> float | None:
 
 
 def _group(child: Child) -> Iterator[tuple[int, list[str]]]:
-    """Yield id and statistics (proc(5), from `state` on) of each living process of the group."""
+    """Yield id and statistics (proc(5), from `state` on) of each running process in the group."""
     for path in _PROC.glob("[0-9]*/stat"):
         try:
             fields = path.read_text().rpartition(")")[2].split()

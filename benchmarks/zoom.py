@@ -1,7 +1,7 @@
-"""`python -m benchmarks.zoom`: a day of meetings, beside the fewest calls and the least time that it can cost.
+"""`python -m benchmarks.zoom`: harvests a day of meetings; compares it with the fewest calls and the least time.
 
-The account has Zoom's own quotas, answers at once and never fails. Workers, Redis and the document store (SQLite) are
-real. The least time is the quota's: calls for participants, at as many a second as the plan has.
+The account has Zoom's real quotas, answers at once and never fails. Workers, Redis and the document store (SQLite)
+are real. The least time follows from the quota: the calls for participants, at the plan's rate per second.
 """
 
 import argparse
@@ -16,25 +16,25 @@ from typing import Any
 
 import requests
 
-from simulators import stack
+from devservers import stack
 from uaharvest import assembly, settings
 from uaharvest.errors import HarvestError
 
-GOAL = 1.02  # calls made, of the fewest
+GOAL = 1.02  # calls made, relative to the fewest possible
 PLAN = "business"
 PROCESSES = 4
-DAY = (datetime.now(UTC) - timedelta(days=3)).date()  # all of its meetings have ended
+DAY = (datetime.now(UTC) - timedelta(days=3)).date()  # all its meetings have ended
 MEETINGS, FEW_MEETINGS = 1_000, 40
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measurement:
-    """A day that was harvested.
+    """The harvest of a day.
 
     Attributes:
         seconds: From the command's start to its end.
-        truth: What the account says there is, and the fewest calls for it.
-        calls: What it was asked.
+        truth: What the account holds, and the fewest calls needed to read it.
+        calls: The calls that the account received.
     """
 
     seconds: float
@@ -43,10 +43,10 @@ class Measurement:
 
 
 def harvest(meetings: int) -> Measurement:
-    """Harvest a day of so many meetings, and check that all is there.
+    """Harvest a day with `meetings` meetings, and check that nothing is missing.
 
     Raises:
-        HarvestError: Something does not come up, or not all is there.
+        HarvestError: Something does not start, or something is missing.
     """
     account = ("--meetings", str(meetings), "--date", f"{DAY}", "--plan", PLAN)
     with (
@@ -90,7 +90,7 @@ def harvest(meetings: int) -> Measurement:
 
 
 def report(measured: Measurement) -> str:
-    """Return what a person reads."""
+    """Return the report as text."""
     truth, labels = measured.truth, measured.calls["labels"]
     heavy = labels["Heavy"]
     refused = sum(one["refused"] for one in labels.values())
@@ -108,7 +108,7 @@ def report(measured: Measurement) -> str:
 
 
 def main() -> None:
-    """Measure and print; exit with 1 if something does not come up or not all has arrived."""
+    """Measure and print; exit with 1 if something does not start or not everything has arrived."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.zoom", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few meetings, to see that it works")
     try:

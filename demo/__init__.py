@@ -1,1 +1,1 @@
-"""A harvest to watch: the production code, against small real servers on this machine."""
+"""A demo harvest: the production code with small real servers on this machine."""

@@ -1,5 +1,7 @@
-"""`make demo`: a backlog, some live ticks, late rows, documents; and at the end the counts, which agree."""
+"""`make demo`: a backlog, some live ticks, late rows and documents, and a final check that all counts agree."""
 
+import argparse
+import contextlib
 import os
 import platform
 import signal
@@ -13,11 +15,12 @@ from types import FrameType
 import requests
 
 from demo import count
-from demo.site import EVENTS_PER_MESSAGE, FLOWER_LOGIN, MEETINGS_DAY, ROWS, SPAN, TICK, Site, beat, site
-from simulators.stack import ROOT
+from demo.site import beat, site
+from devservers.keeper import SETTINGS
+from devservers.site import EVENTS_PER_MESSAGE, FLOWER_LOGIN, TICK, Site, meetings_day, write_settings
+from devservers.stack import ROOT, Child
 from uaharvest import assembly, settings
 from uaharvest.errors import HarvestError
-from uaharvest.runs.windows import duration
 from uaharvest.settings import Settings
 
 LATE_ROWS = 25
@@ -26,12 +29,17 @@ PATIENCE = 90  # seconds until the demo gives up waiting for something
 
 
 def main() -> None:
-    """Run the demo; exit with 1 if something does not come up or the counts do not agree."""
+    """Run the demo; exit with 1 if something does not start or the counts do not agree."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", action="store_true", help="stay up at the end, as on a terminal")
+    keep = parser.parse_args().keep or (sys.stdin.isatty() and sys.stdout.isatty())
     signal.signal(signal.SIGTERM, _end)
     try:
-        with site() as running:
+        with site() as (running, flower):
             os.environ.update(running.environment)
-            _show(running, settings.load())
+            _show(running, flower, settings.load())
+            if keep:
+                _stay_up(running, flower)
     except HarvestError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
@@ -42,42 +50,42 @@ def _end(_: int, __: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _show(running: Site, harvest: Settings) -> None:
+def _show(running: Site, flower: Child, harvest: Settings) -> None:
+    print(f"Python {platform.python_version()}, and on this machine only:")
+    for server in running.servers:
+        print(f"  {server.name}: {server.url}")
     print(
-        f"Python {platform.python_version()} · Valkey on 127.0.0.1:{running.valkey.port} · SQS and S3 stand-in on "
-        f":{running.aws.port} · Opencast simulator on :{running.opencast.port}, {ROWS:,} useractions of the last "
-        f"{duration(SPAN)} · Zoom simulator on :{running.zoom.port}\n"
-        f"2 workers · Flower on {running.flower.url} ({' / '.join(FLOWER_LOGIN.split(':'))})\n\n"
-        "A backlog, as an operator harvests it: python manage.py enqueue useractions --follow",
+        f"  2 workers, and Flower ({' / '.join(FLOWER_LOGIN.split(':'))}): {flower.url}\n\n"
+        "A backlog, as an operator harvests it:\n  python manage.py enqueue useractions --follow",
         flush=True,
     )
     began = time.monotonic()
     _manage("enqueue", "useractions", "--follow")
     rate = count.delivered(harvest) / (time.monotonic() - began)
 
-    print("\nFrom the queue into documents: python manage.py run index", flush=True)
+    print("\nFrom the queue into documents:\n  python manage.py run index", flush=True)
     _manage("run", "index")
 
     late = _write_late_rows(running)
     _live_ticks(running, harvest)
     _until(lambda: _all_there(running, harvest), "the last rows")
-    print(f"The episodes that they name: python manage.py run episodes --source-index-pattern '{count.ACTIONS}'")
+    pattern = f"--source-index-pattern '{count.ACTIONS}'"
+    print(f"The episodes that they name:\n  python manage.py run episodes {pattern}", flush=True)
     _manage("run", "episodes", "--source-index-pattern", count.ACTIONS)
-    print(f"\nZoom's meetings of a day: python manage.py enqueue zoom --date {MEETINGS_DAY} --follow", flush=True)
-    _manage("enqueue", "zoom", "--date", f"{MEETINGS_DAY}", "--follow")
+    day = meetings_day()
+    print(f"\nZoom's meetings of a day:\n  python manage.py enqueue zoom --date {day} --follow", flush=True)
+    _manage("enqueue", "zoom", "--date", day, "--follow")
     _report(running, harvest, late, rate)
-    if sys.stdin.isatty() and sys.stdout.isatty():
-        _stay_up(running)
 
 
 def _manage(*arguments: str) -> None:
-    """Run manage.py as a person does; what it prints goes where ours goes."""
+    """Run manage.py as a person would; its output goes to our stdout and stderr."""
     if subprocess.run([sys.executable, "manage.py", *arguments], cwd=ROOT, check=False).returncode:
         raise HarvestError(f"`manage.py {' '.join(arguments)}` failed; see above.")
 
 
 def _write_late_rows(running: Site) -> set[int]:
-    """Let rows appear at Opencast that bear times long past, as one of its nodes that was slow would."""
+    """Add rows with long past times at Opencast, as a slow node would."""
     now = datetime.now(UTC).timestamp()
     rows = [{"created": now - 120 - 100 * number} for number in range(LATE_ROWS)]
     answer = requests.post(f"{running.opencast.url}/_sim/rows", json={"rows": rows}, timeout=60)
@@ -85,9 +93,9 @@ def _write_late_rows(running: Site) -> set[int]:
 
 
 def _live_ticks(running: Site, harvest: Settings) -> None:
-    """Let beat tick, and show what each tick brings."""
-    ledger = assembly.ledger(harvest)
-    before = {run["id"] for run in ledger.history()}
+    """Run beat, and show the result of each tick."""
+    state = assembly.state(harvest)
+    before = {run.id for run in state.history()}
     print(
         f"\nBeat takes over, every {TICK} s (2 minutes in production); {LATE_ROWS} rows of the past hour appear late."
         "\n  delivered per tick:",
@@ -96,16 +104,16 @@ def _live_ticks(running: Site, harvest: Settings) -> None:
     )
     with beat(running.environment):
         for _ in range(TICKS):
-            _until(lambda: any(run["id"] not in before for run in ledger.history()), "a tick")
-            for run in ledger.history():
-                if run["id"] not in before:
-                    before.add(run["id"])
-                    print(f"  +{run['delivered']}", end="", flush=True)
+            _until(lambda: any(run.id not in before for run in state.history()), "a tick")
+            for run in state.history():
+                if run.id not in before:
+                    before.add(run.id)
+                    print(f"  +{run.delivered}", end="", flush=True)
     print("\n", flush=True)
 
 
 def _all_there(running: Site, harvest: Settings) -> bool:
-    """Harvest and index once more; tell whether the documents are then what Opencast shows up to the watermark."""
+    """Harvest and index once more; tell whether the documents then match Opencast's rows up to the watermark."""
     for what in ("useractions", "index"):
         subprocess.run([sys.executable, "manage.py", "run", what], cwd=ROOT, check=True, capture_output=True)
     return count.at_opencast(running.opencast.url, harvest) == count.documents(harvest).ids
@@ -142,32 +150,35 @@ def _report(running: Site, harvest: Settings, late: set[int], rate: float) -> No
         f"{'all there, none twice' if agree else 'THEY DO NOT AGREE'}\n"
         f"  of them late    {len(late):>12,} {'':>12} {len(late & found.ids):>14,}   found by comparing counts\n"
         f"  episodes        {len(found.named):>12,} {'':>12} {len(found.episodes):>14,}   "
-        f"{len(found.unpublished)} no longer published: their useractions are there without their data\n"
+        f"{len(found.unpublished)} no longer published\n"
         f"  Zoom meetings   {len(meetings):>12,} {'':>12} {len(found.meetings):>14,}\n"
         f"  their sessions  {sessions:>12,} {'':>12} {found.sessions:>14,}\n\n"
-        f"The backlog went at {rate:,.0f} useractions a second, {EVENTS_PER_MESSAGE} to a message. The watermark is "
-        f"{mark.at:%F %H:%M:%S} UTC, at s3://{harvest.bucket}/{harvest.watermark_key}.\n"
-        'Next: README.md, "In production" · python manage.py --help'
+        f"The backlog went at {rate:,.0f} useractions a second, {EVENTS_PER_MESSAGE} to a message.\n"
+        f"The watermark is {mark.at:%F %H:%M:%S} UTC, at s3://{harvest.bucket}/{harvest.watermark_key}.\n"
+        "Next: docs/getting-started.md · python manage.py --help",
+        flush=True,
     )
     if not agree:
         raise HarvestError("the counts do not agree: this is a defect, please report it with the lines above")
 
 
-def _stay_up(running: Site) -> None:
-    """On a terminal: let a person look around, with beat ticking."""
-    environment = running.valkey.directory / "env"
-    environment.write_text("".join(f"{name}={value}\n" for name, value in running.environment.items()))
+def _stay_up(running: Site, flower: Child) -> None:
+    """Keep everything running, beat included, so that a person can look around."""
+    environment = running.folder / SETTINGS
+    write_settings(running.environment, environment)
+    python = sys.executable.removeprefix(f"{ROOT}/")
     print(
-        f"\nAll of it stays up until Ctrl-C. Flower: {running.flower.url}\nIn another terminal:\n"
-        f"  env $(cat {environment}) {sys.executable} manage.py status\n"
-        f"  env $(cat {environment}) {sys.executable} manage.py documents export episodes"
+        f"\nAll of it stays up until Ctrl-C. Flower: {flower.url}\n"
+        "To use it from another terminal, in this folder:\n"
+        f"  export {settings.ENV_FILE}={environment}\n"
+        f"  {python} manage.py status\n"
+        f"  {python} manage.py documents list",
+        flush=True,
     )
-    with beat(running.environment):
-        try:
-            while True:
-                time.sleep(1)
-        except KeyboardInterrupt:
-            print("\nended; nothing of it is left running")
+    with beat(running.environment), contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(1)
+    print("\nended; nothing of it is left running")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Counts the same at three places: at Opencast and Zoom, as the ledger says it delivered, and as documents."""
+"""Counts in three places: at Opencast and Zoom, in the ledger's record of deliveries, and among the documents."""
 
 import dataclasses
 
@@ -12,15 +12,15 @@ ACTIONS, EPISODES, MEETINGS, SESSIONS = "useractions-*", "episodes", "meetings-*
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Documents:
-    """What the document store holds.
+    """The contents of the document store.
 
     Attributes:
-        ids: The useractions.
+        ids: Ids of the useractions.
         named: Episodes that useractions name.
         unpublished: Those of them that Opencast no longer shows.
         episodes: Episodes that have a document.
-        meetings: Zoom meetings, by uuid.
-        sessions: How many sessions of theirs.
+        meetings: UUIDs of Zoom meetings.
+        sessions: Number of their sessions.
     """
 
     ids: frozenset[int]
@@ -46,7 +46,7 @@ def documents(settings: Settings) -> Documents:
 
 
 def at_opencast(opencast: str, settings: Settings) -> frozenset[int]:
-    """Return the ids of all rows that the simulator shows between the first watermark and the present one."""
+    """Return the ids of all rows in the simulator between the first and the current watermark."""
     stored = assembly.watermarks(settings).read()
     if stored is None:
         return frozenset()
@@ -56,11 +56,11 @@ def at_opencast(opencast: str, settings: Settings) -> frozenset[int]:
 
 
 def at_zoom(zoom: str) -> tuple[frozenset[str], int]:
-    """Return the uuids of all meetings that the simulator has, and how many sessions they have."""
+    """Return the UUIDs of all meetings in the simulator, and the number of their sessions."""
     truth = requests.get(f"{zoom}/_sim/truth", timeout=60).json()
     return frozenset(meeting["uuid"] for meeting in truth["meetings"]), truth["distinct"]
 
 
 def delivered(settings: Settings) -> int:
-    """Return how many rows the ledger says were delivered."""
-    return sum(run["delivered"] for run in assembly.ledger(settings).history())
+    """Return how many rows were delivered according to the ledger."""
+    return sum(run.delivered for run in assembly.state(settings).history())

@@ -1,1 +1,1 @@
-"""Servers that answer as the real ones do, used by the demo, the tests and the benchmarks."""
+"""Simulators of Opencast and Zoom that answer like the real servers, for the demo, tests and benchmarks."""

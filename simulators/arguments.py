@@ -1,4 +1,4 @@
-"""What the command lines of the simulators share: one-line refusals, and how numbers and instants are written."""
+"""What the simulators' command lines share: one-line errors, and the formats of numbers and instants."""
 
 import argparse
 import time
@@ -8,15 +8,15 @@ from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that refuses with one line."""
+    """A parser that reports errors on one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Say in one line what is wrong; argparse would print the whole usage before it."""
+        """Report the error on one line; argparse would print the whole usage first."""
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 def whole(low: int | None = None, high: int | None = None) -> Callable[[str], int]:
-    """Make the type of a whole number within bounds, both inclusive."""
+    """Return an argument type for integers within inclusive bounds."""
     bounds = "" if low is None else f" of at least {low}" if high is None else f" from {low} to {high}"
 
     def parse(text: str) -> int:
@@ -32,7 +32,7 @@ def whole(low: int | None = None, high: int | None = None) -> Callable[[str], in
 
 
 def number(high: float = float("inf")) -> Callable[[str], float]:
-    """Make the type of a number from 0 to `high`, which is inclusive; infinity is none."""
+    """Return an argument type for numbers from 0 to `high` inclusive; infinity is refused."""
     bounds = "of at least 0" if high == float("inf") else f"from 0 to {high:g}"
 
     def parse(text: str) -> float:
@@ -48,7 +48,7 @@ def number(high: float = float("inf")) -> Callable[[str], float]:
 
 
 def instant(text: str) -> float:
-    """Read 'now' or an ISO time with a zone as epoch seconds."""
+    """Parse 'now' or an ISO time with a zone; return epoch seconds."""
     if text == "now":
         return float(int(time.time()))
     try:

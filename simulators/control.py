@@ -11,7 +11,7 @@ Members = Mapping[str, object]
 
 
 class Controls:
-    """Answers control requests by their method and path; `GET /_sim/` lists what can be asked."""
+    """Answers control requests by method and path; `GET /_sim/` lists them."""
 
     def __init__(
         self,
@@ -21,18 +21,18 @@ class Controls:
         parse_fault: Callable[[Members], OrderT],
         set_clock: Callable[[float], float],
     ) -> None:
-        """Answer `routes` ("GET /_sim/requests"), whose functions may raise `ValueError`, and what all have.
+        """Answer `routes` (such as "GET /_sim/requests") and the requests that all simulators share.
 
         Args:
-            routes: What only this simulator has.
-            faults: Its standing orders.
-            parse_fault: Reads an order; raises `ValueError`.
-            set_clock: Sets its clock so many seconds off the real one; returns what it says now, epoch seconds.
+            routes: This simulator's own requests; the functions may raise `ValueError`.
+            faults: Its active fault orders.
+            parse_fault: Parses an order; raises `ValueError`.
+            set_clock: Sets the clock's offset from the real one in seconds; returns its time, epoch seconds.
         """
 
         def add_fault(request: Request) -> object:
             fault = parse_fault(read_members(request, None))
-            order = asdict(fault)  # as it is asked for, before it counts down
+            order = asdict(fault)  # as requested, before it counts down
             faults.add(fault)
             return order
 
@@ -53,7 +53,7 @@ class Controls:
         }
 
     def answer(self, request: Request) -> Response:
-        """Do what is asked; 400 with `{"error": …}` for a bad request, 404 for an unknown one."""
+        """Execute a request; answer 400 with `{"error": …}` if it is invalid, 404 if it is unknown."""
         route = self._routes.get(f"{request.method} {request.path}")
         if route is None:
             return _json(404, {"error": "no such control", "controls": list(self._routes)})
@@ -71,25 +71,25 @@ def _json(status: int, value: object) -> Response:
 
 
 def read_members(request: Request, known: set[str] | None) -> Members:
-    """Read a JSON object of the body; an empty body is an empty object."""
+    """Read the body as a JSON object; an empty body is an empty object."""
     members = json.loads(request.body or b"{}")
     if not isinstance(members, dict):
-        raise ValueError("body: expected a JSON object")  # noqa: TRY004 - answered 400 like its kin
+        raise ValueError("body: expected a JSON object")  # noqa: TRY004 - answered with 400
     if known is not None and members.keys() - known:
         raise ValueError(f"{min(members.keys() - known)}: expected only {', '.join(sorted(known))}")
     return members
 
 
 def read_number(members: Members, name: str, default: float | None = None) -> float:
-    """Read a number; raises `ValueError` that names the member, also where it is absent without a default."""
+    """Read a number; raise `ValueError` with the member's name if it is invalid, or absent without a default."""
     value = members.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name}: expected a number, got {value!r}")  # noqa: TRY004 - answered 400 like its kin
+        raise ValueError(f"{name}: expected a number, got {value!r}")  # noqa: TRY004 - answered with 400
     return value
 
 
 def read_whole(members: Members, name: str, default: int) -> int:
-    """Read a whole number; raises `ValueError` that names the member."""
+    """Read an integer; raise `ValueError` with the member's name if it is invalid."""
     value = read_number(members, name, default)
     if value != int(value):
         raise ValueError(f"{name}: expected a whole number, got {value!r}")
@@ -97,7 +97,7 @@ def read_whole(members: Members, name: str, default: int) -> int:
 
 
 def read_text(members: Members, name: str, default: str | None) -> str | None:
-    """Read a string or null; raises `ValueError` that names the member."""
+    """Read a string or null; raise `ValueError` with the member's name if it is invalid."""
     value = members.get(name, default)
     if value is not None and not isinstance(value, str):
         raise ValueError(f"{name}: expected a string or null, got {value!r}")

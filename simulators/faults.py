@@ -1,4 +1,4 @@
-"""Standing orders of faults: which requests fail, how, and how often."""
+"""Fault orders: which requests fail, how, and how often."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 
 class Order(Protocol):
-    """One standing order. `times` counts down, None is for ever; `share` of the requests it touches fail.
+    """A fault order. `times` counts down (None means forever); a `share` of the matching requests fails.
 
-    One of kind "slow" delays by `seconds`, any other spoils the answer.
+    An order of kind "slow" delays the response by `seconds`; any other kind corrupts or replaces it.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
@@ -25,16 +25,16 @@ OrderT = TypeVar("OrderT", bound=Order)
 
 
 class Orders(Generic[OrderT]):
-    """All standing orders of one simulator. Thread-safe."""
+    """All active fault orders of a simulator. Thread-safe."""
 
     def __init__(self, seed: int) -> None:
-        """Start with no order; `seed` decides which requests a share hits."""
+        """Start without orders; `seed` determines which requests a share hits."""
         self._rng = Random(f"faults {seed}")
         self._lock = Lock()
         self._orders: list[OrderT] = []
 
     def add(self, order: OrderT) -> None:
-        """Let one more order stand."""
+        """Add an order."""
         with self._lock:
             self._orders.append(order)
 
@@ -44,13 +44,13 @@ class Orders(Generic[OrderT]):
             self._orders.clear()
 
     def strike(self, touches: Callable[[OrderT], bool]) -> OrderT | None:
-        """Delay one request as it is due to it, and give the order that spoils its answer, if any."""
+        """Apply delays to a request; return the order that corrupts its response, if any."""
         hits = self._hits(touches)
         time.sleep(sum(order.seconds for order in hits))
         return next((order for order in hits if order.kind != "slow"), None)
 
     def _hits(self, touches: Callable[[OrderT], bool]) -> list[OrderT]:
-        """Pick the orders for one request: every delay, and the first that spoils the answer."""
+        """Select the orders for a request: every delay, and the first that corrupts the response."""
         hits: list[OrderT] = []
         spoiled = False
         with self._lock:
@@ -67,7 +67,7 @@ class Orders(Generic[OrderT]):
 
 
 def read_amount(order: Mapping[str, object], name: str, default: float) -> float:
-    """Read a number of an order; raises `ValueError` that names the member."""
+    """Read a number in an order; raise `ValueError` with the member's name if it is invalid."""
     value = order.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise ValueError(f"{name}: expected a number of at least 0, got {value!r}")
@@ -75,12 +75,12 @@ def read_amount(order: Mapping[str, object], name: str, default: float) -> float
 
 
 def read_times(order: Mapping[str, object]) -> int | None:
-    """Read how often an order strikes; None is for ever."""
+    """Read how often an order applies; None means forever."""
     return None if order.get("times") is None else int(read_amount(order, "times", 0))
 
 
 def read_choice(order: Mapping[str, object], name: str, choices: tuple[str, ...], default: object = None) -> str:
-    """Read one of some words of an order; raises `ValueError` that names them."""
+    """Read a member that must be one of `choices`; raise `ValueError` that lists them if it is not."""
     value = order.get(name, default)
     if value not in choices:
         raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")

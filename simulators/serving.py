@@ -1,4 +1,4 @@
-"""A simulator as a process: one thread per connection, until a signal ends it."""
+"""Runs a simulator as a process, with one thread per connection, until a signal ends it."""
 
 import signal
 import socketserver
@@ -13,27 +13,27 @@ _ENDINGS = (signal.SIGTERM, signal.SIGINT)
 
 
 class DroppedConnectionError(Exception):
-    """The connection is to be closed without an answer."""
+    """The connection must be closed without a response."""
 
 
 class Application(Protocol):
     """Answers one request after another."""
 
     def answer(self, request: Request) -> Response:
-        """Answer a request; raises `DroppedConnectionError` where no answer is to be sent."""
+        """Answer a request; raise `DroppedConnectionError` to send no response."""
         ...
 
     def now(self) -> float:
-        """Give the server's clock, epoch seconds."""
+        """Return the server's time in epoch seconds."""
         ...
 
     def open(self) -> None:
-        """Begin: all is made, requests come from now on."""
+        """Begin: everything is set up, and requests arrive from now on."""
         ...
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Binds 127.0.0.1 at once; requests that come before `application` is set wait for it."""
+    """Binds 127.0.0.1 at once; requests that arrive before `application` is set wait for it."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -41,12 +41,12 @@ class Server(socketserver.ThreadingTCPServer):
     application: Application
 
     def __init__(self, port: int) -> None:
-        """Bind; raises `OSError` when the port is taken."""
+        """Bind the port; raise `OSError` if it is taken."""
         super().__init__(("127.0.0.1", port), _Connection)
 
     @property
     def url(self) -> str:
-        """Give the address that clients use."""
+        """Return the URL for clients."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -78,19 +78,19 @@ class _Connection(socketserver.StreamRequestHandler):
 
 
 def serve(port: int, make_application: Callable[[], Application]) -> int:
-    """Serve on a port of 127.0.0.1 (0: a free one), say where, until a signal comes.
+    """Serve on a port of 127.0.0.1 (0: a free one), print its URL, and stop on a signal.
 
-    Returns the exit code: 0 ended by a signal, 1 port not to be had.
+    Returns the exit code: 0 if ended by a signal, 1 if the port is unavailable.
     """
     try:
-        # The port first: making a million rows takes a while, a taken port is known at once.
+        # Bind first: creating a million rows takes a while, but a taken port can be reported at once.
         server = Server(port)
     except OSError as error:
         sys.stderr.write(f"--port {port}: cannot listen on 127.0.0.1: {error.strerror}\n")
         return 1
     with server:
         server.application = make_application()
-        # Blocked before any thread starts, so that the signals wait for sigwait below.
+        # Block the signals before any thread starts, so that sigwait below receives them.
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         server.application.open()

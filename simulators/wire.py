@@ -1,4 +1,4 @@
-"""HTTP/1.1 on a socket's two files: just what a simulator needs, and cheap enough not to be a bottleneck."""
+"""Minimal HTTP/1.1 on a socket's two files: just what a simulator needs, and too fast to be a bottleneck."""
 
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -13,12 +13,12 @@ TEXT_TYPE = "text/plain"
 
 
 class BadRequestError(ValueError):
-    """What came in is not HTTP."""
+    """The received data is not HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; header names in lower case, `target` as it was sent."""
+    """A request; header names are in lower case, `target` is as sent."""
 
     method: str
     target: str
@@ -29,17 +29,17 @@ class Request:
     keep_alive: bool
 
     def header(self, name: str) -> str:
-        """Give a header's value, empty when it is absent."""
+        """Return a header's value; empty if absent."""
         return self.headers.get(name, "")
 
     def parameter(self, name: str) -> str:
-        """Give the first value of a query parameter as JAX-RS does; empty when absent."""
+        """Return a query parameter's first value, as JAX-RS does; empty if absent."""
         return self.query.get(name, [""])[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer. `cut` sends half of the body and then closes the connection."""
+    """A response. With `cut`, half of the body is sent and the connection is closed."""
 
     status: int
     body: bytes = b""
@@ -49,13 +49,13 @@ class Response:
 
 
 def html(status: int, text: str) -> Response:
-    """Give a small HTML page, as Jetty and the login form do."""
+    """Return a small HTML page, like those of Jetty and the login form."""
     page = f"<!DOCTYPE html><html><head><title>{text}</title></head><body><h1>{text}</h1></body></html>"
     return Response(status, page.encode(), HTML_TYPE)
 
 
 def read_request(stream: BinaryIO) -> Request | None:
-    """Read the next request; None when the client has closed. Raises `BadRequestError`."""
+    """Read the next request; None if the client has closed the connection. Raises `BadRequestError`."""
     line = stream.readline(_MAX_LINE)
     if not line:
         return None
@@ -81,7 +81,7 @@ def read_request(stream: BinaryIO) -> Request | None:
 
 
 def write_response(stream: BinaryIO, response: Response, *, now: float, keep_alive: bool) -> None:
-    """Send an answer in one write; `now` (epoch seconds) becomes its Date."""
+    """Send a response in one write; `now` (epoch seconds) becomes its Date header."""
     try:
         phrase = HTTPStatus(response.status).phrase
     except ValueError:

@@ -1,4 +1,4 @@
-"""Celery and nothing else: a task parses its arguments, calls the library, maps errors."""
+"""The Celery layer: a task parses its arguments, calls the library and maps errors."""
 
 from tasks.app import app
 

@@ -1,40 +1,33 @@
-"""The indexer: `drain` takes the queue's useractions into the document store."""
+"""The indexer's task: `drain` moves useractions from the queue to the document store."""
 
 import functools
 
-import redis
-import structlog
-
 from tasks.app import app
+from tasks.engines import HarvestTask
 from uaharvest import assembly, settings
-from uaharvest.errors import HarvestError
-from uaharvest.indexer import Indexer
+from uaharvest.indexer import STREAM, Indexer
 
-# Of a drain that beat asks for: it ends before the next minute's. That of a person has as long as a task may take.
-TICK = 55.0
+# The time limit of a drain requested by a person, in seconds.
 ASKED = 600.0
-
-log = structlog.get_logger()
+# A drain triggered by beat ends before the next one.
+SHORT = settings.INDEX_EVERY - 5.0
 
 
 @functools.cache
 def indexer() -> Indexer:
-    """Return this process's indexer; made at the first task, after the pool has forked.
+    """Return this process's indexer, created by the first task, after the pool has forked.
 
     Raises:
-        BadInputError: A setting is missing; it stands on the stream, for status.
+        BadInputError: A setting is missing.
     """
-    try:
-        return assembly.indexer(settings.current())
-    except HarvestError as error:
-        assembly.board(settings.current()).block(error)
-        raise
+    return assembly.indexer(settings.current())
 
 
-@app.task(name="index.drain", trail=False)
-def drain(*, seconds: float = TICK) -> None:
-    """Index until the queue is empty, or for so long."""
-    try:
-        indexer().drain(seconds)
-    except (HarvestError, redis.RedisError) as error:
-        log.warning("indexing stopped, the next tick goes on", reason=str(error))
+@app.task(
+    name="index.drain", base=HarvestTask, stream=STREAM, place="working", every=settings.INDEX_EVERY, trail=False
+)
+def drain(*, seconds: float = SHORT) -> str:
+    """Index until the queue is empty, or until `seconds` have passed."""
+    tally = indexer().drain(seconds)
+    letters = f", {tally.dead:,} dead letter{'s' * (tally.dead != 1)}" if tally.dead else ""
+    return f"{tally.indexed:,} indexed{letters}"

@@ -3,18 +3,20 @@
 import dataclasses
 import itertools
 import os
+import re
 
 import boto3
 import pytest
-from elasticsearch import Elasticsearch
 from hypothesis import settings as hypothesis_settings
+from opensearchpy import OpenSearch
 from redis import Redis
 
-from simulators import databases, stack
-from simulators import elasticsearch as simulated_elasticsearch
-from uaharvest import index_templates
+from devservers import cluster as cluster_server
+from devservers import databases, stack
+from uaharvest import index_templates, keys
 from uaharvest.documents.indices import FAMILIES
-from uaharvest.settings import Settings
+from uaharvest.settings import Settings, cluster_url
+from uaharvest.sinks.cluster import connection
 
 TESTS_INDEX = "uaharvest-tests"  # says that a server's useractions are those of tests
 
@@ -22,9 +24,10 @@ TESTS_INDEX = "uaharvest-tests"  # says that a server's useractions are those of
 def pytest_addoption(parser):
     parser.addoption(
         "--elasticsearch",
-        metavar="VERSION",
-        default=os.environ.get("ES_VERSION") or simulated_elasticsearch.VERSIONS[-1],
-        help="the Elasticsearch to test with (default: ES_VERSION, else %(default)s)",
+        metavar="SERVER",
+        default=os.environ.get("ES_VERSION") or "elasticsearch-9.1.0",
+        help="the server for documents to test with: elasticsearch-VERSION or opensearch-VERSION; a version alone is"
+        " Elasticsearch's (default: ES_VERSION, else %(default)s)",
     )
     parser.addoption(
         "--renew-docs", action="store_true", help="write tables that tests make into docs/, in place of comparing"
@@ -33,14 +36,33 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if {"elasticsearch_url", "elasticsearch_version"} & set(item.fixturenames):
+        if {"elasticsearch_url", "elasticsearch_server"} & set(item.fixturenames):
             item.add_marker("elasticsearch")
 
 
-# A developer's run looks for what no run has found yet; CI says the same of the same code.
-hypothesis_settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    hypothesis_settings.load_profile("ci")
+# An example may take its time, because the machine may be busy. A developer's run looks for what no run has found yet;
+# CI says the same of the same code.
+hypothesis_settings.register_profile("developer", deadline=None)
+hypothesis_settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis_settings.load_profile("ci" if os.environ.get("CI") else "developer")
+
+
+@pytest.fixture
+def check_generated(pytestconfig):
+    """Compare the part of a page between two marks with what it is generated from; --renew-docs writes it."""
+
+    def check(page, mark, generated):
+        begin, end = f"<!-- made by {mark}: begin -->\n", f"<!-- made by {mark}: end -->\n"
+        before, found, rest = page.read_text().partition(begin)
+        kept, closed, after = rest.partition(end)
+        assert found, f"{page.name} has no {begin}"
+        assert closed, f"{page.name} has no {end}"
+        if pytestconfig.getoption("--renew-docs"):
+            page.write_text(f"{before}{begin}{generated}{end}{after}")
+        else:
+            assert kept == generated, "the same test with --renew-docs writes it"
+
+    return check
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,7 +72,7 @@ def no_developer_configuration(pytestconfig, tmp_path_factory):
     hypothesis_examples = str(pytestconfig.rootpath / ".hypothesis")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name in settings or name.startswith(("AWS_", "CELERY_", "FLOWER_")):
+            if name in settings or name.startswith(("AWS_", "CELERY_", "FLOWER_", "UAHARVEST_")):
                 patch.delenv(name)
         patch.setenv("AWS_CONFIG_FILE", os.devnull)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
@@ -69,10 +91,37 @@ def valkey_url():
 
 @pytest.fixture
 def redis(valkey_url):
-    """A client of the shared Valkey server, which is empty."""
+    """A client of the shared Valkey server, which is empty; what a test leaves there must be in uaharvest.keys."""
     with Redis.from_url(valkey_url) as client:
         client.flushall()
         yield client
+    with Redis.from_url(valkey_url, decode_responses=True) as client:
+        assert unlisted_keys(client) == []
+
+
+def unlisted_keys(client):
+    """Return the keys of ours, and their types, that are not in uaharvest.keys."""
+    found = client.scan_iter(f"{keys.PREFIX}*", count=1000)
+    types = ((key, client.type(key)) for key in found)
+    typed = (f"{key} ({TYPES.get(type_, type_)})" for key, type_ in types if type_ != "none")  # expired meanwhile
+    return [key for key in typed if not any(pattern.fullmatch(key) for pattern in KEYS)]
+
+
+def _pattern(key):
+    """Return what a key matches that is followed by its type."""
+    pattern = keys.PREFIX + key.pattern
+    for part, what in {
+        "<known>": "known(:.+)?|run:[^:]+:sent(:days)?",
+        "<day>": "[0-9]+",
+        "<chunk>": "[0-9]+",
+    }.items():
+        pattern = pattern.replace(part, f"({what})")
+    types = ".+" if key.type == "several" else "|".join(key.type.split(" or "))  # the broker's are kombu's own
+    return re.compile(re.sub(r"<[\w ]+>", ".+", pattern) + rf" \(({types})\)")
+
+
+TYPES = {"zset": "sorted set"}
+KEYS = [_pattern(key) for key in keys.ALL]
 
 
 @pytest.fixture
@@ -130,40 +179,39 @@ def queue_name(aws):
 
 
 @pytest.fixture(scope="session")
-def elasticsearch_version(pytestconfig):
-    """The version to test with, fetched: for a test that starts an Elasticsearch of its own."""
-    version = pytestconfig.getoption("--elasticsearch")
+def elasticsearch_server(pytestconfig):
+    """The product and version to test with, fetched: for a test that starts such a server of its own."""
+    product, version = cluster_server.parse(pytestconfig.getoption("--elasticsearch"))
     try:
-        simulated_elasticsearch.fetch(version)
-    except simulated_elasticsearch.CannotFetchError as error:
+        cluster_server.fetch(product, version)
+    except cluster_server.CannotFetchError as error:
         if os.environ.get("ES_REQUIRED"):
             raise
-        pytest.skip(f"no Elasticsearch: {error}")
-    return version
+        pytest.skip(f"no {product.title}: {error}")
+    return product, version
 
 
 @pytest.fixture(scope="session")
 def elasticsearch_url(request):
-    """The URL of a real Elasticsearch that the session shares: ES_TEST_URL, else one from Maven Central.
+    """The URL of a real Elasticsearch or OpenSearch that the session shares: ES_TEST_URL, else one from Maven Central.
 
-    That one has security: who gives no credentials may do everything, wrong ones are refused.
+    Elasticsearch's has security: who gives no credentials may do everything, wrong ones are refused.
     """
     if given := os.environ.get("ES_TEST_URL"):
         _claim(given)
         yield given
         return
-    version = request.getfixturevalue("elasticsearch_version")
-    with simulated_elasticsearch.elasticsearch(version, security=True) as server:
+    with cluster_server.serve(*request.getfixturevalue("elasticsearch_server"), security=True) as server:
         yield server.url
 
 
 def _indices(client):
-    return list(client.indices.get(index=[f"{family}*" for family in FAMILIES], features="aliases"))
+    return list(client.indices.get_alias(index=[f"{family}*" for family in FAMILIES]))
 
 
 def _claim(url):
     """Refuse a server that holds documents which no test has written: the tests delete all."""
-    with Elasticsearch(url) as client:
+    with OpenSearch(url) as client:
         if not client.indices.exists(index=TESTS_INDEX):
             assert not _indices(client), (
                 f"ES_TEST_URL={url} holds documents: tests would delete them. Name another."
@@ -173,16 +221,25 @@ def _claim(url):
 
 @pytest.fixture
 def es(elasticsearch_url):
-    """A client of that Elasticsearch, which has no indices of ours and no templates."""
-    with Elasticsearch(elasticsearch_url, request_timeout=60) as client:
+    """A client of that server, which has no indices of ours and no templates.
+
+    OpenSearch's client speaks to both products, and Elasticsearch's does not; uaharvest uses neither.
+    """
+    with OpenSearch(elasticsearch_url, timeout=60) as client:
         for index in _indices(client):
             client.indices.delete(index=index)
-        client.options(ignore_status=404).indices.delete_index_template(name="uaharvest-*")
-        client.options(ignore_status=404).cluster.delete_component_template(name="uaharvest-*")
+        client.indices.delete_index_template(name="uaharvest-*", ignore=404)
+        client.cluster.delete_component_template(name="uaharvest-*", ignore=404)
         yield client
 
 
 @pytest.fixture
-def templates(es):
+def cluster(es, elasticsearch_url):
+    """uaharvest's own connection to that server, which is as `es` has left it."""
+    return connection.connect(Settings(es_url=cluster_url(elasticsearch_url)))
+
+
+@pytest.fixture
+def templates(cluster):
     """The templates of index_templates/, loaded."""
-    index_templates.load(es)
+    index_templates.load(cluster)

@@ -3,6 +3,8 @@
 Every fake calls `gates(name)` where a worker could be killed, delayed or overtaken.
 """
 
+import collections
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -12,17 +14,20 @@ from zoneinfo import ZoneInfo
 
 from botocore.exceptions import ClientError
 
+from uaharvest import assembly
 from uaharvest.dead_letters import DeadLetters
+from uaharvest.intervals import Interval
+from uaharvest.keys import PREFIX
 from uaharvest.opencast.client import ActionsPage
-from uaharvest.opencast.pace import Pace
 from uaharvest.opencast.source import ActionsSource
-from uaharvest.runs.engine import Engine, Options
-from uaharvest.runs.known import KnownIds, known_key
-from uaharvest.runs.ledger import PREFIX, Ledger
+from uaharvest.opencast.throttle import Throttle
+from uaharvest.runs.delivered import IdsByTime, known_key
+from uaharvest.runs.engine import Engine
+from uaharvest.runs.ledger import Ledger, Run
+from uaharvest.runs.policy import Policy
 from uaharvest.runs.watermark import Watermark, WatermarkStore
-from uaharvest.runs.windows import Interval
 from uaharvest.settings import Settings
-from uaharvest.sinks import Delivery
+from uaharvest.sinks import Receipt
 from uaharvest.streams.useractions import Useractions
 
 NOON = datetime(2026, 3, 3, 12, tzinfo=UTC)
@@ -80,6 +85,7 @@ class FakeOpencast:
         self.asked = []
         self.heeds_range = True
         self.withheld = 0
+        self.told = lambda row: row.to_json(self.zone)
 
     def add(self, *created, readable=True):
         """Let rows appear; return their ids."""
@@ -96,7 +102,7 @@ class FakeOpencast:
         rows = [row for row in self.rows if not self.heeds_range or self._matches(row, first, last)]
         shown = sorted(rows, key=lambda row: row.id * 7919 % 1000)[:limit]
         page = ActionsPage(
-            len(rows), [row.to_json(self.zone) for row in shown[: len(shown) - self.withheld]], self.clock.now
+            len(rows), [self.told(row) for row in shown[: len(shown) - self.withheld]], self.clock.now
         )
         self.gates("after the request")
         return page
@@ -116,19 +122,21 @@ class FakeOpencast:
 
 
 class FakeEpisodes:
-    """Episodes of which nothing is known."""
+    """Episodes of which nothing is known; those in `refused` cannot be looked up."""
 
     def __init__(self):
         self.fails = None
-        self.fails_at_all = True
-
-    def answers(self):
-        return not self.fails_at_all
+        self.refused = {}
 
     def get_many(self, mpids):
         if self.fails is not None:
             raise self.fails
-        return dict.fromkeys(mpids, "{}")
+        return {mpid: "{}" for mpid in mpids if mpid not in self.refused}
+
+    ask_again = get_many
+
+    def failing(self, mpids):
+        return {mpid: self.refused[mpid] for mpid in mpids if mpid in self.refused}
 
 
 class FakeSink:
@@ -160,7 +168,29 @@ class FakeSink:
             if error is not None:
                 raise error
             self.gates("after the delivery")
-            yield Delivery(taken, [(row, "refused") for row in chunk if row.id in self.refused])
+            yield Receipt(taken, [(row, "refused") for row in chunk if row.id in self.refused])
+
+
+class FakeReporter:
+    """Remembers what a slice reports."""
+
+    def __init__(self, delivered=()):
+        self.left_out = set(delivered)
+        self.confirmed = []
+        self.dead = []
+        self.counts = collections.Counter()
+
+    def delivered(self, start, end):
+        return self.left_out
+
+    def confirm(self, rows):
+        self.confirmed += [row.id for row in rows]
+
+    def dead_letter(self, rows):
+        self.dead += [row_id for _, row_id in rows]
+
+    def count(self, counts):
+        self.counts += counts
 
 
 class _Meta:
@@ -207,12 +237,14 @@ class FakeS3:
 
     def delete_object(self, *, Bucket, Key):  # noqa: N803
         self.objects.pop(Key, None)
+        return {"ResponseMetadata": {"HTTPStatusCode": 204}}
 
     def get_paginator(self, operation):
         return self
 
     def paginate(self, *, Bucket, Prefix):  # noqa: N803
-        return [{"Contents": [{"Key": key} for key in sorted(self.objects) if key.startswith(Prefix)]}]
+        contents = [{"Key": key} for key in sorted(self.objects) if key.startswith(Prefix)]
+        return [{"IsTruncated": False, "Contents": contents}]
 
     def _maybe_fail(self, operation, key):
         error = self.fails(operation, key)
@@ -259,9 +291,9 @@ class GatedLedger(Ledger):
 
     gates = staticmethod(no_gates)
 
-    def _call(self, name, run_id, keys, arguments):
+    def _script(self, name, keys, arguments):
         self.gates(f"before {name}")
-        answer = super()._call(name, run_id, keys, arguments)
+        answer = super()._script(name, keys, arguments)
         self.gates(f"after {name}")
         return answer
 
@@ -269,7 +301,9 @@ class GatedLedger(Ledger):
 class World:
     """An engine of the useractions with all that it touches."""
 
-    def __init__(self, client, *, wall_column=False, reading=1, destination=DESTINATION, **settings):
+    def __init__(
+        self, client, *, wall_column=False, reading=1, destination=DESTINATION, deployment="", **settings
+    ):
         chosen = {
             "opencast_zone": ZoneInfo("UTC"),
             "bucket": "bucket",
@@ -294,21 +328,49 @@ class World:
         self.mailbox = Mailbox()
         self.store = WatermarkStore(self.s3, "bucket", "mark", self.settings.opencast_zone, pause=lambda _: None)
         self.letters = DeadLetters(self.s3, "bucket", "dead/")
-        self.ledger = GatedLedger(client, "useractions", lease=self.settings.lease)
-        source = ActionsSource(self.opencast, self.settings.opencast_zone, Pace(client, self.opencast.base_url))
+        self.ledger = GatedLedger(client, "useractions", lease=self.settings.lease, deployment=deployment)
+        source = ActionsSource(
+            self.opencast, self.settings.opencast_zone, Throttle(client, self.opencast.base_url)
+        )
         self.stream = Useractions(source, self.episodes, self.sink, self.letters, self.settings)
-        self.engine = Engine(
-            self.stream,
-            ledger=self.ledger,
-            watermarks=self.store,
-            letters=self.letters,
-            hints=self.mailbox,
-            settings=self.settings,
-            destination=destination,
+        self.destination = destination
+        self.use()
+
+    def use(self, **others):
+        """Make the engine, with some parts in the place of the usual ones."""
+        usual = {
+            "stream": self.stream,
+            "client": self.redis,
+            "ledger": self.ledger,
+            "watermarks": self.store,
+            "letters": self.letters,
+            "hints": self.mailbox,
+            "settings": self.settings,
+            "policy": Policy.of(self.settings),
+            "destination": self.destination,
+        }
+        self.engine = Engine(**(usual | others))
+        # Redis's clock is the real one, the world's is not.
+        self.engine.clocks.now = lambda: self.clock.now
+
+    def run_of(self, window):
+        """Return a live run that is not opened."""
+        return Run(
+            id="run",
+            stream=self.stream.name,
+            kind="live",
+            asked=window,
+            window=window,
+            etag=None,
+            epoch="",
+            known_from=None,
+            batch_size=self.settings.batch_size,
+            wait=self.settings.wait,
+            opened_at=self.clock.now,
         )
 
     def options(self, **others):
-        return dataclasses.replace(Options.of(self.settings), **others)
+        return dataclasses.replace(self.engine.usual_options, **others)
 
     def start_at(self, at=NOON):
         """Write the first watermark."""
@@ -324,7 +386,7 @@ class World:
 
     def known(self):
         """Return the ids known in the watermark's epoch."""
-        ids = KnownIds(self.redis, known_key("useractions", self.mark.epoch, DESTINATION))
+        ids = IdsByTime(self.redis, known_key("useractions", self.mark.epoch, DESTINATION))
         return sorted(ids.within(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)), key=int)
 
     def due(self, run_id):
@@ -363,6 +425,13 @@ class World:
             if key.startswith("dead/")
             for letter in [json.loads(body)]
         ]
+
+
+def beat_is_heard(settings):
+    """Let a site be one whose beat ticks, and finds nothing to do."""
+    with contextlib.closing(assembly.redis_client(settings)) as client:
+        for stream in assembly.streams(settings):
+            assembly.state(settings, client, stream=stream).tick(settings.every)
 
 
 def at(seconds):

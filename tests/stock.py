@@ -6,12 +6,11 @@ from datetime import UTC, datetime, timedelta
 from tests.fakes import DESTINATION, World, no_gates
 from uaharvest.errors import SourceError
 from uaharvest.opencast.client import ActionsPage
-from uaharvest.opencast.pace import Pace
 from uaharvest.opencast.stock import DaySource
-from uaharvest.runs.day_ids import DayIds
-from uaharvest.runs.engine import Engine
-from uaharvest.runs.known import known_key
+from uaharvest.opencast.throttle import Throttle
+from uaharvest.runs.delivered import known_key
 from uaharvest.streams.stock import StockUseractions
+from uaharvest.streams.stock.day_ids import IdsByDay
 
 ORDERS = ("created", "id", "insertion", "shuffled", "mariadb")
 LATENCY = 0.06  # seconds of a request
@@ -53,8 +52,11 @@ class StockOpencast:
         self.fails = lambda *asked: None
         self.broken_days = set()  # of which it tells nothing
         self.broken = set()  # ids that it fails at, whatever page they are on
+        self.nodes = [0.0]  # seconds that their clocks are ahead; a random one answers
+        self.older = 0  # rows of other days in the table
         self.requests = 0
         self.transferred = 0
+        self.read = 0  # rows that MariaDB reads: those of the COUNT, and up to the end of the page
         self.looked_up = 0
         self._blocks = [[], []]
         self._next_block = 1
@@ -83,17 +85,21 @@ class StockOpencast:
         self._spend("day", limit)
         if day in self.broken_days:
             raise SourceError(f"{day} fails")
-        phase = self.clock.now.astimezone(self.zone).replace(tzinfo=None)
+        now = self.clock.now + timedelta(
+            seconds=self.random.choice(self.nodes) if len(self.nodes) > 1 else self.nodes[0]
+        )
+        phase = now.astimezone(self.zone).replace(tzinfo=None)
         first = datetime(day.year, day.month, day.day, 0, 0, phase.second, phase.microsecond // 1000 * 1000)
         last = first.replace(hour=23, minute=59)
         total = sum(first <= row.wall <= last for row in self.rows)
-        date = self.clock.now.replace(microsecond=0)
+        date = now.replace(microsecond=0)
         self.during()
         rows = [row for row in self.rows if first <= row.wall <= last]
         page = self._ordered(rows, offset)[offset : offset + limit]
         if self.broken & {row.id for row in page}:
             raise SourceError(f"a row of {day} fails")
         self.transferred += len(page)
+        self.read += total + min(offset + limit, len(rows))
         self.clock.now += timedelta(seconds=LATENCY / 2)
         self.gates("after the request")
         return ActionsPage(total, [self._json(row) for row in page], date)
@@ -137,33 +143,26 @@ class StockWorld(World):
     def __init__(
         self, client, *, order="mariadb", millis=False, seed=0, skew=0.0, destination=DESTINATION, **settings
     ):
-        super().__init__(client, **({"batch_size": 100, "overlap": 1800, "max_window": 3600} | settings))
+        usual = {"batch_size": 100, "overlap": 1800, "max_window": 3600}
+        super().__init__(client, destination=destination, **(usual | settings))
         self.opencast = StockOpencast(
             self.clock, self.settings.opencast_zone, order=order, millis=millis, seed=seed
         )
         source = DaySource(
             self.opencast,
             self.settings.opencast_zone,
-            Pace(client, self.opencast.base_url),
+            Throttle(client, self.opencast.base_url),
             clock=lambda: self.clock.now.timestamp() + skew,
             pause=self.clock.forward,
         )
         self.source = source
         self.stream = StockUseractions(source, self.episodes, self.sink, self.letters, self.settings)
         self.sink.chunk = 50
-        self.engine = Engine(
-            self.stream,
-            ledger=self.ledger,
-            watermarks=self.store,
-            letters=self.letters,
-            hints=self.mailbox,
-            settings=self.settings,
-            destination=destination,
-        )
+        self.use()
 
-    def day_ids(self):
+    def ids_by_day(self):
         """Return the known ids of the watermark's epoch."""
-        return DayIds(
+        return IdsByDay(
             self.redis, known_key("useractions", self.mark.epoch, DESTINATION), self.settings.opencast_zone
         )
 

@@ -1,5 +1,9 @@
+import contextlib
+import http.server
 import subprocess
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 
@@ -16,7 +20,8 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from botocore.stub import Stubber
 
-from uaharvest.aws import backoff, put_object, s3_client, sqs_client, translate, translated
+from uaharvest import transport
+from uaharvest.aws import RETRIES, put_object, s3_client, sqs_client, translate, translated
 from uaharvest.errors import BlockedError, RetryableError
 
 URL = "http://127.0.0.1:1"
@@ -147,6 +152,50 @@ def test_a_client_has_a_connection_for_each_thread(fresh_clients):
     assert sqs_client(32).meta.config.max_pool_connections == 32
 
 
+class Dripping(http.server.BaseHTTPRequestHandler):
+    """Sends an object, a byte at a time."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "4000")
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):  # the client has given up
+            for _ in range(4000):
+                self.wfile.write(b" ")
+                time.sleep(0.05)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def dripping(fresh_clients):
+    """An S3 each of whose answers drips."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dripping) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        given = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}", "AWS_ACCESS_KEY_ID": "a"}
+        for name, value in {**given, "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}.items():
+            fresh_clients.setenv(name, value)
+        yield
+        server.shutdown()
+
+
+def test_an_answer_that_drips_ends_in_time(dripping, monkeypatch):
+    monkeypatch.setattr(transport, "_DEFAULT", transport._Bounds(transport.LARGEST_ANSWER, 0.2))
+    body = s3_client().get_object(Bucket="bucket", Key="key")["Body"]
+    with pytest.raises(RetryableError, match="Read timeout"), translated("s3://bucket/key"):
+        body.read()
+
+
+@pytest.mark.fault
+@pytest.mark.long
+def test_all_attempts_at_an_answer_that_drips_end_before_the_lease_of_a_slice(dripping):
+    began = time.monotonic()
+    with pytest.raises(RetryableError, match="Read timeout"), translated("s3://bucket"):
+        s3_client().list_objects_v2(Bucket="bucket")
+    assert time.monotonic() - began < 60
+
+
 def test_a_process_builds_a_client_once_and_its_child_another():
     program = """
 import os
@@ -189,6 +238,69 @@ def test_a_bucket_is_created_in_the_region_of_the_client(region, where, race):
 
 
 def test_back_off_grows_up_to_two_seconds_and_is_never_the_same():
-    assert all(0.1 <= backoff(1) <= 0.2 for _ in range(100))
-    assert all(1.0 <= backoff(20) <= 2.0 for _ in range(100))
-    assert len({backoff(1) for _ in range(10)}) > 1
+    assert all(0.1 <= RETRIES.seconds(1) <= 0.2 for _ in range(100))
+    assert all(1.0 <= RETRIES.seconds(20) <= 2.0 for _ in range(100))
+    assert len({RETRIES.seconds(1) for _ in range(10)}) > 1
+
+
+IDENTITY = (
+    "User: arn:aws:sts::123456789012:assumed-role/harvest/i-0 is not authorized to perform: sqs:sendmessage on"
+    " resource: arn:aws:sqs:eu-central-1:123456789012:q"
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "role"),
+    [
+        (f"{IDENTITY} because no identity-based policy allows the sqs:sendmessage action", True),
+        (f"{IDENTITY} with an explicit deny in a service control policy", False),
+        (f"{IDENTITY} because no VPC endpoint policy allows the sqs:sendmessage action", False),
+        (f"{IDENTITY} because no permissions boundary allows the sqs:sendmessage action", False),
+        (
+            (
+                "User: arn:aws:sts::123456789012:assumed-role/h is not authorized to perform: kms:GenerateDataKey on"
+                " resource: arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab because no"
+                " identity-based policy allows the kms:GenerateDataKey action"
+            ),
+            False,
+        ),
+        ("Access Denied", True),
+        ("", True),
+    ],
+)
+def test_awss_own_words_come_first_and_ours_only_where_they_fit(message, role):
+    said = str(translate(answer("AccessDenied", "SendMessageBatch", 403, message), "queue q"))
+    assert ("The role needs sqs:SendMessage" in said) is role
+    if message not in {"", "Access Denied"}:
+        assert f"AWS says: {message[:280]}" in said
+        assert said.index("AWS says") < (said.index("The role needs") if role else len(said))
+
+
+def test_the_region_that_aws_expects_is_said_before_our_advice():
+    error = answer("AuthorizationHeaderMalformed", "GetObject", 400, "the region 'a' is wrong; expecting 'b'")
+    said = str(translate(error, "s3://b/k"))
+    assert said.index("expecting 'b'") < said.index("AWS_DEFAULT_REGION")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Denied. The Canonical String for this request should have been 'POST x-amz-security-token:q3t6w9z'",
+        "Authorization=AWS4-HMAC-SHA256 Credential=AKIAq3t6w9z/20261127",
+        f"the token {'q3t6w9z' * 40} is not valid",
+    ],
+)
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidRequest", "AuthorizationHeaderMalformed"])
+def test_awss_words_quote_no_request_and_no_token(code, message):
+    assert "q3t6w9z" not in str(translate(answer(code, "GetObject", 403, message), "s3://b/k"))
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 404])
+def test_what_no_aws_answers_names_the_endpoint(status):
+    said = translate(answer(str(status), "GetQueueUrl", status, "Moved"), "queue q")
+    assert isinstance(said, BlockedError)
+    assert "AWS_ENDPOINT_URL" in str(said)
+
+
+def test_what_a_store_does_not_have_is_no_outage():
+    assert isinstance(translate(answer("NotImplemented", "PutObject", 501, "no"), "s3://b/k"), BlockedError)

@@ -1,17 +1,20 @@
 """The container files, as far as they can be checked without an engine."""
 
 import fnmatch
+import os
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
 import yaml
 from celery.bin.celery import celery
 
 import celeryconfig
-from simulators.elasticsearch import VERSIONS
-from simulators.stack import ROOT
+from devservers.elasticsearch import PRODUCT
+from devservers.stack import ROOT
+from uaharvest import __version__, settings
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 SERVICES = yaml.safe_load(COMPOSE)["services"]
@@ -53,7 +56,7 @@ def test_the_simulator_that_compose_runs_exists(name):
 
 
 def test_every_variable_that_compose_asks_for_stands_in_example_env():
-    asked = set(re.findall(r"(?<!\$)\$\{(\w+)", COMPOSE))
+    asked = {name.removesuffix("_FILE") for name in re.findall(r"(?<!\$)\$\{(\w+)", COMPOSE)}
     offered = set(re.findall(r"^#? ?(\w+)=", (ROOT / "example.env").read_text(), re.MULTILINE))
     assert asked
     assert asked <= offered
@@ -69,6 +72,13 @@ def test_images_are_pinned_to_a_version(image):
 def test_the_stand_in_for_aws_is_the_version_that_the_tests_use():
     version = SERVICES["ministack"]["image"].rpartition(":")[2]
     assert f"ministack=={version} " in (ROOT / "requirements-dev.txt").read_text()
+
+
+def test_the_image_is_labelled_and_tagged_with_the_version_of_uaharvest():
+    [label] = re.findall(r"org\.opencontainers\.image\.version=(\S+)", (ROOT / "Dockerfile").read_text())
+    tags = {service["image"] for service in SERVICES.values() if service["image"].startswith("uaharvest:")}
+    assert label == __version__
+    assert tags == {f"uaharvest:{__version__}"}
 
 
 def test_redis_forgets_nothing():
@@ -91,6 +101,63 @@ def test_ports_are_open_to_this_host_only_and_flower_asks_for_a_password():
     assert SERVICES["flower"]["environment"]["FLOWER_BASIC_AUTH"].startswith("${FLOWER_BASIC_AUTH:?")
 
 
+@pytest.mark.parametrize("name", [*OWN, "redis"])
+def test_a_container_of_ours_cannot_change_itself_or_gain_rights(name):
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_secret_that_is_a_file_can_be_read(name):
+    assert "./secrets:/run/secrets:ro" in SERVICES[name]["volumes"]
+
+
+def test_documents_in_sqlite_have_a_volume_that_the_image_s_user_owns():
+    assert "documents:/data" in SERVICES["worker"]["volumes"]
+    instructions = [" ".join(line) for line in INSTRUCTIONS]
+    assert "RUN install --directory --owner=10001 --group=10001 /data" in instructions
+    workdirs = [line[1] for line in INSTRUCTIONS if line[0] == "WORKDIR"]
+    assert workdirs[-1] == "/data"  # where sqlite:///documents.db is then
+
+
+@pytest.mark.parametrize("name", ["worker", "beat"])
+@pytest.mark.parametrize(("age", "healthy"), [(5, True), (90, False), (None, False)])
+def test_a_heartbeat_is_healthy_while_it_is_young(tmp_path, name, age, healthy):
+    service = SERVICES[name]
+    kind, command = service["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    assert service["environment"]["HEARTBEAT_FILE"] in command
+    file = tmp_path / "heartbeat"
+    if age is not None:
+        file.touch()
+        os.utime(file, (time.time() - age, time.time() - age))
+    command = command.replace("/tmp/heartbeat", str(file)).replace("$$", "$")
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=False)
+    assert (done.returncode == 0) is healthy
+
+
+@pytest.mark.parametrize("name", [*OWN, "redis"])
+def test_no_health_check_starts_celery(name):
+    check = " ".join(SERVICES[name]["healthcheck"]["test"])
+    assert "celery" not in check
+    assert "python" not in check
+
+
+def test_the_lines_for_a_demo_are_a_whole_env_file(tmp_path):
+    lines = re.findall(r"^#   ([A-Z0-9_]+=.*)", COMPOSE.partition("put these lines")[2], re.MULTILINE)
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("\n".join(lines))
+    loaded = settings.load({}, dotenv)
+    loaded.require("engage_url", "opencast_user", "opencast_password", "bucket", "queue", "es_url")
+    assert loaded.zoom_enabled
+    assert loaded.episodes_enabled
+    names = {line.partition("=")[0] for line in lines}
+    assert set(re.findall(r"\$\{(\w+):\?", COMPOSE)) <= names
+    assert {"AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= names
+
+
 def test_what_only_a_demo_needs_does_not_run_in_production():
     assert {name for name, service in SERVICES.items() if service.get("profiles") == ["demo"]} == {
         "ministack",
@@ -106,7 +173,7 @@ def test_useractions_are_indexed_unless_a_site_says_otherwise(name):
 
 
 def test_elasticsearch_is_a_version_that_the_tests_use():
-    assert SERVICES["elasticsearch"]["image"].rpartition(":")[2] in VERSIONS
+    assert SERVICES["elasticsearch"]["image"].rpartition(":")[2] in PRODUCT.versions
 
 
 def test_what_the_image_copies_exists_and_is_not_ignored():
@@ -137,3 +204,27 @@ def test_compose_itself_reads_the_file(tmp_path):
     shutil.copy(ROOT / "docker-compose.yml", tmp_path)
     (tmp_path / ".env").write_text("FLOWER_BASIC_AUTH=user:password\n")
     subprocess.run(["docker", "compose", "--profile", "demo", "config", "--quiet"], cwd=tmp_path, check=True)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no clone")
+def test_a_checkout_on_windows_has_the_same_line_ends(tmp_path):
+    (tmp_path / "paths").write_text("manage.py\nexample.env\n.ci/run\nuaharvest/runs/ledger.py\n")
+    checked_out = tmp_path / "out"
+    subprocess.run(
+        [
+            "git",
+            "-c",
+            "core.autocrlf=true",
+            "-c",
+            "core.eol=crlf",
+            "checkout-index",
+            "--stdin",
+            f"--prefix={checked_out}/",
+        ],
+        cwd=ROOT,
+        input=(tmp_path / "paths").read_bytes(),
+        check=True,
+    )
+    files = [path for path in checked_out.rglob("*") if path.is_file()]
+    assert len(files) == 4
+    assert not [path for path in files if b"\r" in path.read_bytes()]

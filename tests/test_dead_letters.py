@@ -1,9 +1,13 @@
+import json
+
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
+from uaharvest import dead_letters
 from uaharvest.dead_letters import DeadLetter, DeadLetters
-from uaharvest.errors import BadInputError, BlockedError, RetryableError
+from uaharvest.errors import BadInputError, BlockedError, RetryableError, UnreadableLetterError
 
 SECRET = {"raw": {"huid": "60002627"}}
 
@@ -88,11 +92,81 @@ def test_without_a_bucket_there_is_nowhere_to_keep_a_letter_and_none_is_listed()
         letters.get("useractions/record-1")
 
 
-def test_what_is_no_letter_is_not_taken_for_one(letters, bucket):
-    for content in (b"{", b"[]", b'{"schema": 2}', b"\xff"):
-        letters._s3.put_object(Bucket=bucket, Key="dead-letters/zoom/record-1.json", Body=content)
-        with pytest.raises(BlockedError, match="is no dead letter"):
-            letters.get("zoom/record-1")
+WHOLE = {
+    "stream": "zoom",
+    "kind": "record",
+    "reason": "r",
+    "at": "2026-11-20T00:00:00+00:00",
+    "payload": {},
+    "schema": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"schema": 2}',
+        b"\xff",
+        b"[" * 100_000,
+        json.dumps({**WHOLE, "schema": 2}).encode(),
+        json.dumps({**WHOLE, "at": "yesterday"}).encode(),
+        json.dumps({**WHOLE, "kind": "meeting"}).encode(),
+        json.dumps({**WHOLE, "payload": [1]}).encode(),
+        json.dumps({**WHOLE, "stream": "useractions"}).encode(),
+        json.dumps({**WHOLE, "kind": "slice"}).encode(),
+    ],
+)
+def test_what_is_no_letter_is_not_taken_for_one_and_can_be_dropped(letters, bucket, content):
+    letters._s3.put_object(Bucket=bucket, Key="dead-letters/zoom/record-1.json", Body=content)
+    with pytest.raises(
+        UnreadableLetterError, match=f"s3://{bucket}/dead-letters/zoom/record-1.json is no dead letter"
+    ):
+        letters.get("zoom/record-1")
+    letters.drop("zoom/record-1")
+    assert list(letters.names()) == []
+
+
+def test_a_whole_letter_is_read(letters, bucket):
+    letters._s3.put_object(Bucket=bucket, Key="dead-letters/zoom/record-1.json", Body=json.dumps(WHOLE))
+    assert letters.get("zoom/record-1").reason == "r"
+
+
+def test_a_huge_object_is_not_read_whole(letters, bucket, monkeypatch):
+    monkeypatch.setattr(dead_letters, "MOST_BYTES", 1000)
+    letters.put(DeadLetter.of_record("zoom", 1, "no date", {"raw": "x" * 1000}))
+    with pytest.raises(UnreadableLetterError, match="more than 1,000 bytes"):
+        letters.get("zoom/record-1")
+
+
+@pytest.mark.parametrize(
+    "key", ["zoom/notes.txt", "zoom/record-1", "readme", "zoom/record-1.json.bak", "zoom/a b/c"]
+)
+def test_a_foreign_object_goes_by_its_key(letters, bucket, key):
+    letters._s3.put_object(Bucket=bucket, Key=f"dead-letters/{key}", Body=b"foreign")
+    letters._s3.put_object(Bucket=bucket, Key="dead-letters/zoom/", Body=b"")  # a folder of S3's console
+    assert list(letters.names()) == [key]
+    with pytest.raises(UnreadableLetterError, match=f"dead-letters/{key} is no dead letter"):
+        letters.get(key)
+    letters.drop(key)
+    assert list(letters.names()) == []
+
+
+def test_an_object_that_s3_does_not_give_out_is_unreadable(letters, monkeypatch):
+    letters.put(record(1))
+    denial = {"Error": {"Code": "AccessDenied", "Message": "not authorized to perform: kms:Decrypt"}}
+
+    def denied(**_):
+        raise ClientError({**denial, "ResponseMetadata": {"HTTPStatusCode": 403}}, "GetObject")
+
+    monkeypatch.setattr(letters._s3, "get_object", denied)
+    with pytest.raises(UnreadableLetterError, match=r"dead-letters/useractions/record-1\.json cannot be read"):
+        letters.get("useractions/record-1")
+    letters.drop("useractions/record-1")
+    assert list(letters.names()) == []
 
 
 def test_a_letter_shows_its_payload_in_no_repr():

@@ -10,11 +10,14 @@ import pytest
 
 from uaharvest import index_templates
 from uaharvest.documents import indexed, meeting, session
+from uaharvest.documents.document import Document
+from uaharvest.documents.indices import FAMILIES
 from uaharvest.errors import BlockedError
-from uaharvest.index_templates import FOLDER, Outcome, load
+from uaharvest.index_templates import FOLDER, Outcome, load, retain
 from uaharvest.settings import Settings
-from uaharvest.sinks.documents import Document
-from uaharvest.sinks.elasticsearch import ElasticsearchStore
+from uaharvest.sinks.cluster import products
+from uaharvest.sinks.cluster.store import ClusterStore
+from uaharvest.zoom.rows import read_meeting, read_participant
 
 MESSAGE = json.loads(
     '{"action_id": 12580, "timestamp": "2026-11-20T16:00:02+00:00", "mpid": "bd6a996d-4a32-440d-a5f4-649510a25b19",'
@@ -66,6 +69,7 @@ RECORDED = {
 }
 CAMBRIDGE = {"location": [-71.11, 42.37], "city_name": "Cambridge", "country_code2": "US"}
 BOSTON = {"lat": 42.3582, "lon": -71.0507}
+DAY = "useractions-2026.11.20"
 SITE = Settings(index_infix="stack")
 WATCHED = [
     {"term": {"action.type": "HEARTBEAT"}},
@@ -75,8 +79,8 @@ WATCHED = [
 
 
 @pytest.fixture
-def store(templates, es):
-    return ElasticsearchStore(es)
+def store(templates, cluster):
+    return ClusterStore(cluster)
 
 
 @pytest.fixture
@@ -96,7 +100,7 @@ def useraction(number, message=MESSAGE, **changes):
     record = json.loads(json.dumps(message))
     action = {**record["action"], **changes.pop("action", {})}
     record |= {"action_id": number, "action": action, **changes}
-    return indexed.document(record, lambda _: CAMBRIDGE, SITE)
+    return indexed.document(record, lambda _: CAMBRIDGE, SITE.index_infix)
 
 
 def heartbeat(number, huid, second, inpoint, **changes):
@@ -106,21 +110,25 @@ def heartbeat(number, huid, second, inpoint, **changes):
 
 
 def found(es, query, index="useractions-*"):
-    return sorted(hit["_id"] for hit in es.search(index=index, query=query, size=1000)["hits"]["hits"])
+    return sorted(
+        hit["_id"] for hit in es.search(index=index, body={"query": query, "size": 1000})["hits"]["hits"]
+    )
 
 
 def aggregated(es, index="useractions-*", query=None, **aggregations):
-    answer = es.search(index=index, size=0, query=query or {"match_all": {}}, aggs=aggregations)
+    answer = es.search(index=index, body={"size": 0, "query": query or {"match_all": {}}, "aggs": aggregations})
     return {name: answer["aggregations"][name] for name in aggregations}
 
 
 # Loading
 
 
-def test_the_first_load_creates_all_and_the_second_changes_nothing(es):
-    names = [f"uaharvest-{name}" for name in ("shared", "useractions", "episodes", "meetings", "sessions")]
-    assert [(loaded.name, loaded.outcome) for loaded in load(es)] == [(name, Outcome.CREATED) for name in names]
-    assert [loaded.outcome for loaded in load(es)] == [Outcome.UNCHANGED] * 5
+def test_the_first_load_creates_all_and_the_second_changes_nothing(cluster):
+    names = [f"uaharvest-{name}" for name in ("shared", "retention", *FAMILIES)]
+    assert [(loaded.name, loaded.outcome) for loaded in load(cluster)] == [
+        (name, Outcome.CREATED) for name in names
+    ]
+    assert [loaded.outcome for loaded in load(cluster)] == [Outcome.UNCHANGED] * 6
 
 
 @pytest.fixture
@@ -133,25 +141,112 @@ def newer(tmp_path):
     return tmp_path / "newer"
 
 
-def test_only_a_template_that_differs_is_updated(templates, es, newer):
-    outcomes = {loaded.name: loaded.outcome for loaded in load(es, newer)}
+def test_only_a_template_that_differs_is_updated(templates, cluster, newer):
+    outcomes = {loaded.name: loaded.outcome for loaded in load(cluster, newer)}
     assert outcomes.pop("uaharvest-episodes") is Outcome.UPDATED
     assert set(outcomes.values()) == {Outcome.UNCHANGED}
 
 
-def test_what_someone_has_changed_by_hand_is_put_right(templates, es):
+def test_what_someone_has_changed_by_hand_is_put_right(templates, es, cluster):
     es.indices.put_index_template(
-        name="uaharvest-sessions", index_patterns=["sessions-*"], version=1, priority=200
+        name="uaharvest-sessions", body={"index_patterns": ["sessions-*"], "version": 1, "priority": 200}
     )
-    assert {loaded.name: loaded.outcome for loaded in load(es)}["uaharvest-sessions"] is Outcome.UPDATED
+    assert {loaded.name: loaded.outcome for loaded in load(cluster)}["uaharvest-sessions"] is Outcome.UPDATED
 
 
-def test_a_newer_version_is_not_overwritten_and_then_nothing_is(es, newer):
-    load(es, newer)
+def test_a_newer_version_is_not_overwritten_and_then_nothing_is(es, cluster, newer):
+    load(cluster, newer)
     es.indices.delete_index_template(name="uaharvest-meetings")
     with pytest.raises(BlockedError, match="uaharvest-episodes in version 2, this uaharvest version 1"):
-        load(es)
+        load(cluster)
     assert not es.indices.exists_index_template(name="uaharvest-meetings")
+
+
+# Retention. The servers of the tests have neither ILM nor ISM, so a stub keeps their policies.
+
+
+class Policies:
+    """A connection whose policies are kept here, as ILM and ISM keep them; all else goes to the real server.
+
+    A server without ILM does not know the setting that names a policy, so the stub keeps that too.
+    """
+
+    def __init__(self, cluster):
+        self._cluster = cluster
+        self.stored = {}
+        self.named = None
+        self.product = cluster.product
+        self.server = cluster.server
+
+    def ask(self, method, path, body=None, **options):
+        if method == "PUT" and path == "/_component_template/uaharvest-retention":
+            index = body["template"]["settings"]["index"]
+            self.named = index["lifecycle"]
+            rest = {name: value for name, value in index.items() if name != "lifecycle"}
+            body = {**body, "template": {"settings": {"index": rest}}}
+        if "policies" not in path and "policy" not in path:
+            return self._cluster.ask(method, path, body, **options)
+        if method == "GET":
+            absent = {"error": {"type": "resource_not_found_exception", "reason": "not found"}}
+            return (200, self.stored[path]) if path in self.stored else (404, absent)
+        ism = "_ism" in path
+        before = self.stored.get(path, {})
+        named = {name.removeprefix("if"): value for name, value in options.items()}
+        seen = {name: before[name] for name in ("_seq_no", "_primary_term") if name in before}
+        assert named == (seen if ism else {}), "ISM answers 409"
+        self.stored[path] = {**body, "_seq_no": before.get("_seq_no", 6) + 1, "_primary_term": 1}
+        return 200, {}
+
+
+def days_of(policy):
+    """Check the shape of a policy, as ILM's and ISM's documentation describe it; return its days."""
+    if "phases" in policy:
+        assert policy["phases"].keys() == {"delete"}
+        assert policy["phases"]["delete"]["actions"] == {"delete": {}}
+        return policy["phases"]["delete"]["min_age"]
+    states = {state["name"]: state for state in policy["states"]}
+    assert all(state.keys() == {"name", "actions", "transitions"} for state in policy["states"])
+    (transition,) = states[policy["default_state"]]["transitions"]
+    assert states[transition["state_name"]] == {
+        "name": transition["state_name"],
+        "actions": [{"delete": {}}],
+        "transitions": [],
+    }
+    (template,) = policy["ism_template"]
+    assert template["index_patterns"] == ["useractions-*", "meetings-*", "sessions-*"]  # episodes are kept
+    return transition["conditions"]["min_index_age"]
+
+
+def test_a_policy_of_retention_is_installed_on_demand_and_stays(templates, cluster, es):
+    policies = Policies(cluster)
+    assert retain(policies, 400) is Outcome.CREATED
+    assert retain(policies, 500) is Outcome.UPDATED
+    ((path, stored),) = policies.stored.items()
+    named = {"name": "uaharvest-retention", "parse_origination_date": "true"}
+    if cluster.product().name == "Elasticsearch":
+        assert path == "/_ilm/policy/uaharvest-retention"
+    else:
+        assert path == "/_plugins/_ism/policies/uaharvest-retention"
+        named = None
+    assert days_of(stored["policy"]) == "500d"
+    assert policies.named == named
+    assert [loaded.outcome for loaded in load(cluster)] == [Outcome.UNCHANGED] * 6
+    for family, expected in {"useractions": True, "meetings": True, "sessions": True, "episodes": False}.items():
+        (found,) = es.indices.get_index_template(name=f"uaharvest-{family}")["index_templates"]
+        assert ("uaharvest-retention" in found["index_template"]["composed_of"]) is expected
+
+
+def test_a_server_without_policies_says_so(templates, cluster):
+    with pytest.raises(
+        BlockedError, match=r"keeps no policies at \S+uaharvest-retention: no retention is installed"
+    ):
+        retain(cluster, 400)
+
+
+@pytest.mark.parametrize("product", [products.ELASTICSEARCH, products.OPENSEARCH], ids=lambda one: one.name)
+def test_policies_have_the_shape_that_each_product_wants(product):
+    text = (FOLDER / "retention" / f"{product.name.lower()}.json").read_text().replace("DAYS", "30")
+    assert days_of(json.loads(text)["policy"]) == "30d"
 
 
 @pytest.mark.parametrize(
@@ -231,9 +326,11 @@ SESSION_ROW = {
 
 def zoom_documents(*rows):
     """The documents of that meeting and of such sessions of it."""
-    found, odd = session.sessions(MEETING_ROW["uuid"], rows, lambda _: CAMBRIDGE)
+    found, odd = session.sessions(
+        MEETING_ROW["uuid"], [read_participant(row) for row in rows], lambda _: CAMBRIDGE
+    )
     assert not odd
-    tells = meeting.fields(MEETING_ROW, "2pyjK5VNQHadb2BY6Z4GbA") | meeting.attendance(found)
+    tells = meeting.fields(read_meeting(MEETING_ROW), "2pyjK5VNQHadb2BY6Z4GbA") | meeting.attendance(found)
     return [
         Document("meetings-2026.11.20", MEETING_ROW["uuid"], tells, update=True),
         *(Document("sessions-stack-2026.11.20", one.id, one.fields) for one in found),
@@ -361,7 +458,7 @@ def test_metrics_2_and_7_percent_viewed_per_student(put, es, metric, interval):
             "aggs": {"bins": {"histogram": {"field": "action.inpoint", "interval": interval, "min_doc_count": 1}}},
         },
     )["users"]["buckets"]
-    hit = es.search(index="useractions-*", size=1, source_includes=["episode.duration"])["hits"]["hits"][0]
+    hit = es.search(index="useractions-*", size=1, _source_includes=["episode.duration"])["hits"]["hits"][0]
     bins = math.ceil(hit["_source"]["episode"]["duration"] / 1000 / interval)
     assert {bucket["key"]: int(100 * len(bucket["bins"]["buckets"]) / bins) for bucket in buckets} == {"a": 25}
 
@@ -475,4 +572,8 @@ def test_episodes_by_term_by_availability_and_by_month(put, es):
 
 
 def test_the_templates_in_the_folder_are_those_that_are_loaded():
-    assert {path.stem for path in FOLDER.glob("*.json")} == {index_templates.SHARED, *index_templates.FAMILIES}
+    assert {path.stem for path in FOLDER.glob("*.json")} == {
+        index_templates.SHARED,
+        index_templates.RETENTION,
+        *index_templates.FAMILIES,
+    }

@@ -9,12 +9,13 @@ import time
 
 import boto3
 import pytest
-from elasticsearch import Elasticsearch
+from opensearchpy import OpenSearch
 
-from simulators import elasticsearch as simulated_elasticsearch
-from simulators import stack
+from devservers import cluster as cluster_server
+from devservers import stack
 from uaharvest import assembly, index_templates, settings
 from uaharvest.errors import BlockedError, Exit, RetryableError
+from uaharvest.sinks.cluster import connection
 
 RECORDS = 20_000
 PER_MESSAGE = 20
@@ -83,7 +84,7 @@ def until(is_so, what, seconds=120):
 
 def rejections(url):
     """How many bulks the server has answered with 429."""
-    with Elasticsearch(url, request_timeout=60) as client:
+    with OpenSearch(url, timeout=60) as client:
         [node] = client.nodes.stats(metric="indexing_pressure")["nodes"].values()
     total = node["indexing_pressure"]["memory"]["total"]
     return total["coordinating_rejections"] + total["primary_rejections"]
@@ -123,6 +124,7 @@ def test_an_indexer_that_is_killed_loses_nothing_with_sqlite(environment, tmp_pa
     assert sorted(stored) == list(range(RECORDS))
 
 
+@pytest.mark.long
 @pytest.mark.fault
 def test_an_indexer_that_is_killed_loses_nothing_with_elasticsearch(environment, es, templates, elasticsearch_url):
     environment["ES_HOST"] = elasticsearch_url
@@ -133,18 +135,16 @@ def test_an_indexer_that_is_killed_loses_nothing_with_elasticsearch(environment,
     assert sorted(stored) == list(range(RECORDS))
 
 
+@pytest.mark.long
 @pytest.mark.fault
-def test_an_elasticsearch_that_is_full_and_then_killed_loses_nothing(environment, elasticsearch_version):
+def test_an_elasticsearch_that_is_full_and_then_killed_loses_nothing(environment, elasticsearch_server):
     # So little memory for bulks that a second one at the same time is refused with 429.
     little = {"indexing_pressure.memory.limit": "1mb"}
-    with contextlib.closing(
-        simulated_elasticsearch.elasticsearch(elasticsearch_version, settings=little)
-    ) as server:
+    with contextlib.closing(cluster_server.serve(*elasticsearch_server, settings=little)) as server:
         environment["ES_HOST"] = server.url
         site = settings.load(environment)
         store = assembly.document_store(site)
-        with Elasticsearch(server.url, request_timeout=60) as client:
-            index_templates.load(client)
+        index_templates.load(connection.connect(site))
         fill(environment["SQS_QUEUE_NAME"])
         with indexing(environment) as first:
             until(lambda: store.indices().get(INDEX, 0) >= RECORDS // 10, "nothing was indexed")
@@ -155,7 +155,7 @@ def test_an_elasticsearch_that_is_full_and_then_killed_loses_nothing(environment
             server.start()
             first.communicate(timeout=120)
         go_on(environment, Exit.ERROR)
-        with Elasticsearch(server.url, request_timeout=60) as client:
+        with OpenSearch(server.url, timeout=60) as client:
             client.indices.refresh(index="useractions-*")
         assert sorted(document["action_id"] for document in store.export("useractions-*")) == list(range(RECORDS))
     assert list(assembly.dead_letters(site).names("index")) == []
@@ -181,16 +181,52 @@ def test_a_conflict_with_the_mapping_becomes_a_dead_letter(environment, es, temp
     assert "60002627" not in letter.reason
 
 
-def test_without_templates_nothing_is_indexed_and_nothing_is_deleted(environment, es, elasticsearch_url):
+def test_without_templates_nothing_is_indexed_and_nothing_is_deleted(environment, cluster, elasticsearch_url):
     send(environment, record(1))
     with pytest.raises(BlockedError, match="index-templates"):
         indexer(environment, elasticsearch_url).drain()
-    site = settings.load(environment)
+    site = settings.load({**environment, "ES_HOST": elasticsearch_url})
     assert assembly.sqs_sink(site).depth() == (1, 0)
-    assert "index-templates" in assembly.board(site).blocked()["reason"]
-    index_templates.load(es)
+    assert "index-templates" in assembly.indexer_state(site).state.blocked().reason
+    index_templates.load(cluster)
     assert indexer(environment, elasticsearch_url).drain().indexed == 1
-    assert assembly.board(site).blocked() is None
+    assert assembly.indexer_state(site).state.blocked() is None
+
+
+def manage(environment, *arguments):
+    """Run a command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, str(stack.ROOT / "manage.py"), *arguments],
+        env={**os.environ, **environment, "PYTHONPATH": str(stack.ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_one_closed_index_holds_back_no_other_is_shown_and_heals(environment, es, templates, elasticsearch_url):
+    environment["ES_HOST"] = elasticsearch_url
+    site = settings.load(environment)
+    closed = "useractions-2026.10.01"
+    es.indices.create(index=closed)
+    es.indices.close(index=closed)
+    send(environment, [record(1), record(2)], {**record(3), "timestamp": "2026-10-01T16:00:02+00:00"}, record(4))
+    for _ in range(2):
+        done = manage(environment, "run", "index")
+        assert done.returncode == Exit.BLOCKED, done.stderr
+        assert f"for {closed}: index_closed_exception: closed. Open it: POST /{closed}/_open" in done.stderr
+        assert assembly.sqs_sink(site).depth() == (1, 0)
+    status = manage(environment, "status")
+    assert status.returncode == Exit.BLOCKED
+    assert f"POST /{closed}/_open" in status.stdout
+    es.indices.refresh(index=INDEX)
+    assert es.count(index=INDEX)["count"] == 3
+    es.indices.open(index=closed)
+    done = manage(environment, "run", "index")
+    assert (done.returncode, "1 indexed" in done.stderr) == (Exit.DONE, True), done.stderr
+    assert json.loads(manage(environment, "status", "--json").stdout)["index"]["blocked"] is None
+    assert list(assembly.dead_letters(site).names()) == []
 
 
 def test_a_longer_footprint_stays_in_elasticsearch_when_a_shorter_one_comes_late(

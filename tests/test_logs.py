@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
-from simulators.stack import ROOT
+from devservers.stack import ROOT
 from uaharvest import logs
 from uaharvest.errors import SourceError
+from uaharvest.settings import Settings
 
 SECRET = "ann@example.edu"
 FAILING = f"""
@@ -72,3 +73,60 @@ def test_what_was_being_handled_is_shown_unless_it_was_left_out_on_purpose(suppr
     told = logs.told((ValueError, error, None))
     assert ("KeyError" in told) is not suppressed
     assert SECRET not in told
+
+
+ROWS = f"""
+import sqlalchemy, urllib3
+from uaharvest import logs
+logs.configure("debug")
+engine = sqlalchemy.create_engine("sqlite://", hide_parameters=True)
+with engine.connect() as connection:
+    connection.execute(sqlalchemy.text("SELECT '{SECRET}'")).all()
+try:
+    urllib3.PoolManager().request("GET", "http://127.0.0.1:1/?account_id={SECRET}", retries=2)
+except urllib3.exceptions.HTTPError:
+    pass
+"""
+
+
+def test_at_level_debug_no_library_logs_rows_or_urls():
+    done = subprocess.run([sys.executable, "-c", ROWS], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert SECRET not in done.stderr
+
+
+def test_on_a_terminal_nothing_foreign_is_obeyed(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    before = logging.getLogger().handlers, logging.getLogger().level
+    try:
+        logs.configure("info")
+        logging.getLogger("x").error("said \x1b[2J\nnext", exc_info=raised(SourceError("\x1b[2J\nnext")))
+    finally:
+        logging.getLogger().handlers, logging.getLogger().level = before
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert r"said \x1b[2J\nnext" in shown
+    assert r"SourceError: \x1b[2J\nnext" in shown
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_a_closed_stderr_is_no_reason_to_end(level):
+    code = f"from uaharvest import logs; logs.configure({level!r})"
+    subprocess.run(["/bin/sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("form", "terminal", "is_json"),
+    [(None, True, False), (None, False, True), ("json", True, True), ("console", False, False)],
+)
+def test_log_format_chooses_else_the_terminal_does(monkeypatch, capsys, form, terminal, is_json):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+    before = logging.getLogger().handlers, logging.getLogger().level
+    try:
+        logs.configure("info", Settings(log_format=form))
+        logging.getLogger("x").error("failed")
+    finally:
+        logging.getLogger().handlers, logging.getLogger().level = before
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("{") is is_json
+    assert ("\x1b" in line) is (terminal and not is_json)

@@ -1,5 +1,7 @@
 import dataclasses
 import os
+import re
+from pathlib import Path
 
 import boto3
 import pytest
@@ -134,7 +136,8 @@ def test_what_is_no_host_is_refused(given):
 )
 def test_a_password_within_a_host_is_refused_and_not_shown(given):
     line = refusal(MATTERHORN_ENGAGE_HOST=given)
-    assert "'...@host' cannot be used" in line
+    assert line.startswith("MATTERHORN_ENGAGE_HOST: (set) cannot be used. Expected a host")
+    assert "%2F" in line
     assert SECRET not in line
 
 
@@ -251,6 +254,10 @@ def test_no_repr_shows_a_secret():
         "ZOOM_SECRET",
         "ZOOM_ACCOUNT_ID",
         "ZOOM_HEADER",
+        "LOGGLY_TOKEN",
+        "ALERT_COMMAND",
+        "ALERT_WEBHOOK_URL",
+        "FLOWER_BASIC_AUTH",
     } == {field.metadata["variable"] for field in secret}
     loaded = dataclasses.replace(Settings(), **{field.name: SECRET for field in secret})
     assert SECRET not in repr(loaded)
@@ -261,3 +268,292 @@ def test_an_error_shows_no_secret(variable):
     line = refusal(**{variable: f"http://:{SECRET}@host"})
     assert line.startswith(f"{variable}: (set) cannot be used. Expected a URL that starts with redis://")
     assert SECRET not in line
+
+
+URLS = {
+    "REDIS_URL": "sentinel://{}host:26379,other/0?master_name=m",
+    "CELERY_BROKER_URL": "rediss://{}host:6379/0",
+    "OPENCAST_DATABASE_URL": "mariadb://{}host/opencast",
+    "ES_HOST": "https://{}host:9200",
+    "MATTERHORN_ENGAGE_HOST": "{}host:8080",
+    "MATTERHORN_ADMIN_HOST": "https://{}host/opencast",
+    "ZOOM_API_URL": "https://{}host/v2",
+    "ZOOM_TOKEN_URL": "https://{}host/oauth/token",
+    "AWS_ENDPOINT_URL": "http://{}host:4566",
+    "AWS_ENDPOINT_URL_S3": "http://{}host:4566",
+    "HTTP_PROXY": "http://{}host:3128",
+    "https_proxy": "{}host:3128",
+    "ALL_PROXY": "http://{}host:3128",
+}
+
+
+@pytest.mark.parametrize("password", ["12/qzx", "12#qzx", "12?qzx", "qzx[kwj", "qzx]kwj", "qzx@kwj", "qz/kw@xj"])
+@pytest.mark.parametrize("variable", URLS)
+def test_a_raw_character_in_a_password_is_refused_and_no_part_of_it_is_shown(variable, password):
+    line = refusal(**{variable: URLS[variable].format(f"me:{password}@")})
+    assert line.startswith(f"{variable}: (set) cannot be used. Expected ")
+    assert "%2F" in line
+    assert not [part for part in re.findall(r"[a-z]{2,}", password) if part in line]
+
+
+@pytest.mark.parametrize(
+    ("variable", "url", "kept"),
+    [
+        ("OPENCAST_DATABASE_URL", "mariadb://me:a%2Fb%40c@host/db?ssl_ca=/a.pem", "mariadb://me:a%2Fb%40c@host/db?ssl_ca=/a.pem"),
+        ("OPENCAST_DATABASE_URL", "postgresql://me:a:b$c@host:5432/db", "postgresql://me:a%3Ab%24c@host:5432/db"),
+        ("OPENCAST_DATABASE_URL", "mysql://host/db", "mysql://host/db"),
+    ],
+)  # fmt: skip
+def test_the_url_of_the_database_is_kept_with_its_password_encoded(variable, url, kept):
+    assert load(**{variable: url}).database_url == kept
+
+
+def test_proxies_may_have_a_password_and_no_scheme():
+    load(HTTP_PROXY="http://me:a%2Fb@proxy:3128", https_proxy="proxy:3128", NO_PROXY="localhost,.example.edu")
+
+
+@pytest.mark.parametrize("token", ["geheim\nx", "geh eim", "geheim\udcfc", "gehéim"])
+@pytest.mark.parametrize(
+    "variable", ["AWS_SESSION_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "ES_API_KEY"]
+)
+def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(variable, token):
+    line = refusal(**{variable: token})
+    assert line.startswith(f"{variable}: (set) cannot be used. Expected ")
+    assert "geh" not in line
+
+
+@pytest.mark.parametrize(
+    "variable", ["MATTERHORN_REST_PASS", "ZOOM_SECRET", "SQS_QUEUE_NAME", "S3_HARVEST_TS_BUCKET"]
+)
+@pytest.mark.parametrize("value", ["a\x1b[31mb", "a\nb", "a\x9bb", "a\udcffb"])
+def test_control_characters_are_refused_and_never_printed(variable, value):
+    line = refusal(**{variable: value})
+    assert line.isprintable()
+
+
+@pytest.fixture
+def environment(monkeypatch, tmp_path):
+    """The process's environment, to be given back as it was; in a folder without a `.env`."""
+    monkeypatch.chdir(tmp_path)
+    before = dict(os.environ)
+    yield os.environ
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_aws_settings_and_proxies_of_the_environment_are_stripped_and_empty_ones_are_not_set(environment):
+    environment.update(
+        AWS_SESSION_TOKEN="token\n",
+        AWS_SECRET_ACCESS_KEY=" secret\r\n",
+        AWS_ACCESS_KEY_ID="key",
+        AWS_PROFILE="",
+        AWS_CA_BUNDLE=" ",
+        AWS_ENDPOINT_URL="http://127.0.0.1:1 ",
+        AWS_DEFAULT_REGION="eu-central-1",
+        HTTPS_PROXY="",
+        http_proxy="http://proxy:3128\n",
+    )
+    settings.load()
+    for name in ("AWS_PROFILE", "AWS_CA_BUNDLE", "HTTPS_PROXY"):
+        assert name not in environment
+    assert environment["http_proxy"] == "http://proxy:3128"
+    session = boto3.session.Session()  # with AWS_PROFILE="" it would raise
+    credentials = session.get_credentials()
+    assert (credentials.token, credentials.secret_key) == ("token", "secret")
+    client = session.client("s3")  # with AWS_CA_BUNDLE="" it would find no certificate
+    assert client.meta.endpoint_url == "http://127.0.0.1:1"
+    client.close()
+
+
+def test_proxies_of_the_file_reach_the_environment_as_with_docker_compose(environment, tmp_path):
+    (tmp_path / ".env").write_text("HTTPS_PROXY=http://proxy:3128\nNO_PROXY=localhost\nAWS_PROFILE=\n")
+    environment.pop("HTTPS_PROXY", None)
+    settings.load()
+    assert (environment["HTTPS_PROXY"], environment["NO_PROXY"]) == ("http://proxy:3128", "localhost")
+    assert "AWS_PROFILE" not in environment
+
+
+def test_a_token_of_the_environment_with_a_line_break_is_named_and_not_printed(environment):
+    environment["AWS_SESSION_TOKEN"] = "gehe\nim"
+    with pytest.raises(BadInputError) as refused:
+        settings.load()
+    assert str(refused.value).startswith("AWS_SESSION_TOKEN: (set) cannot be used.")
+
+
+@pytest.mark.parametrize("variable", ["CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"])
+def test_what_celery_would_read_past_the_settings_is_refused(variable):
+    assert refusal(**{variable: "rediss://:geheim@host"}) == (
+        f"{variable}: (set) cannot be used. Expected nothing: set CELERY_BROKER_URL."
+    )
+
+
+@pytest.mark.parametrize("value", ["61", "86400"])
+def test_a_wait_that_would_hold_up_all_workers_is_refused(value):
+    assert refusal(HARVEST_WAIT_SECONDS=value) == (
+        f"HARVEST_WAIT_SECONDS: '{value}' cannot be used. Expected a whole number from 0 to 60."
+    )
+
+
+# Logs, alerts and Flower
+
+
+def test_commands_tags_and_logins_are_read_as_lists():
+    read = load(
+        ALERT_COMMAND="mail -s 'a subject' operator@example.edu",
+        LOGGLY_TAGS="site-a, test ,",
+        FLOWER_BASIC_AUTH="ann:a:b,bob:c",
+        ALERT_WEBHOOK_URL="https://hooks.example.com/services/T0/B0/xyz?key=1",
+    )
+    assert read.alert_command == ("mail", "-s", "a subject", "operator@example.edu")
+    assert read.loggly_tags == ("site-a", "test")
+    assert read.flower_login == ("ann:a:b", "bob:c")
+    assert read.alert_webhook == "https://hooks.example.com/services/T0/B0/xyz?key=1"
+    assert read.alerts_enabled
+    assert not load().alerts_enabled
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("ALERT_COMMAND", "mail 'qzx", "a program and its arguments"),
+        ("ALERT_COMMAND", "'' qzx", "a program and its arguments"),
+        ("ALERT_WEBHOOK_URL", "hooks.example.com/qzx", "an http"),
+        ("ALERT_WEBHOOK_URL", "ftp://hooks.example.com/qzx", "an http"),
+        ("ALERT_WEBHOOK_URL", "https://hooks.example.com/qzx é", "an http"),
+        ("LOGGLY_TOKEN", "qzx/../x", "a customer token of Loggly"),
+        ("FLOWER_BASIC_AUTH", "qzx", "user:password"),
+        ("FLOWER_BASIC_AUTH", "ann:qzx,", "user:password"),
+        ("LOGGLY_TAGS", "a tag", "tags of letters"),
+        ("LOG_FORMAT", "xml", "one of console, json"),
+    ],
+)
+def test_what_they_cannot_be_is_refused_and_a_secret_is_not_shown(variable, value, expected):
+    line = refusal(**{variable: value})
+    assert line.startswith(f"{variable}: ")
+    assert f"Expected {expected}" in line
+    assert "qzx" not in line
+
+
+# Secrets in files of their own
+
+
+@pytest.fixture
+def secret_file(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text(f"{SECRET}\n")
+    return path
+
+
+def test_every_secret_can_be_read_from_a_file(tmp_path):
+    values = {
+        "REDIS_URL": "redis://:open@localhost:6379/0",
+        "CELERY_BROKER_URL": "redis://:open@localhost:6379/1",
+        "OPENCAST_DATABASE_URL": "mariadb://harvester:open@localhost/opencast",
+        "ES_API_KEY": "open",
+        "ZOOM_HEADER": "X-Api-Key: open",
+        "ALERT_WEBHOOK_URL": "https://hooks.example.com/open",
+        "FLOWER_BASIC_AUTH": "ann:open",
+        "LOGGLY_TOKEN": "open",
+    }
+    secrets = [field for field in dataclasses.fields(Settings) if field.metadata["secret"]]
+    assert len(secrets) > 5
+    for field in secrets:
+        variable = field.metadata["variable"]
+        (tmp_path / variable).write_text(f"{values.get(variable, SECRET)}\n")
+    loaded = load(
+        **{f"{field.metadata['variable']}_FILE": str(tmp_path / field.metadata["variable"]) for field in secrets}
+    )
+    for field in secrets:
+        variable = field.metadata["variable"]
+        assert getattr(loaded, field.name) == field.metadata["read"](values.get(variable, SECRET))
+
+
+def test_a_secret_file_may_be_named_in_the_env_file(dotenv, secret_file):
+    assert load(dotenv(f"ES_PASSWORD_FILE={secret_file}")).es_password == SECRET
+
+
+def test_a_secret_in_the_environment_goes_before_a_file_that_the_env_file_names(dotenv, secret_file):
+    assert load(dotenv(f"ES_PASSWORD_FILE={secret_file}"), ES_PASSWORD="other").es_password == "other"
+
+
+def test_a_secret_file_in_the_environment_goes_before_a_secret_in_the_env_file(dotenv, secret_file):
+    assert load(dotenv("ES_PASSWORD=other"), ES_PASSWORD_FILE=str(secret_file)).es_password == SECRET
+
+
+def test_a_secret_that_is_set_twice_is_refused(dotenv, secret_file):
+    said = refusal(ES_PASSWORD="other", ES_PASSWORD_FILE=str(secret_file))
+    assert said == "ES_PASSWORD and ES_PASSWORD_FILE are both set. Expected one of them."
+    with pytest.raises(BadInputError, match="line 1: ES_PASSWORD and ES_PASSWORD_FILE are both set"):
+        load(dotenv("ES_PASSWORD=other", f"ES_PASSWORD_FILE={secret_file}"))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"\xff\xfe", "is not UTF-8"),
+        (b"x" * 70_000, "is longer than 65,536 bytes"),
+        (None, "cannot be read: No such file or directory"),
+    ],
+)
+def test_a_secret_file_that_cannot_be_used_is_named_with_its_variable(tmp_path, content, expected):
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    assert refusal(ES_PASSWORD_FILE=str(path)).startswith(f"ES_PASSWORD_FILE: {path} {expected}")
+
+
+def test_a_folder_in_place_of_a_secret_file_is_refused_with_its_line(dotenv, tmp_path):
+    path = dotenv("", f"ES_PASSWORD_FILE={tmp_path}")
+    with pytest.raises(
+        BadInputError, match=re.escape(f"{path}, line 2: ES_PASSWORD_FILE: {tmp_path} cannot be read")
+    ):
+        load(path)
+
+
+def test_the_content_of_a_secret_file_is_checked_and_never_shown(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text(f"two\n{SECRET}\n")
+    said = refusal(ES_PASSWORD_FILE=str(path))
+    assert said.startswith(f"{path}: ES_PASSWORD: (set) cannot be used")
+    assert SECRET not in said
+
+
+def test_boto3_gets_a_key_that_is_in_a_file(monkeypatch, tmp_path):
+    path = tmp_path / "secret"
+    path.write_text("wJalrXUtnFEMI\n")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY_FILE", str(path))
+    settings.load()
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] == "wJalrXUtnFEMI"
+    settings.load()  # as a child process does
+
+
+def test_no_file_is_read_for_what_is_no_secret(secret_file):
+    assert load(SQS_QUEUE_NAME_FILE=str(secret_file)).queue is None
+
+
+# Which .env
+
+
+def test_a_variable_names_the_file_that_is_read_in_place_of_env(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("SQS_QUEUE_NAME=usual\n")
+    (tmp_path / "other").write_text("HARVEST_LAG_SECONDS=7\n")
+    assert load().queue == "usual"
+    loaded = load(UAHARVEST_ENV_FILE="other")
+    assert (loaded.queue, loaded.lag) == (None, 7)
+
+
+def test_a_named_env_file_must_exist():
+    assert refusal(UAHARVEST_ENV_FILE="nowhere") == (
+        "UAHARVEST_ENV_FILE: there is no file nowhere. Expected one like example.env."
+    )
+
+
+def test_the_page_of_settings_names_each_secret_that_may_be_in_a_file():
+    page = (Path(settings.__file__).parent.parent / "docs" / "settings.md").read_text()
+    section = page.partition("## Secrets in files")[2].partition("\n## ")[0]
+    secrets = [field.metadata["variable"] for field in dataclasses.fields(Settings) if field.metadata["secret"]]
+    assert [name for name in secrets if f"`{name}`" not in section] == []

@@ -1,1 +1,3 @@
-"""Harvests what happened in Opencast and Zoom; the library, which never imports Celery."""
+"""Harvests useractions and episodes from Opencast and meetings from Zoom; this library never imports Celery."""
+
+__version__ = "0.1.0"

@@ -1,60 +1,64 @@
-"""Puts the parts together as the settings say: the one place that knows all of them."""
+"""Builds the parts that streams share, from the settings; `streams/engines/` has what belongs to one stream."""
 
-import dataclasses
-import hashlib
-import sys
-from datetime import timedelta
+import contextlib
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
 
-from uaharvest import aws
+from uaharvest import aws, keys
+from uaharvest.alerts import Alerts, to_command, to_webhook
 from uaharvest.dead_letters import DeadLetters
-from uaharvest.documents.indices import index_name
+from uaharvest.documents.indexed import Locate
 from uaharvest.errors import BadInputError
 from uaharvest.geolite import GeoLite, nowhere
-from uaharvest.indexer import STREAM, THREADS, Board, Indexer
-from uaharvest.opencast.cache import EpisodeCache, fetch_from
-from uaharvest.opencast.client import ADMIN_HOST, ENGAGE_HOST, Opencast
-from uaharvest.opencast.pace import Pace
-from uaharvest.opencast.profile import found_profile
-from uaharvest.opencast.source import ActionsSource
-from uaharvest.opencast.stock import DaySource
-from uaharvest.runs.days import DAY
-from uaharvest.runs.engine import Engine, Hints
+from uaharvest.indexer import STREAM, THREADS, Indexer, IndexerState
+from uaharvest.redis_url import BoundedRetry, RedisUrl
+from uaharvest.runs.delivered import digest
 from uaharvest.runs.ledger import Ledger
-from uaharvest.runs.watermark import WatermarkStore
-from uaharvest.settings import Settings
-from uaharvest.sinks import Sink, elasticsearch
-from uaharvest.sinks.documents import DocumentSink, DocumentStore
+from uaharvest.runs.losses import Losses, QueueFacts, lost_queue
+from uaharvest.runs.state import StreamState
+from uaharvest.runs.watermark import Deployment, WatermarkStore
+from uaharvest.settings import STDOUT, Settings
+from uaharvest.sinks.documents import DocumentStore
 from uaharvest.sinks.sqlite import SqliteStore
-from uaharvest.sinks.sqs import SqsSink
-from uaharvest.sinks.stdout import StdoutSink, StdoutStore
-from uaharvest.streams.episodes import CHUNK, FETCHES_AT_ONCE, Chosen, Episodes
-from uaharvest.streams.stock import StockUseractions
-from uaharvest.streams.useractions import Useractions
-from uaharvest.streams.zoom import PATIENCE, Meetings
-from uaharvest.zoom.auth import Gateway, Login, ServerToServer, SignedJwt
-from uaharvest.zoom.client import Zoom
-from uaharvest.zoom.quota import Quota
+from uaharvest.sinks.sqs import Queue, SqsSink
+from uaharvest.streams import registry
+from uaharvest.streams.spec import documents_at
+from uaharvest.streams.specs import useractions
 
-# Threads that send to SQS, and connections to Opencast, of one worker process.
+# What takes time to import, and what most commands do not need, is imported where it is used.
+if TYPE_CHECKING:
+    from uaharvest.importing.importer import Importer
+    from uaharvest.opencast.client import Opencast
+    from uaharvest.runs.engine import Engine, Hints
+    from uaharvest.runs.stream import K, R, S, Stream
+
+# Threads that send to SQS, and connections to Opencast, per worker process.
 SENDERS = 4
-STDOUT = "-"
+USERACTIONS = useractions.SPEC.name
+ALERTS = "alerts"
+AUDIT = "audit"
+DESTINATIONS = ("documents", "queue")  # of useractions
+_LOGIN = re.compile(r"//[^/@]*@")  # in a URL
 
 
-def redis_client(settings: Settings) -> "redis.Redis":
-    """Return a client that decodes, and rides out a short break of the connection (about 3 s)."""
-    return redis.Redis.from_url(
-        settings.redis_url,
+def redis_client(settings: Settings, *, patient: bool = True) -> "redis.Redis":
+    """Return a client that decodes responses; a `patient` one survives 5 s without an answer or a connection."""
+    return RedisUrl.parse(settings.redis_url).client(
         decode_responses=True,
-        socket_timeout=10,
+        # A server that hangs is waited for once a call, because 8 s are longer than the retries last. So a task or
+        # command that makes a few more calls on its way out ends within a minute, and a worker that cannot renew a
+        # lease tries twice more before the lease ends.
+        socket_timeout=8 if patient else 3,
         socket_connect_timeout=3,
         socket_keepalive=True,
         health_check_interval=30,
-        retry=Retry(ExponentialBackoff(cap=1.0, base=0.1), 5),
+        retry=BoundedRetry(within=5.0 if patient else 0.0),
     )
 
 
@@ -65,79 +69,125 @@ def dead_letters(settings: Settings) -> DeadLetters:
 
 def streams(settings: Settings) -> list[str]:
     """Return the names of the streams that this site harvests."""
-    chosen = {Episodes.name: settings.episodes, Meetings.name: settings.zoom}
-    return [Useractions.name, *(name for name, wanted in chosen.items() if wanted)]
+    return [spec.name for spec in registry.enabled(settings)]
 
 
 def watermark_key(settings: Settings, stream: str) -> str:
     """Return the S3 key of a stream's watermark."""
-    return {
-        Useractions.name: settings.watermark_key,
-        Episodes.name: settings.episodes_key,
-        Meetings.name: settings.zoom_watermark_key,
-    }[stream]
+    return registry.spec_of(stream).watermark_key(settings)
 
 
-def watermarks(settings: Settings, stream: str = Useractions.name) -> WatermarkStore:
+def watermarks(settings: Settings, stream: str = USERACTIONS) -> WatermarkStore:
     """Return the watermark of a stream."""
     settings.require("bucket")
-    key = watermark_key(settings, stream)
-    return WatermarkStore(aws.s3_client(), settings.bucket or "", key, settings.opencast_zone)
-
-
-def ledger(settings: Settings, client: "redis.Redis | None" = None, *, stream: str = Useractions.name) -> Ledger:
-    """Return the ledger of a stream."""
-    return Ledger(client or redis_client(settings), stream, lease=settings.lease)
-
-
-def engine(stream: str, settings: Settings, hints: Hints) -> Engine:
-    """Return the engine of a stream; raises as `useractions`, `episodes` and `meetings` do."""
-    made = {Useractions.name: useractions, Episodes.name: episodes, Meetings.name: meetings}[stream]
-    return made(settings, hints)
-
-
-def useractions(settings: Settings, hints: Hints) -> Engine:
-    """Return the engine of the useractions.
-
-    Raises:
-        BadInputError: A setting that it needs is not set.
-        BlockedError, SourceError: Opencast, which must be asked for its profile, refuses or does not answer.
-    """
-    settings.require("engage_url", "queue")
-    client = redis_client(settings)
-    opencast = _opencast(settings, settings.engage_url, SENDERS, ENGAGE_HOST)
-    letters = dead_letters(settings)
-    pace = Pace(client, opencast.base_url)
-    episodes = EpisodeCache(client, fetch_from(opencast), settings.episode_cache_expire, opencast.base_url)
-    destination = f"{settings.engage_url} {settings.queue}"
-    auto = settings.opencast_profile == "auto"
-    stream: Useractions
-    if settings.database_url:
-        # SQLAlchemy takes 0.2 s and 15 MB of every process, and most sites have no use for it.
-        from uaharvest.opencast.sql import SqlSource, connect  # noqa: PLC0415
-
-        # The same ids and times as by `start` and `end`, so the same known ids.
-        rows = SqlSource(connect(settings.database_url), settings.opencast_zone, pace, opencast)
-        stream = Useractions(rows, episodes, sink(settings), letters, settings)
-    elif (found_profile(client, opencast) if auto else settings.opencast_profile) == "stock":
-        source = DaySource(opencast, settings.opencast_zone, pace)
-        stream = StockUseractions(source, episodes, sink(settings), letters, settings)
-        destination += " stock"  # known ids are kept in another way
-    else:
-        ranges = ActionsSource(opencast, settings.opencast_zone, pace)
-        stream = Useractions(ranges, episodes, sink(settings), letters, settings)
-    return Engine(
-        stream,
-        ledger=ledger(settings, client),
-        watermarks=watermarks(settings) if settings.bucket else None,
-        letters=letters,
-        hints=hints,
-        settings=settings,
-        destination=destination,
+    return WatermarkStore(
+        aws.s3_client(),
+        settings.bucket or "",
+        watermark_key(settings, stream),
+        settings.opencast_zone,
+        deployment=deployment(settings, stream),
+        prove=True,
     )
 
 
-def _opencast(settings: Settings, url: str | None, pool_size: int, host: str) -> Opencast:
+def deployment(settings: Settings, stream: str = USERACTIONS) -> Deployment:
+    """Return a stream's source and destination, to which its watermark and its keys in Redis belong."""
+    source: str | None
+    destination: str | None
+    if stream == ALERTS:  # they have no source either, and are about all streams of a deployment
+        source, destination = " ".join(place(settings, name) for name in streams(settings)), "a person"
+    elif stream == AUDIT:
+        source, destination = " ".join(place(settings, name) for name in streams(settings)), documents_at(settings)
+    elif stream == STREAM:  # the indexer has no runs, but its state belongs to a deployment too
+        source, destination = f"{settings.queue}", documents_at(settings)
+    else:
+        spec = registry.spec_of(stream)
+        source, destination = spec.source(settings), spec.destination(settings)
+    if source is None or destination is None:
+        return Deployment()
+    text = _LOGIN.sub("//", f"{stream} of {source} to {destination}")
+    return Deployment(digest(f"{stream} {source} {destination}"), text)
+
+
+def ledger(settings: Settings, client: "redis.Redis | None" = None, *, stream: str = USERACTIONS) -> Ledger:
+    """Return the ledger of a stream."""
+    digest_ = deployment(settings, stream).digest
+    return Ledger(client or redis_client(settings), stream, lease=settings.lease, deployment=digest_)
+
+
+def place(settings: Settings, stream: str = USERACTIONS) -> str:
+    """Return the part of Redis keys that names a stream and its deployment."""
+    return keys.place(stream, deployment(settings, stream).digest)
+
+
+def losses(settings: Settings, client: "redis.Redis | None" = None, *, stream: str = USERACTIONS) -> Losses:
+    """Return the record of what a stream has lost outside the harvest."""
+    return Losses(client or redis_client(settings), place(settings, stream))
+
+
+def state(settings: Settings, client: "redis.Redis | None" = None, *, stream: str = USERACTIONS) -> StreamState:
+    """Return the state of a stream: failures, ticks and history."""
+    return StreamState(client or redis_client(settings), place(settings, stream))
+
+
+def engine(stream: str, settings: Settings, hints: "Hints") -> "Engine":
+    """Return a stream's engine by the stream's name; raises the errors of its spec's `build`."""
+    return registry.spec_of(stream).build(settings, hints)
+
+
+def engine_of(
+    stream: "Stream[S, K, R]",
+    settings: Settings,
+    hints: "Hints",
+    *,
+    client: "redis.Redis",
+    letters: DeadLetters,
+    destination: str,
+    source: str,
+    again: Callable[[datetime, datetime], str] | None = None,
+    site: Settings | None = None,
+) -> "Engine":
+    """Return the engine for `stream`, which must be registered, with its ledger and watermark.
+
+    Args:
+        stream: What to harvest.
+        settings: Source and destination.
+        hints: How workers are notified.
+        client: Redis client.
+        letters: Where slices go that keep failing.
+        destination: Source and destination, as text; see `Engine`.
+        source: The name of the source in error messages.
+        again: Returns the command that harvests between two instants; see `Engine`.
+        site: The settings whose watermark and ledger are used, if options have changed `settings`.
+    """
+    from uaharvest.runs.engine import Engine  # noqa: PLC0415
+
+    return Engine(
+        stream,
+        client=client,
+        ledger=ledger(site or settings, client, stream=stream.name),
+        watermarks=watermarks(site or settings, stream.name) if settings.bucket else None,
+        letters=letters,
+        hints=hints,
+        settings=settings,
+        policy=registry.spec_of(stream.name).policy(settings),
+        destination=destination,
+        source=source,
+        again=again,
+    )
+
+
+def opencast_client(settings: Settings, url: str | None, pool_size: int, host: str) -> "Opencast":
+    """Return a client for one of Opencast's hosts.
+
+    Args:
+        settings: Provide the login.
+        url: The host's URL.
+        pool_size: Maximum number of connections.
+        host: The setting that names the host, for error messages.
+    """
+    from uaharvest.opencast.client import Opencast  # noqa: PLC0415
+
     return Opencast(
         url or "",
         settings.opencast_user,
@@ -148,201 +198,119 @@ def _opencast(settings: Settings, url: str | None, pool_size: int, host: str) ->
     )
 
 
-def episodes(
-    settings: Settings,
-    hints: Hints,
-    *,
-    index: str | None = None,
-    ready_after: timedelta | None = None,
-    chosen: Chosen | None = None,
-) -> Engine:
-    """Return the engine of the episodes.
-
-    Args:
-        settings: Where from and where to.
-        hints: How workers are told.
-        index: Where the episodes go; None: `episodes`, with INDEX_INFIX.
-        ready_after: How long after its end a day can be harvested; None: at EPISODES_AT.
-        chosen: What the runs that are opened here are about; None: a day.
-
-    Raises:
-        BadInputError: A setting that it needs is not set.
-    """
-    settings.require("engage_url", "admin_url")
-    store = document_store(settings)
-    # A window is a day, of which no span is too long.
-    settings = dataclasses.replace(settings, max_window=int(DAY.total_seconds()), max_span=None, batch_size=CHUNK)
-    client = redis_client(settings)
-    engage = _opencast(settings, settings.engage_url, FETCHES_AT_ONCE, ENGAGE_HOST)
-    admin = _opencast(settings, settings.admin_url, FETCHES_AT_ONCE, ADMIN_HOST)
-    index = index or index_name("episodes", None, settings)
-    letters = dead_letters(settings)
-    stream = Episodes(
-        engage,
-        admin,
-        store,
-        letters,
-        settings,
-        pace=Pace(client, f"{engage.base_url} episodes"),
-        index=index,
-        ready_after=settings.episodes_at if ready_after is None else ready_after,
-        chosen=chosen,
-    )
-    return Engine(
-        stream,
-        ledger=ledger(settings, client, stream=Episodes.name),
-        watermarks=watermarks(settings, Episodes.name) if settings.bucket else None,
-        letters=letters,
-        hints=hints,
-        settings=settings,
-        destination=f"{settings.engage_url} {settings.documents_url or settings.es_url} {index}",
-    )
-
-
-def meetings(
-    settings: Settings,
-    hints: Hints,
-    *,
-    stdout: bool = False,
-    ready_after: timedelta | None = None,
-    patience: float = PATIENCE,
-) -> Engine:
-    """Return the engine of the Zoom meetings.
-
-    Args:
-        settings: Where from and where to.
-        hints: How workers are told.
-        stdout: Print the documents in place of keeping them.
-        ready_after: How long after its end a day can be harvested; None: at ZOOM_AT.
-        patience: Longest time to wait for the next page of a list, seconds.
-
-    Raises:
-        BadInputError: A setting that it needs is not set, or GEOLITE_PATH cannot be used.
-    """
-    store: DocumentSink = StdoutStore(sys.stdout) if stdout else document_store(settings)
-    # A window is a day, of which no span is too long.
-    settings = dataclasses.replace(settings, max_window=int(DAY.total_seconds()), max_span=None)
-    client = redis_client(settings)
-    letters = dead_letters(settings)
-    stream = Meetings(
-        zoom_client(settings, client),
-        store,
-        letters,
-        settings,
-        client=client,
-        locate=GeoLite(settings.geolite).locate if settings.geolite else nowhere,
-        ready_after=settings.zoom_at if ready_after is None else ready_after,
-        patience=patience,
-    )
-    return Engine(
-        stream,
-        ledger=ledger(settings, client, stream=Meetings.name),
-        watermarks=watermarks(settings, Meetings.name) if settings.bucket else None,
-        letters=letters,
-        hints=hints,
-        settings=settings,
-        destination=f"{_zoom_account(settings)} {settings.documents_url or settings.es_url} {settings.index_infix}",
-    )
-
-
-def zoom_client(settings: Settings, client: "redis.Redis") -> Zoom:
-    """Return the client of Zoom.
-
-    Raises:
-        BadInputError: The settings say not, or not clearly, who asks.
-    """
-    return Zoom(
-        client,
-        settings.zoom_api_url,
-        _zoom_login(settings, client),
-        zoom_quota(settings, client),
-        account=_zoom_account(settings),
-        header=settings.zoom_header,
-        pool_size=SENDERS,
-    )
-
-
-def zoom_quota(settings: Settings, client: "redis.Redis") -> Quota:
-    """Return what is left of Zoom's quotas."""
-    return Quota(client, _zoom_account(settings), settings.zoom_plan, share=settings.zoom_quota_share)
-
-
-def _zoom_login(settings: Settings, client: "redis.Redis") -> Login:
-    if settings.zoom_key is None and settings.zoom_secret is None and settings.zoom_account_id is None:
-        if settings.zoom_header is None:
-            settings.require("zoom_account_id", "zoom_key", "zoom_secret")
-        return Gateway()
-    settings.require("zoom_key", "zoom_secret")
-    if settings.zoom_header is not None and settings.zoom_header[0].lower() == "authorization":
-        raise BadInputError(
-            "ZOOM_HEADER is Authorization: unset it, or ZOOM_ACCOUNT_ID, ZOOM_KEY and ZOOM_SECRET."
-        )
-    key, secret = settings.zoom_key or "", settings.zoom_secret or ""
-    if settings.zoom_account_id is None:
-        return SignedJwt(key, secret)
-    return ServerToServer(
-        client,
-        settings.zoom_token_url,
-        account_id=settings.zoom_account_id,
-        key=key,
-        secret=secret,
-        place=_zoom_account(settings),
-    )
-
-
-def _zoom_account(settings: Settings) -> str:
-    """Return what names the account in Redis: calls are counted per account."""
-    account = settings.zoom_account_id or settings.zoom_key or ""
-    return hashlib.sha256(f"{settings.zoom_api_url} {account}".encode()).hexdigest()[:12]
-
-
-def sink(settings: Settings) -> Sink:
-    """Return where the useractions go."""
-    if settings.queue == STDOUT:
-        return StdoutSink(sys.stdout)
-    return sqs_sink(settings)
-
-
-def sqs_sink(settings: Settings) -> SqsSink:
-    """Return the queue SQS_QUEUE_NAME."""
+def sqs_sink(settings: Settings, lost: Losses | None = None) -> SqsSink:
+    """Return a sink for the queue SQS_QUEUE_NAME; if the queue was recreated, this is recorded in `lost`."""
     return SqsSink(
         aws.sqs_client(SENDERS),
         settings.queue or "",
         events_per_message=settings.events_per_message,
         threads=SENDERS,
+        found=partial(_found_queue, settings, lost) if lost else lambda _: None,
     )
 
 
+def _found_queue(settings: Settings, lost: Losses, queue: Queue) -> None:
+    name = settings.queue or ""
+    if queue.created is None:
+        return
+    # If Redis is down, it still remembers the former queue, so the next look will notice.
+    with contextlib.suppress(redis.RedisError):
+        former = lost.found_queue(QueueFacts(name=name, created=queue.created, retention=queue.retention))
+        if former is None:
+            return
+        margin = timedelta(seconds=settings.lag + settings.overlap)
+        from uaharvest.runs.engine import enqueue_command  # noqa: PLC0415
+
+        start, end = lost_queue(former, queue.created, margin)
+        again = enqueue_command(USERACTIONS, start, end, longest=settings.max_span)
+        lost.add(
+            f"queue {queue.created:%FT%TZ}",
+            f"SQS queue {name} was made again at {queue.created:%F %T} UTC. What was still in the former one is gone:"
+            f" at most what was sent since {start + margin:%F %T} UTC. Harvest it again: `{again}`; then `manage.py"
+            " watermark confirm`.",
+        )
+
+
 def document_store(settings: Settings) -> DocumentStore:
-    """Return where documents are kept: DOCUMENTS_URL, else ES_HOST.
+    """Return the document store: DOCUMENTS_URL if set, otherwise ES_HOST.
 
     Raises:
-        BadInputError: Neither is set, or the settings of Elasticsearch do not go together.
+        BadInputError: Neither is set, or the settings ES_* conflict.
     """
     if settings.documents_url:
         return SqliteStore(Path(settings.documents_url.removeprefix("sqlite:///")))
-    return elasticsearch.ElasticsearchStore(elasticsearch.connect(settings))
+    from uaharvest.sinks.cluster import connection, store  # noqa: PLC0415
+
+    return store.ClusterStore(connection.connect(settings))
 
 
-def board(settings: Settings, client: "redis.Redis | None" = None) -> Board:
-    """Return what is remembered of the indexers."""
-    return Board(Ledger(client or redis_client(settings), STREAM, lease=settings.lease))
+def alerts(settings: Settings, client: "redis.Redis") -> Alerts:
+    """Return the alerts of this deployment, with whoever the settings name as their receivers."""
+    receivers = {}
+    if settings.alert_command:
+        receivers["command"] = to_command(settings.alert_command)
+    if settings.alert_webhook:
+        receivers["webhook"] = to_webhook(settings.alert_webhook)
+    return Alerts(client, place(settings, ALERTS), receivers)
+
+
+def indexer_state(settings: Settings, client: "redis.Redis | None" = None) -> IndexerState:
+    """Return the shared state of the indexers."""
+    return IndexerState(client or redis_client(settings), place(settings, STREAM))
 
 
 def indexer(settings: Settings) -> Indexer:
-    """Return what takes the useractions from the queue to the document store.
+    """Return the indexer, which moves useractions from the queue to the document store.
 
     Raises:
-        BadInputError: A setting that it needs is not set, or GEOLITE_PATH cannot be used.
+        BadInputError: A required setting is missing, or GEOLITE_PATH is unusable.
     """
-    settings.require("queue")
-    if settings.queue == STDOUT:
-        raise BadInputError('SQS_QUEUE_NAME is "-": there is no queue to index from.')
+    _require_queue(settings)
     return Indexer(
         aws.sqs_client(THREADS),
         document_store(settings),
         letters=dead_letters(settings),
-        board=board(settings),
-        locate=GeoLite(settings.geolite).locate if settings.geolite else nowhere,
+        shared=indexer_state(settings),
+        locate=_locate(settings),
         settings=settings,
     )
+
+
+def importer(settings: Settings, to: str) -> "Importer":
+    """Return what imports files.
+
+    Args:
+        settings: The destination, and the bucket of positions and dead letters.
+        to: One of DESTINATIONS.
+
+    Raises:
+        BadInputError: A required setting is missing, or GEOLITE_PATH is unusable.
+    """
+    from uaharvest.importing.importer import Importer, ToDocuments, ToQueue  # noqa: PLC0415
+    from uaharvest.importing.positions import Positions  # noqa: PLC0415
+
+    settings.require("bucket")
+    destination: ToDocuments | ToQueue
+    if to == "queue":
+        _require_queue(settings)
+        destination, where = ToQueue(sqs_sink(settings)), f"queue {settings.queue}"
+    else:
+        destination = ToDocuments(document_store(settings), _locate(settings), settings.index_infix)
+        where = _LOGIN.sub("//", documents_at(settings))
+    return Importer(
+        destination,
+        label=to,
+        letters=dead_letters(settings),
+        positions=Positions(aws.s3_client(), settings.bucket or "", where),
+        zone=settings.opencast_zone,
+    )
+
+
+def _require_queue(settings: Settings) -> None:
+    settings.require("queue")
+    if settings.queue == STDOUT:
+        raise BadInputError('SQS_QUEUE_NAME is "-": there is no queue.')
+
+
+def _locate(settings: Settings) -> Locate:
+    return GeoLite(settings.geolite).locate if settings.geolite else nowhere

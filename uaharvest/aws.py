@@ -1,19 +1,25 @@
-"""What S3 and SQS have in common: one client per process, and botocore's errors as ours."""
+"""What S3 and SQS share: one client per process, and the translation of botocore's errors into ours."""
 
 import contextlib
 import functools
 import os
-import random
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import boto3.session
 import botocore
+import botocore.session
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectionError,  # noqa: A004 - botocore's own, no relation of the built-in one
+    ConnectionError,  # noqa: A004 - botocore's own, unrelated to the built-in
+    ConnectTimeoutError,
     CredentialRetrievalError,
     HTTPClientError,
     IncompleteReadError,
@@ -21,18 +27,29 @@ from botocore.exceptions import (
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
+    ReadTimeoutError,
     SSLError,
 )
-from botocore.parsers import ResponseParserError
+from botocore.parsers import ResponseParserError, ResponseParserFactory
 
+from uaharvest import counters, transport
 from uaharvest.errors import BlockedError, HarvestError, RetryableError
+from uaharvest.retries import Retries
+from uaharvest.transport import distrust
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_sqs.client import SQSClient
 
-# All that a call of a client can fail with. ResponseParserError (HTML from a proxy where JSON or XML is due)
-# is no BotoCoreError.
+# Time limits of each of a request's four attempts, seconds: for the pause between two chunks, and for the whole
+# response. With botocore's own pauses, 7 s at most, all attempts stay below the lease of a slice (60 s).
+READ_TIMEOUT = 10
+LONGEST_ANSWER = 11.0
+# For requests that fail in part; about 1 s in total. botocore itself retries requests that fail as a whole.
+RETRIES = Retries(attempts=4, first=0.2, longest=2.0)
+
+# Everything a client call can raise. ResponseParserError (a proxy sent HTML instead of JSON or XML) is not a
+# BotoCoreError.
 ERRORS = (BotoCoreError, ClientError, ResponseParserError)
 
 _PASSING = (
@@ -50,7 +67,7 @@ _PASSING_CODES = frozenset(
         "InternalError",
         "InternalFailure",
         "LimitExceededException",
-        "OperationAborted",  # S3: the bucket is being made or deleted
+        "OperationAborted",  # S3: the bucket is being created or deleted
         "OverLimit",  # SQS: 120,000 messages are in flight
         "PriorRequestNotComplete",
         "QueueDeletedRecently",  # SQS: a name can be used again 60 s after it was deleted
@@ -86,6 +103,14 @@ _ADVICE = {
     "RequestExpired": "the clock of this machine is wrong: set it by NTP",
     "RequestTimeTooSkewed": "the clock of this machine is wrong: set it by NTP",
 }
+# A missing object, and a condition that does not hold: the harvest expects both.
+_NO_FAULT = frozenset({404, 409, 412})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# From here on, a message quotes the request that AWS refused, including the session token.
+_QUOTED = re.compile(
+    r"(?i)the canonical string|the string-to-sign|authorization[ =:]|x-amz-|credential=|signature="
+)
+_LONGEST_WORD = 80  # longer words are tokens or encoded messages; names are shorter
 _ACTIONS = {
     "ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
     "CreateBucket": "s3:CreateBucket",
@@ -118,77 +143,186 @@ _HINTS = {
 
 
 def _config(connections: int, **more: Any) -> Config:
-    # No s3 addressing style: with an endpoint URL botocore 1.43 uses path style by itself, without one AWS's.
+    # No s3 addressing style is set: botocore 1.43 uses path style if there is an endpoint URL, otherwise AWS's
+    # own.
     return Config(
         connect_timeout=3,
-        read_timeout=10,  # four attempts stay below the lease of a slice (60 s)
+        read_timeout=READ_TIMEOUT,
         retries={"mode": "standard", "total_max_attempts": 4},
         max_pool_connections=connections,
         tcp_keepalive=True,
-        # A text of ours, because botocore makes its own twice for each request, an eighth of the CPU that one takes.
+        # A fixed string: botocore builds its own twice per request, which costs an eighth of the request's CPU
+        # time.
         user_agent=f"uaharvest Botocore/{botocore.__version__}",
         **more,
     )
 
 
+class _CheckedParsers(ResponseParserFactory):
+    """Creates parsers that check the form of each response.
+
+    If JSON is a list or null instead of an object, botocore 1.43 itself fails with an AttributeError.
+    """
+
+    def create_parser(self, protocol_name: str) -> Any:
+        parser = super().create_parser(protocol_name)
+        parse = parser.parse
+
+        def checked(*arguments: Any) -> Any:
+            try:
+                parsed = parse(*arguments)
+            except (AttributeError, KeyError, TypeError):
+                parsed = None
+            if not isinstance(parsed, dict):
+                raise ResponseParserError("the answer is of no known shape")
+            return parsed
+
+        parser.parse = checked  # type: ignore[method-assign, assignment] # the only place that parses responses
+        return parser
+
+
+def _session() -> boto3.session.Session:
+    session = botocore.session.get_session()
+    session.register_component("response_parser_factory", _CheckedParsers())
+    return boto3.session.Session(botocore_session=session)
+
+
+def _bound(client: Any) -> None:
+    """Limit the total time of each response: botocore 1.43 limits only the pause between two chunks."""
+    pools = client._endpoint.http_session._pool_classes_by_scheme  # noqa: SLF001
+    for scheme, pool in pools.items():
+        pools[scheme] = type(pool.__name__, (pool,), {})  # a subclass, so botocore's own stays unchanged
+        transport.bound(pools[scheme], LONGEST_ANSWER)
+
+
+def _count_requests(client: Any) -> None:
+    """Count each call of the client, with its retries."""
+    service = client.meta.service_model.service_name
+
+    def begin(context: dict[str, Any], **_: Any) -> None:
+        context["uaharvest_began"] = time.monotonic()
+
+    def end(context: dict[str, Any], http_response: Any, model: Any, **_: Any) -> None:
+        status_ = http_response.status_code
+        fault = None if status_ in _NO_FAULT else transport.fault_of(status_)
+        # SQS holds a call that receives messages until there are some: its duration says nothing.
+        if fault or model.name != "ReceiveMessage":
+            counters.request(service, _seconds(context), fault)
+
+    def fail(context: dict[str, Any], exception: Exception, **_: Any) -> None:
+        late = isinstance(exception, ConnectTimeoutError | ReadTimeoutError)
+        counters.request(service, _seconds(context), "timeout" if late else "unreachable")
+
+    for event, handler in (("before-call", begin), ("after-call", end), ("after-call-error", fail)):
+        client.meta.events.register(f"{event}.{service}", handler)
+
+
+def _seconds(context: Mapping[str, Any]) -> float:
+    now = time.monotonic()
+    return now - float(context.get("uaharvest_began", now))
+
+
 @functools.cache
 def s3_client() -> "S3Client":
-    """Return this process's S3 client, made of boto3's own settings (AWS_*, AWS_ENDPOINT_URL).
+    """Return this process's S3 client, built from boto3's own settings (AWS_*, AWS_ENDPOINT_URL).
 
     Raises:
-        BlockedError: These settings cannot be used.
+        BlockedError: These settings are invalid.
     """
     with translated("S3", settings=True):
-        return boto3.session.Session().client("s3", config=_config(10))
+        client = _session().client("s3", config=_config(10))
+    _bound(client)
+    _count_requests(client)
+    # If a redirect names no region, botocore 1.43 sends HEAD for the bucket to find it. If that is redirected too,
+    # for example by a web server on the port of AWS_ENDPOINT_URL, botocore recurses until Python's stack
+    # overflows.
+    client.meta.events.register("before-call.s3.HeadBucket", _no_region)  # type: ignore[arg-type] # it may answer
+    return client
+
+
+def _no_region(**_: Any) -> tuple[Any, dict[str, Any]]:
+    """Answer HEAD for a bucket with a response that names no region."""
+    error = {"Code": "301", "Message": "no region is named"}
+    metadata = {"HTTPStatusCode": 301, "HTTPHeaders": {}}
+    return AWSResponse("", 301, HTTPHeaders(), None), {"Error": error, "ResponseMetadata": metadata}
 
 
 @functools.cache
 def sqs_client(threads: int) -> "SQSClient":
-    """Return this process's SQS client, with a connection for each of `threads`.
+    """Return this process's SQS client, with one connection per thread.
 
     Raises:
-        BlockedError: boto3's settings cannot be used: no region, for one.
+        BlockedError: boto3's settings are invalid; for example, there is no region.
     """
     with translated("SQS", settings=True):
-        # What SqsSink passes needs no validation, of each entry of each batch, before SQS's own.
-        return boto3.session.Session().client("sqs", config=_config(max(10, threads), parameter_validation=False))
+        # botocore would validate every entry of every batch; SqsSink passes valid ones, and SQS checks them
+        # anyway.
+        client = _session().client("sqs", config=_config(max(10, threads), parameter_validation=False))
+    _bound(client)
+    _count_requests(client)
+    return client
 
 
-# A client that crosses a fork shares its connections with the parent, and their answers get mixed up.
+# After a fork, parent and child would share the client's connections and get each other's responses.
 os.register_at_fork(after_in_child=s3_client.cache_clear)
 os.register_at_fork(after_in_child=sqs_client.cache_clear)
 
 
 def code(error: Exception) -> str:
-    """Return the code of an answer of AWS without its name space; "" if there was no answer."""
+    """Return the error code of AWS's response, without its namespace; "" if there was no response."""
     if not isinstance(error, ClientError):
         return ""
     return error.response.get("Error", {}).get("Code", "").removeprefix("AWS.SimpleQueueService.")
 
 
 def status(error: Exception) -> int:
-    """Return the HTTP status of an answer of AWS; 0 if there was no answer."""
+    """Return the HTTP status of AWS's response; 0 if there was no response."""
     if not isinstance(error, ClientError):
         return 0
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
 
 
+def absent(error: Exception) -> bool:
+    """Tell whether S3 itself says that the object or bucket does not exist.
+
+    Only S3's own codes prove that. A web server, a proxy or the wrong AWS_ENDPOINT_URL answers 404 too, and a
+    response to HEAD has no body and thus no code.
+    """
+    return status(error) == 404 and code(error) in {"NoSuchKey", "NoSuchBucket"}  # noqa: PLR2004 - HTTP's own
+
+
+def etag(answer: Mapping[str, Any], what: str) -> str:
+    """Return the ETag from S3's response about an object.
+
+    Raises:
+        BlockedError: There is none, so the server is not S3.
+    """
+    if not answer.get("ETag"):
+        raise not_aws(what, "S3")
+    return str(answer["ETag"])
+
+
+def not_aws(what: str, service: str) -> BlockedError:
+    """Return the error for a 200 response without the fields that `service` always sends."""
+    return BlockedError(f"{what}: what answers is not {service}: a web page or a proxy? Check AWS_ENDPOINT_URL.")
+
+
 def passes(code: str) -> bool:
-    """Tell whether a failure with this code passes by itself."""
+    """Tell whether a failure with this code is temporary."""
     return code in _PASSING_CODES or "thrott" in code.lower()
 
 
 def denied(code: str) -> bool:
-    """Tell whether this code refuses us, not what was sent."""
+    """Tell whether this code means that our access is denied, rather than that the request is wrong."""
     return "AccessDenied" in code or code in {"403", "Forbidden"} or code in _CREDENTIAL_CODES | _EXPIRED_CODES
 
 
 def translate(error: Exception, what: str) -> HarvestError:
-    """Return the error of our tree for one of `ERRORS`.
+    """Return our own error for one of `ERRORS`.
 
     Args:
         error: What a client raised.
-        what: The resource that was asked for: "queue X", "s3://bucket/key".
+        what: The requested resource, such as "queue X" or "s3://bucket/key".
     """
     if isinstance(error, ClientError):
         return _translate_answer(error, what)
@@ -199,22 +333,28 @@ def translate(error: Exception, what: str) -> HarvestError:
             f"{what}: no AWS credentials are found ({type(error).__name__})."
             " Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role."
         )
-    if isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return BlockedError(f"{what}: {_line(error)}. Set AWS_CA_BUNDLE, or mend the certificate.")
+    if isinstance(error, SSLError) and (distrusted := distrust(str(error))):
+        host = urlsplit(str(error.kwargs.get("endpoint_url"))).netloc
+        return BlockedError(
+            f"{what}: {host} {distrusted}. Mend it, or set AWS_CA_BUNDLE to a file with its authority's."
+        )
     if isinstance(error, _PASSING):
-        return RetryableError(f"{what} cannot be reached: {_line(error)}")
+        return RetryableError(
+            f"{what} cannot be reached: {_line(error).rstrip('.')}."
+            " Is AWS_ENDPOINT_URL right, or without it AWS_DEFAULT_REGION?"
+        )
     return BlockedError(f"{what}: {type(error).__name__}: {_line(error)}")
 
 
 @contextlib.contextmanager
 def translated(what: str, *, settings: bool = False) -> Iterator[None]:
-    """Raise botocore's errors in this block as ours.
+    """Re-raise botocore's errors in this block as our own.
 
     Args:
-        what: The resource that the block asks for.
-        settings: The block builds a client: a ValueError is a setting that botocore cannot use.
+        what: The resource that the block requests.
+        settings: Set if the block builds a client: a ValueError then means an invalid setting.
     """
-    # "from None": SignatureDoesNotMatch quotes the whole request, session token included, and a logged
+    # "from None": SignatureDoesNotMatch quotes the whole request, including the session token, and a logged
     # traceback would show it.
     try:
         yield
@@ -226,13 +366,8 @@ def translated(what: str, *, settings: bool = False) -> Iterator[None]:
         raise BlockedError(f"{what}: {_line(error)}. Check AWS_ENDPOINT_URL and AWS_DEFAULT_REGION.") from None
 
 
-def backoff(attempt: int) -> float:
-    """Return the seconds to wait before attempt 1, 2, ...: twice as long each time up to 2 s, with jitter."""
-    return random.uniform(0.5, 1.0) * min(0.1 * 2.0**attempt, 2.0)  # noqa: S311 - jitter is no secret
-
-
 def put_object(s3: "S3Client", bucket: str, key: str, body: str, **condition: str) -> str:
-    """Write an object, in a bucket that is created if it does not exist; return its ETag.
+    """Write an object and return its ETag; create the bucket if it does not exist.
 
     Args:
         s3: The client.
@@ -242,22 +377,23 @@ def put_object(s3: "S3Client", bucket: str, key: str, body: str, **condition: st
         condition: `IfMatch` or `IfNoneMatch`.
 
     Raises:
-        botocore.exceptions.ClientError: As it came, so that the caller can tell 412 from others.
+        botocore.exceptions.ClientError: Not translated, so that the caller can recognise a 412.
+        BlockedError: The server is not S3.
     """
     arguments: dict[str, Any] = {"Bucket": bucket, "Key": key, "Body": body.encode(), **condition}
     arguments["ContentType"] = "application/json"
     try:
-        return s3.put_object(**arguments)["ETag"]
+        return etag(s3.put_object(**arguments), f"s3://{bucket}/{key}")
     except ClientError as error:
         if code(error) != "NoSuchBucket":
             raise
     _create_bucket(s3, bucket)
-    return s3.put_object(**arguments)["ETag"]
+    return etag(s3.put_object(**arguments), f"s3://{bucket}/{key}")
 
 
 def _create_bucket(s3: "S3Client", bucket: str) -> None:
     region: Any = s3.meta.region_name
-    # S3 refuses us-east-1 as a LocationConstraint, and elsewhere its absence.
+    # In us-east-1, S3 refuses a LocationConstraint; everywhere else it requires one.
     where: Any = (
         {}
         if region in {"us-east-1", "aws-global"}
@@ -273,24 +409,56 @@ def _create_bucket(s3: "S3Client", bucket: str) -> None:
 def _translate_answer(error: ClientError, what: str) -> HarvestError:
     name = code(error)
     operation = error.operation_name
-    if passes(name) or status(error) >= 500 or status(error) == 429:  # noqa: PLR2004 - HTTP's own numbers
-        return RetryableError(f"{what}: {operation} answered {name} ({status(error)})")
+    words = _words(error.response.get("Error", {}).get("Message", ""))
+    http = status(error)
+    lacks = http == 501 or name == "NotImplemented"  # noqa: PLR2004 - HTTP's own numbers
+    if not lacks and (passes(name) or http >= 500 or http == 429):  # noqa: PLR2004 - likewise
+        return RetryableError(f"{what}: {operation} answered {name} ({http})")
+    if name in _CREDENTIAL_CODES | _EXPIRED_CODES:
+        return _translate_refused_login(name, what)
+    if denied(name):
+        return _translate_denial(operation, "AccessDenied" if name in {"403", "Forbidden"} else name, words, what)
+    advice = _ADVICE.get(name, "")
+    if lacks:
+        advice = "this store lacks what is asked of it: use another"
+    elif not advice and (http in _REDIRECTS or (http == 404 and (not name or name.isdigit()))):  # noqa: PLR2004
+        advice = "what answers may be a web page or a proxy: check AWS_ENDPOINT_URL and AWS_DEFAULT_REGION"
+    said = ": ".join(part for part in (f"{operation} answered {name or http}", words) if part)
+    if advice:
+        said += f". {advice[0].upper()}{advice[1:]}." if words else f": {advice}."
+    return BlockedError(f"{what}: {said}")
+
+
+def _translate_refused_login(name: str, what: str) -> BlockedError:
     if name in _EXPIRED_CODES:
         return BlockedError(
             f"{what}: the AWS session has expired ({name}). Renew AWS_SESSION_TOKEN, or use a role."
         )
-    if name in _CREDENTIAL_CODES:
-        return BlockedError(
-            f"{what}: AWS refuses the credentials ({name})."
-            " Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN."
-        )
-    if denied(name):
-        action = _ACTIONS.get(operation, operation)
-        role = _ROLES.get(action.split(":", maxsplit=1)[0], action)
-        name = "AccessDenied" if name in {"403", "Forbidden"} else name
-        return BlockedError(f"{name} on {action} for {what}. The role needs {role}{_HINTS.get(operation, '')}.")
-    advice = _ADVICE.get(name) or _line(error.response.get("Error", {}).get("Message", ""))
-    return BlockedError(f"{what}: {operation} answered {name}: {advice}")
+    return BlockedError(
+        f"{what}: AWS refuses the credentials ({name})."
+        " Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN."
+    )
+
+
+def _translate_denial(operation: str, name: str, words: str, what: str) -> BlockedError:
+    """Return AWS's own words, followed by what the role needs if that can be the cause."""
+    action = _ACTIONS.get(operation, operation)
+    first = f"{name} on {action} for {what}."
+    plain = words.lower() in {"", "forbidden", "access denied", "access to the resource is denied"}
+    if not plain:
+        first += f" AWS says: {words}."
+        lacks = "no identity-based policy" in words and action.lower() in words.lower()
+        if not lacks:
+            return BlockedError(first)
+    role = _ROLES.get(action.split(":", maxsplit=1)[0], action)
+    return BlockedError(f"{first} The role needs {role}{_HINTS.get(operation, '')}.")
+
+
+def _words(message: object) -> str:
+    """Return AWS's own words on one line, without quoted signatures, tokens and headers of the request."""
+    text = _QUOTED.split(" ".join(str(message).split()), maxsplit=1)[0]
+    words = (word if len(word) <= _LONGEST_WORD or word.startswith("arn:") else "..." for word in text.split())
+    return _line(" ".join(words))
 
 
 def _line(text: object) -> str:

@@ -1,4 +1,4 @@
-"""What cannot be delivered, kept whole in S3 until someone replays or drops it."""
+"""Dead letters: what cannot be delivered, kept in full in S3 until someone replays or drops it."""
 
 import dataclasses
 import hashlib
@@ -9,12 +9,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from uaharvest import aws
-from uaharvest.errors import BadInputError, BlockedError
+from uaharvest.errors import BadInputError, BlockedError, UnreadableLetterError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-Kind = Literal["record", "slice", "message"]
+LetterKind = Literal["record", "slice", "message"]
+
+MOST_BYTES = 50_000_000  # ours are never longer; a dead letter must fit into memory several times
+_ENDING = ".json"
+_NO_CONTENT, _ABSENT, _BAD_REQUEST = 204, 404, 400
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,17 +26,17 @@ class DeadLetter:
     """What could not be delivered, and why.
 
     Attributes:
-        name: "<stream>/<kind>-<id>": the same letter written twice is one object.
+        name: "<stream>/<kind>-<id>": writing the same letter twice yields one object.
         stream: The stream it belongs to.
-        kind: One record, a whole slice, or a message of the queue.
-        reason: What refused it; shows no personal data.
-        at: When, UTC.
-        payload: The record, the slice's arguments, or the message's body; personal data, so in no repr.
+        kind: One record, a whole slice, or a queue message.
+        reason: Why it was refused; contains no personal data.
+        at: When it failed, UTC.
+        payload: The record, the slice's arguments, or the message's body; personal data, so not in the repr.
     """
 
     name: str
     stream: str
-    kind: Kind
+    kind: LetterKind
     reason: str
     at: datetime
     payload: Mapping[str, Any] = dataclasses.field(repr=False)
@@ -41,19 +45,19 @@ class DeadLetter:
     def of_record(
         cls, stream: str, record_id: int | str | None, reason: str, payload: Mapping[str, Any]
     ) -> "DeadLetter":
-        """Return the letter of one record, named after its id, or after `payload` where it has none."""
+        """Return the dead letter for one record, named after its id, or after `payload` if it has no id."""
         return cls(
             _name(stream, "record", record_id, payload), stream, "record", reason, datetime.now(UTC), payload
         )
 
     @classmethod
     def of_slice(cls, stream: str, slice_id: str, reason: str, payload: Mapping[str, Any]) -> "DeadLetter":
-        """Return the letter of a whole slice, named after its id."""
+        """Return the dead letter for a whole slice, named after the slice's id."""
         return cls(_name(stream, "slice", slice_id, payload), stream, "slice", reason, datetime.now(UTC), payload)
 
     @classmethod
     def of_message(cls, stream: str, message_id: str, reason: str, body: str) -> "DeadLetter":
-        """Return the letter of a message of the queue, named after the id that SQS gave it."""
+        """Return the dead letter for a queue message, named after its SQS message id."""
         payload = {"body": body}
         return cls(
             _name(stream, "message", message_id, payload), stream, "message", reason, datetime.now(UTC), payload
@@ -61,12 +65,14 @@ class DeadLetter:
 
 
 class DeadLetters:
-    """The dead letters under a prefix of a bucket.
+    """The dead letters stored under a prefix in a bucket.
+
+    Every method raises BlockedError if S3 refuses, and RetryableError if it cannot be reached.
 
     Args:
         s3: From `aws.s3_client()`.
-        bucket: Created at the first letter if it does not exist; None: there is nowhere to keep any.
-        prefix: What their keys begin with, "/" included.
+        bucket: Created with the first dead letter if it does not exist; None means that none can be stored.
+        prefix: What their keys begin with, including the "/".
     """
 
     def __init__(self, s3: "S3Client", bucket: str | None, prefix: str) -> None:
@@ -75,11 +81,10 @@ class DeadLetters:
         self._prefix = prefix
 
     def put(self, letter: DeadLetter) -> None:
-        """Keep `letter`; when this returns it is confirmed.
+        """Store `letter`; it is confirmed when this returns.
 
         Raises:
-            BlockedError: There is no bucket, or S3 refuses.
-            RetryableError: S3 cannot be reached.
+            BlockedError: There is no bucket.
         """
         if self._bucket is None:
             raise BlockedError(
@@ -96,92 +101,123 @@ class DeadLetters:
                 "schema": 1,
             }
         )
-        with aws.translated(self._uri(letter.name)):
-            aws.put_object(self._s3, self._bucket, self._key(letter.name), text)
+        key = f"{self._prefix}{letter.name}{_ENDING}"
+        with aws.translated(f"s3://{self._bucket}/{key}"):
+            aws.put_object(self._s3, self._bucket, key, text)
 
     def names(self, stream: str | None = None) -> Iterator[str]:
-        """Yield the names of all letters, or of those of `stream`, sorted.
-
-        Raises:
-            BlockedError: S3 refuses.
-            RetryableError: S3 cannot be reached.
-        """
+        """Yield the names of all dead letters, or of those of `stream`, sorted; for foreign objects their keys."""
         if self._bucket is None:
             return
         prefix = self._prefix + (f"{stream}/" if stream else "")
         with aws.translated(f"s3://{self._bucket}/{prefix}"):
             try:
                 for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
+                    if "IsTruncated" not in page:  # an empty body or a web page, not a list without letters
+                        raise aws.not_aws(f"s3://{self._bucket}/{prefix}", "S3")
                     for item in page.get("Contents", ()):
-                        yield item["Key"].removeprefix(self._prefix).removesuffix(".json")
+                        if item["Key"].endswith("/") and not item["Size"]:
+                            continue  # S3's console creates such an object for a folder
+                        yield item["Key"].removeprefix(self._prefix).removesuffix(_ENDING)
             except aws.ERRORS as error:
-                if aws.status(error) != 404:  # noqa: PLR2004 - no bucket yet, so no letters
+                if not aws.absent(error):  # no bucket yet, so no dead letters
                     raise
 
     def count(self, stream: str) -> int:
-        """Return how many letters of `stream` there are; raises as `names` does."""
+        """Return how many dead letters `stream` has."""
         return sum(1 for _ in self.names(stream))
 
     def get(self, name: str) -> DeadLetter:
-        """Return the letter `name`.
+        """Return the dead letter `name`.
 
         Raises:
             BadInputError: There is none.
-            BlockedError: S3 refuses, or the object is no dead letter.
-            RetryableError: S3 cannot be reached.
+            UnreadableLetterError: The object is not a dead letter, or S3 denies access to this object.
         """
-        bucket = self._existing(name)
-        with aws.translated(self._uri(name)):
-            text = self._s3.get_object(Bucket=bucket, Key=self._key(name))["Body"].read()
+        key = self.key(name)
+        uri = f"s3://{self._bucket}/{key}"
         try:
-            match json.loads(text):
-                case {
-                    "stream": str(stream),
-                    "kind": "record" | "slice" | "message" as kind,
-                    "reason": str(reason),
-                    "at": str(at),
-                    "payload": dict(payload),
-                    "schema": 1,
-                }:
-                    return DeadLetter(name, stream, kind, reason, datetime.fromisoformat(at), payload)
-        except ValueError:
-            pass
-        raise BlockedError(f"{self._uri(name)} is no dead letter that this version can read: look at it.")
+            with aws.translated(uri):
+                content = self._s3.get_object(Bucket=self._bucket or "", Key=key)["Body"].read(MOST_BYTES + 1)
+        except BlockedError as error:  # perhaps of this object only: it may have its own key or policy
+            raise UnreadableLetterError(f"{uri} cannot be read: {error}") from None
+        if len(content) > MOST_BYTES:
+            raise UnreadableLetterError(f"{uri} is no dead letter: it has more than {MOST_BYTES:,} bytes.")
+        letter = _parsed(name, content)
+        if letter is None:
+            raise UnreadableLetterError(f"{uri} is no dead letter that this version can read: look at it.")
+        return letter
 
     def drop(self, name: str) -> None:
-        """Delete the letter `name`.
+        """Delete the dead letter `name`, whether or not it can be read.
 
         Raises:
             BadInputError: There is none.
-            BlockedError: S3 refuses.
-            RetryableError: S3 cannot be reached.
         """
-        bucket = self._existing(name)
-        with aws.translated(self._uri(name)):
-            self._s3.delete_object(Bucket=bucket, Key=self._key(name))
+        key = self.key(name)
+        bucket = self._bucket or ""
+        uri = f"s3://{bucket}/{key}"
+        with aws.translated(uri):
+            answer = self._s3.delete_object(Bucket=bucket, Key=key)
+            # A web server may answer any request with a page and 200.
+            if answer["ResponseMetadata"]["HTTPStatusCode"] != _NO_CONTENT and self._exists(bucket, key):
+                raise BlockedError(f"{uri} is still there after it was deleted. Check AWS_ENDPOINT_URL.")
 
-    def _existing(self, name: str) -> str:
-        """Return the bucket, in which `name` is: S3 deletes what is not there without a word."""
+    def key(self, name: str) -> str:
+        """Return the key of the dead letter `name`, and check that it exists: S3 deletes missing objects silently.
+
+        The name of a foreign object is its whole key below the prefix.
+
+        Raises:
+            BadInputError: There is none.
+        """
         if self._bucket is not None:
-            with aws.translated(self._uri(name)):
-                try:
-                    self._s3.head_object(Bucket=self._bucket, Key=self._key(name))
-                except aws.ERRORS as error:
-                    if aws.status(error) != 404:  # noqa: PLR2004 - only "not found" means absent
-                        raise
-                else:
-                    return self._bucket
+            for key in (f"{self._prefix}{name}{_ENDING}", f"{self._prefix}{name}"):
+                with aws.translated(f"s3://{self._bucket}/{key}"):
+                    if self._exists(self._bucket, key):
+                        return key
         raise BadInputError(f"there is no dead letter '{name}'. `manage.py dead-letters list` shows all.")
 
-    def _key(self, name: str) -> str:
-        return f"{self._prefix}{name}.json"
+    def _exists(self, bucket: str, key: str) -> bool:
+        try:
+            aws.etag(self._s3.head_object(Bucket=bucket, Key=key), f"s3://{bucket}/{key}")
+        except aws.ERRORS as error:
+            if aws.status(error) == _BAD_REQUEST:  # it exists, encrypted with its own key (SSE-C)
+                return True
+            if aws.status(error) != _ABSENT:
+                raise
+        else:
+            return True
+        # A 404 response to HEAD has no body with S3's error code, so any web server's looks the same.
+        try:
+            self._s3.get_object(Bucket=bucket, Key=key)["Body"].close()
+        except aws.ERRORS as error:
+            if not aws.absent(error):
+                raise
+            return False
+        return True
 
-    def _uri(self, name: str) -> str:
-        return f"s3://{self._bucket}/{self._key(name)}"
+
+def _parsed(name: str, content: bytes) -> DeadLetter | None:
+    """Return the dead letter `name`; None if `content` is not one, or belongs to a different name."""
+    try:
+        match json.loads(content):
+            case {
+                "stream": str(stream),
+                "kind": "record" | "slice" | "message" as kind,
+                "reason": str(reason),
+                "at": str(at),
+                "payload": dict(payload),
+                "schema": 1,
+            } if name.startswith(f"{stream}/{kind}-"):
+                return DeadLetter(name, stream, kind, reason, datetime.fromisoformat(at), payload)
+    except (ValueError, RecursionError):
+        pass
+    return None
 
 
-def _name(stream: str, kind: Kind, given: int | str | None, payload: Mapping[str, Any]) -> str:
+def _name(stream: str, kind: LetterKind, given: int | str | None, payload: Mapping[str, Any]) -> str:
     text = json.dumps(payload, sort_keys=True) if given is None else str(given)
-    # An id that would not do in a key, such as a meeting's uuid with "/", goes by its digest.
+    # An id that is unsuitable for a key, such as a meeting UUID with "/", is replaced by its digest.
     safe = given is not None and re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", text)
     return f"{stream}/{kind}-{text if safe else hashlib.sha256(text.encode()).hexdigest()[:32]}"

@@ -1,7 +1,10 @@
-"""The failure policy as a tree of exceptions; every one carries a line that a person can act on."""
+"""The failure policy as a hierarchy of exceptions; each carries a line that a person can act on."""
 
 import enum
+from collections.abc import Mapping
 from datetime import datetime
+
+SAID = 3  # how many reasons fit on one line
 
 
 class Exit(enum.IntEnum):
@@ -13,16 +16,17 @@ class Exit(enum.IntEnum):
     SPAN_REFUSED = 3
     BLOCKED = 4
     DEAD_LETTERS = 5
+    GAPS = 6
 
 
 class HarvestError(Exception):
-    """Something that stops a harvest; its text says what, where and what to do."""
+    """An error that stops a harvest; its text says what failed, where, and what to do."""
 
     exit_code = Exit.ERROR
 
 
 class BadInputError(HarvestError):
-    """An option, setting, date or file that cannot be used; the text names it and what was expected."""
+    """An invalid option, setting, date or file; the text names it and says what was expected."""
 
     exit_code = Exit.USAGE
 
@@ -34,24 +38,43 @@ class SpanRefusedError(HarvestError):
 
 
 class BlockedError(HarvestError):
-    """A person must change something (credentials, permission, zone); until then each tick tries one slice."""
+    """A person must change something (credentials, permissions, zone); until then each tick tries one slice."""
 
     exit_code = Exit.BLOCKED
 
 
+class NoQueueError(BlockedError):
+    """The queue does not exist, or not yet: the first delivery creates it."""
+
+
+class IndexBlockedError(BlockedError):
+    """Some indices accept no documents; all others have confirmed theirs.
+
+    Attributes:
+        indices: The reason for each, by the index's name.
+    """
+
+    def __init__(self, indices: Mapping[str, str]) -> None:
+        reasons = list(dict.fromkeys(indices.values()))
+        more = f" And {len(reasons) - SAID} more indices." if len(reasons) > SAID else ""
+        super().__init__(" ".join(reasons[:SAID]) + more)
+        self.indices = dict(indices)
+
+
 class RetryableError(HarvestError):
-    """A failure that passes by itself: time-out, connection, throttle, 5xx. It uses up no attempts."""
+    """A temporary failure: time-out, connection error, throttling, 5xx. It uses up no attempts."""
 
 
 class SourceError(RetryableError):
-    """A retryable failure of the source on one request.
+    """A retryable failure of a single request to the source.
 
-    If the source answers others meanwhile, the fault is the slice's own, and then it counts as an attempt.
+    If the source answers other requests in the meantime, the slice itself is at fault, and the failure counts as
+    an attempt.
     """
 
 
 class PutOffError(RetryableError):
-    """Nothing is wrong, but it is not its turn: `due` (aware) is when to try it again."""
+    """Nothing is wrong, but it is too early; retry at `due` (an aware datetime)."""
 
     def __init__(self, message: str, due: datetime) -> None:
         super().__init__(message)
@@ -59,8 +82,12 @@ class PutOffError(RetryableError):
 
 
 class BusyError(RetryableError):
-    """Another worker is at it already; the ledger will show what it makes of it."""
+    """Another worker is already doing this; the ledger will show the result."""
 
 
 class PoisonError(HarvestError):
-    """One record that can never be built or delivered; it becomes a dead letter."""
+    """A record that can never be built or delivered; it becomes a dead letter."""
+
+
+class UnreadableLetterError(BlockedError):
+    """An object among the dead letters that is not one, or that S3 does not return; the others can be read."""

@@ -1,4 +1,4 @@
-"""Where an address is, as a MaxMind City database says, in the shape that Logstash's geoip filter gave it."""
+"""Looks up addresses in a MaxMind City database; returns the same fields as Logstash's geoip filter."""
 
 import functools
 import ipaddress
@@ -11,7 +11,7 @@ import maxminddb
 
 from uaharvest.errors import BadInputError
 
-REMEMBERED = 20_000  # addresses; those of one evening's viewers
+REMEMBERED = 20_000  # addresses; enough for one evening's viewers
 
 
 class GeoLite:
@@ -21,7 +21,7 @@ class GeoLite:
         path: GEOLITE_PATH, a GeoLite2-City.mmdb or GeoIP2-City.mmdb.
 
     Raises:
-        BadInputError: There is no such file, or it is no City database.
+        BadInputError: There is no such file, or it is not a City database.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,30 +34,30 @@ class GeoLite:
         kind = self._reader.metadata().database_type
         if "City" not in kind:
             raise BadInputError(f"GEOLITE_PATH: {path} is a {kind} database. Expected a GeoLite2-City.mmdb.")
-        # Shared by many documents, so nobody may change what it returns.
+        # Many documents share the result, so nobody may modify it.
         self.locate = functools.lru_cache(REMEMBERED)(self._locate)
 
     def _locate(self, address: str) -> Mapping[str, Any] | None:
-        """Return the `geoip` fields of `address`; None if it is private, unknown or no address."""
+        """Return the `geoip` fields for `address`; None if it is private, unknown or not an address."""
         try:
             found = self._reader.get(ipaddress.ip_address(address))
-        except ValueError:  # "-omitted-", "unknown", a list of addresses, IPv6 in a database of IPv4
+        except ValueError:  # "-omitted-", "unknown", a list of addresses, IPv6 in an IPv4 database
             return None
         return fields(address, found) if isinstance(found, dict) else None
 
 
 def nowhere(_: str) -> None:
-    """Say of every address that it is not known: without a database."""
+    """Return None for every address; used if there is no database."""
 
 
 def fields(address: str, found: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what logstash-filter-geoip 2.0 (Logstash 2.4) made of the same place, without what is not known.
+    """Return the fields that logstash-filter-geoip 2.0 (Logstash 2.4) returned, without unknown ones.
 
-    There `region_name` is a code and `real_region_name` the name; `location` is GeoJSON's order: longitude first.
+    `region_name` is a code and `real_region_name` the name; `location` has longitude first, as in GeoJSON.
 
     Args:
-        address: What was looked up.
-        found: The record of a City database.
+        address: The address that was looked up.
+        found: Its record in the City database.
     """
     country = found.get("country", {})
     code = country.get("iso_code")
@@ -68,7 +68,7 @@ def fields(address: str, found: Mapping[str, Any]) -> Mapping[str, Any]:
     known = {
         "ip": address,
         "country_code2": code,
-        "country_code3": alpha3.alpha3 if alpha3 else None,  # which MaxMind's new databases do not have
+        "country_code3": alpha3.alpha3 if alpha3 else None,  # missing from MaxMind's newer databases
         "country_name": _english(country),
         "continent_code": found.get("continent", {}).get("code"),
         "region_name": region.get("iso_code"),

@@ -1,7 +1,7 @@
-"""The indexer: what is in the queue becomes documents, and a message goes only when its documents are confirmed.
+"""The indexer: stores queued messages as documents, and deletes a message once its documents are confirmed.
 
-Any number of indexers may drain one queue, and any of them may die: a message that is not deleted comes back, and
-its documents, which have the ids of their events, overwrite themselves.
+Any number of indexers may drain one queue, and any of them may die: SQS delivers an undeleted message again.
+Documents have the ids of their events, so indexing them twice overwrites them with the same content.
 """
 
 import concurrent.futures
@@ -9,64 +9,78 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import redis
+import structlog
+
+from uaharvest import counters, keys
 from uaharvest.dead_letters import DeadLetter, DeadLetters
 from uaharvest.documents import indexed
+from uaharvest.documents.document import Document
 from uaharvest.documents.indexed import Locate
-from uaharvest.errors import BlockedError, HarvestError, PoisonError, RetryableError
-from uaharvest.inbox import Inbox, Message
-from uaharvest.runs.ledger import PREFIX, Ledger
+from uaharvest.errors import BlockedError, HarvestError, IndexBlockedError, PoisonError, RetryableError
+from uaharvest.runs.state import StreamState
 from uaharvest.settings import Settings
-from uaharvest.sinks.documents import Document, DocumentStore
+from uaharvest.sinks.documents import DocumentStore
+from uaharvest.sinks.receiver import ReceivedMessage, Receiver
+from uaharvest.tolerance import too_many
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
+log = structlog.get_logger()
+
 STREAM = "index"
-THREADS = 4  # of one indexer; each waits for SQS or the store most of the time
-# A batch is one bulk. Documents and bytes are bounded, so that THREADS of them fit into a worker's memory, and the
-# time for which it waits for more, so that a trickle is searchable soon.
+THREADS = 4  # per indexer; each mostly waits for SQS or the store
+# A batch is one bulk request. Documents and bytes are limited so that THREADS batches fit into a worker's memory.
+# The time spent collecting is limited so that a trickle of messages becomes searchable soon.
 MOST_DOCUMENTS = 1000
 MOST_BYTES = 5_000_000
 LONGEST_WAIT = 5.0  # seconds
-# More unreadable records than this share of a batch are no bad records: something else writes to the queue.
-UNREADABLE_SHARE = 0.05
-FEW = 3
 SHOWN_EVERY = 1.0  # seconds
+# Messages for a blocked index are put aside for as long as the block has lasted, but at most for this long: they
+# are retried soon after a short block, and rarely during a long one, when there may be many of them.
+LONGEST_ASIDE = 300.0
+# If this many batches were put aside before any document was stored, the drain ends: perhaps every index is
+# blocked.
+MOST_BARREN = 10
 
 
 @dataclasses.dataclass(slots=True)
 class Tally:
-    """What a drain has done so far: documents confirmed, dead letters written."""
+    """Documents confirmed and dead letters written in a drain so far."""
 
     indexed: int = 0
     dead: int = 0
 
 
-class Board:
-    """What Redis remembers of all indexers: counts, the last drain, and what stands in the way.
+class IndexerState:
+    """The state that all indexers share in Redis: counts, the last drain, and blocked indices."""
 
-    Args:
-        ledger: Of the stream `index`, which has no runs but may be blocked.
-    """
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._redis = ledger.redis
-        self._key = f"{PREFIX}indexer"
+    def __init__(self, client: "redis.Redis", place: str) -> None:
+        """Use `client`, which must decode responses; `place` is the stream `index` with its deployment."""
+        self.state = StreamState(client, place)
+        self._redis = client
+        self._key = keys.INDEXER(place)
+        self._held = keys.HELD(place)
+        self._counters = keys.COUNTERS(place)
 
     def count(self, *, indexed: int, dead: int) -> None:
-        """Add to what was indexed and what became dead letters."""
+        """Add to the counts of indexed documents and of dead letters; write what this process has counted, too."""
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.hincrby(self._key, "indexed", indexed)
         pipeline.hincrby(self._key, "dead", dead)
-        pipeline.execute()
+        pipeline.hincrby(self._counters, "dead", dead)
+        with counters.taken() as counted:
+            for name, amount in counted.items():
+                pipeline.hincrby(self._counters, name, amount)
+            pipeline.execute()
 
     def ended(self, tally: Tally, seconds: float, error: HarvestError | None = None) -> None:
-        """Note a drain that has ended, and what stopped it; that no longer stands in the way if nothing did."""
+        """Record the end of a drain and the error that stopped it; success clears an earlier failure."""
         last = {
             "ended_at": f"{datetime.now(UTC):%FT%TZ}",
             "seconds": round(seconds, 1),
@@ -76,43 +90,64 @@ class Board:
         }
         self._redis.hset(self._key, "last", json.dumps(last))
         if error is None:
-            self._ledger.unblock("working")
-        elif not isinstance(error, RetryableError):
-            self.block(error)
+            self.state.passed("working")
+        else:
+            self.state.failed("working", error)
 
-    def block(self, error: HarvestError) -> None:
-        """Let what a person must change stand on the stream."""
-        self._ledger.block("working", str(error), error.exit_code)
+    def hold(self, indices: Mapping[str, str]) -> None:
+        """Record blocked indices and why; an index already blocked keeps its start time."""
+        for index, reason in indices.items():
+            former = self.held().get(index)
+            entry = {"reason": reason, "since": former["since"] if former else self._now()}
+            self._redis.hset(self._held, index, json.dumps(entry))
 
-    def blocked(self) -> dict[str, Any] | None:
-        """Return what a person must change (reason, since, exit_code), or None."""
-        return self._ledger.blocked()
+    def took(self, indices: Iterable[str]) -> None:
+        """Clear indices that accept documents again, or that have no messages left."""
+        if names := list(indices):
+            self._redis.hdel(self._held, *names)
+
+    def held(self) -> dict[str, dict[str, Any]]:
+        """Return the blocked indices: why (`reason`), and for how many seconds (`age`)."""
+        found: Any = self._redis.hgetall(self._held)
+        now = self._now() if found else 0.0
+        entries = {index: json.loads(text) for index, text in found.items()}
+        return {index: {**entry, "age": max(now - entry["since"], 0.0)} for index, entry in entries.items()}
+
+    def _now(self) -> float:
+        seconds, microseconds = self._redis.time()
+        return float(seconds) + float(microseconds) / 1e6
 
     def last(self) -> dict[str, Any] | None:
-        """Return what came of the last drain that ended, or None."""
+        """Return the result of the last finished drain, or None."""
         text = self._redis.hget(self._key, "last")
         return json.loads(text) if text else None
 
     def counts(self) -> dict[str, int]:
-        """Return how many documents were `indexed` and letters written (`dead`) since Redis was empty."""
+        """Return the numbers of documents `indexed` and of dead letters (`dead`) since Redis was last empty."""
         values = self._redis.hmget(self._key, "indexed", "dead")
         return {name: int(value or 0) for name, value in zip(("indexed", "dead"), values, strict=True)}
 
 
+class Origin(NamedTuple):
+    """Where a document comes from: the message, and the record's position in it."""
+
+    message: ReceivedMessage
+    place: int
+
+
 @dataclasses.dataclass(slots=True)
 class _Batch:
-    """Some messages, and what they hold.
+    """Some messages and their contents.
 
     Attributes:
-        origins: Of each document, by its `id()`: its message, and its place there.
-        unreadable: Letters of what became no document, with its message.
-        last: The queue was empty then.
+        documents: Each has an Origin.
+        unreadable: Dead letters for records that could not be read, each with its message.
+        last: Whether the queue was empty after this batch.
     """
 
-    messages: list[Message] = dataclasses.field(default_factory=list)
+    messages: list[ReceivedMessage] = dataclasses.field(default_factory=list)
     documents: list[Document] = dataclasses.field(default_factory=list)
-    origins: dict[int, tuple[Message, int]] = dataclasses.field(default_factory=dict)
-    unreadable: list[tuple[Message, DeadLetter]] = dataclasses.field(default_factory=list)
+    unreadable: list[tuple[ReceivedMessage, DeadLetter]] = dataclasses.field(default_factory=list)
     size: int = 0
     last: bool = False
 
@@ -120,11 +155,35 @@ class _Batch:
     def full(self) -> bool:
         return len(self.documents) >= MOST_DOCUMENTS or self.size >= MOST_BYTES
 
-    def settled(self, confirmed: Collection[int]) -> list[Message]:
-        """Return the messages all of whose documents are in `confirmed`, by their `id()`."""
-        waiting = {message.handle for message, _ in self.unreadable}
-        waiting |= {message.handle for key, (message, _) in self.origins.items() if key not in confirmed}
+    def settled(self, done: Collection[Origin], *, unreadable: bool) -> list[ReceivedMessage]:
+        """Return the messages that need no more work.
+
+        Args:
+            done: Origins of the documents that need no more work.
+            unreadable: Include messages that are unreadable in part.
+        """
+        waiting = set() if unreadable else {message.handle for message, _ in self.unreadable}
+        waiting |= {one.origin.message.handle for one in self.documents if one.origin not in done}
         return [message for message in self.messages if message.handle not in waiting]
+
+
+@dataclasses.dataclass(slots=True)
+class _Drain:
+    """The progress of one drain, and its blocked indices.
+
+    Attributes:
+        ages: For how many seconds each index has been blocked, by name; shared by all indexers.
+        refused: Indices that were blocked during this drain: it does not try them again.
+        barren: Batches put through before the first document is stored; -1 from then on.
+    """
+
+    receiver: Receiver
+    tally: Tally
+    ages: dict[str, float]
+    refused: set[str] = dataclasses.field(default_factory=set)
+    barren: int = 0
+    stop: threading.Event = dataclasses.field(default_factory=threading.Event)
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
 
 class Indexer:
@@ -132,11 +191,11 @@ class Indexer:
 
     Args:
         client: From `aws.sqs_client(THREADS)`.
-        store: Where the documents go; its `write` is called by several threads at once.
-        letters: Where the rest goes.
-        board: Where it is counted.
-        locate: Gives the `geoip` fields of an address.
-        settings: For the queue, its lease and the names of the indices.
+        store: Where the documents go; several threads call its `write` at once.
+        letters: Where dead letters go.
+        shared: The state that all indexers share.
+        locate: Returns the `geoip` fields for an address.
+        settings: Provide the queue, its lease and the names of the indices.
     """
 
     def __init__(
@@ -145,115 +204,117 @@ class Indexer:
         store: DocumentStore,
         *,
         letters: DeadLetters,
-        board: Board,
+        shared: IndexerState,
         locate: Locate,
         settings: Settings,
     ) -> None:
         self._client = client
         self._store = store
         self._letters = letters
-        self._board = board
+        self._shared = shared
         self._locate = locate
         self._settings = settings
-        self._lock = threading.Lock()
 
     def drain(self, seconds: float | None = None, show: Callable[[Tally], None] = lambda _: None) -> Tally:
-        """Index until the queue is empty, or until `seconds` are over.
+        """Index until the queue is empty, or until `seconds` have passed.
 
-        After a drain that failed one thread tries one batch first, so that an outage costs few messages a receive.
+        If the last drain failed, one thread first tries a single batch, so that during an outage few messages use
+        up a receive.
 
         Args:
-            seconds: None: as long as it takes.
-            show: Called about every second.
+            seconds: The time limit; None means no limit.
+            show: Called about once a second.
 
         Raises:
-            BlockedError: A person must change something; it stands on the stream until a drain succeeds.
-            RetryableError: SQS, the store or S3 fails. Nothing is lost: the next drain goes on.
+            IndexBlockedError: Some indices are blocked, and their messages stay in the queue. The rest is indexed.
+            BlockedError: A person must change something; `status` reports it until a drain succeeds.
+            RetryableError: SQS, the store or S3 fails. Nothing is lost: the next drain continues.
         """
         began = time.monotonic()
         until = began + seconds if seconds is not None else float("inf")
         tally = Tally()
         try:
-            last = self._board.last()
-            with Inbox(self._client, self._settings.queue or "", lease=self._settings.lease) as inbox:
-                first = inbox.receive()
+            last = self._shared.last()
+            with Receiver(self._client, self._settings.queue or "", lease=self._settings.lease) as receiver:
+                ages = {index: entry["age"] for index, entry in self._shared.held().items()}
+                drain = _Drain(receiver, tally, ages)
+                first = receiver.receive()
                 if first and last and last["error"]:
-                    self._round(inbox, tally, first, threading.Event())
-                    self._work(inbox, tally, [], until, show)
+                    self._round(drain, first)
+                    self._work(drain, [], until, show)
                 elif first:
-                    self._work(inbox, tally, first, until, show)
+                    self._work(drain, first, until, show)
+                if not drain.refused and receiver.is_empty():
+                    self._shared.took(self._shared.held())  # their messages are gone
+            if standing := self._shared.held():
+                raise IndexBlockedError({index: entry["reason"] for index, entry in sorted(standing.items())})
         except HarvestError as error:
-            self._board.ended(tally, time.monotonic() - began, error)
+            self._shared.ended(tally, time.monotonic() - began, error)
             raise
-        self._board.ended(tally, time.monotonic() - began)
+        self._shared.ended(tally, time.monotonic() - began)
         return tally
 
     def redeliver(self, letter: DeadLetter) -> int:
-        """Index what a dead letter holds after all; return how many records.
+        """Index the contents of a dead letter; return how many records it held.
 
-        Not by way of the queue: an indexer might write the letter anew before it is dropped.
+        The queue is bypassed: otherwise an indexer might write the dead letter again before it is dropped.
 
         Raises:
             PoisonError: It still cannot be read, or the store still refuses it.
         """
         payload = letter.payload
         records = indexed.records(payload["body"]) if letter.kind == "message" else [payload["record"]]
-        documents = [indexed.document(record, self._locate, self._settings) for record in records]
+        documents = [indexed.document(record, self._locate, self._settings.index_infix) for record in records]
         for written in self._store.write(documents):
             if written.refused:
                 raise PoisonError(written.refused[0][1])
         return len(documents)
 
     def _work(
-        self,
-        inbox: Inbox,
-        tally: Tally,
-        first: Sequence[Message],
-        until: float,
-        show: Callable[[Tally], None],
+        self, drain: _Drain, first: Sequence[ReceivedMessage], until: float, show: Callable[[Tally], None]
     ) -> None:
-        """Let several threads go round until the queue is empty; raise the first error once all have stopped."""
-        stop = threading.Event()
+        """Run several threads until the queue is empty; raise the first error once all have stopped."""
+        stop = drain.stop
 
-        def go_round(messages: Sequence[Message]) -> None:
+        def go_round(messages: Sequence[ReceivedMessage]) -> None:
             empty = False
             try:
                 while not empty and not stop.is_set() and (messages or time.monotonic() < until):
-                    empty = self._round(inbox, tally, messages, stop)
+                    empty = self._round(drain, messages)
                     messages = ()
             except BaseException:
-                stop.set()  # the others end what they have in hand
+                stop.set()  # the other threads finish their current batch
                 raise
 
         with concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="index") as executor:
             threads = [executor.submit(go_round, first if number == 0 else ()) for number in range(THREADS)]
             try:
                 while concurrent.futures.wait(threads, SHOWN_EVERY).not_done:
-                    show(tally)
+                    show(drain.tally)
             finally:
                 stop.set()
         for thread in threads:
             thread.result()
-        show(tally)
+        show(drain.tally)
 
-    def _round(self, inbox: Inbox, tally: Tally, first: Sequence[Message], stop: threading.Event) -> bool:
-        """Index one batch, which begins with `first`; return whether the queue was empty then."""
+    def _round(self, drain: _Drain, first: Sequence[ReceivedMessage]) -> bool:
+        """Index one batch, which begins with `first`; return whether the queue was empty afterwards."""
         batch = _Batch()
         try:
             self._read(batch, first)
             end = time.monotonic() + LONGEST_WAIT
-            while not (batch.full or batch.last or stop.is_set()) and time.monotonic() < end:
-                messages = inbox.receive()
+            while not (batch.full or batch.last or drain.stop.is_set()) and time.monotonic() < end:
+                messages = drain.receiver.receive()
                 self._read(batch, messages)
                 batch.last = not messages
             if batch.messages:
-                self._index(batch, inbox, tally)
+                self._index(batch, drain)
         finally:
-            inbox.release(batch.messages)  # what is not deleted by now
+            drain.receiver.release(batch.messages)  # those neither deleted nor put aside
         return batch.last
 
-    def _read(self, batch: _Batch, messages: Iterable[Message]) -> None:
-        """Add `messages` to the batch, as documents and as letters of what can be none."""
+    def _read(self, batch: _Batch, messages: Iterable[ReceivedMessage]) -> None:
+        """Add `messages` to the batch: documents, and dead letters for unreadable records."""
         for message in messages:
             batch.messages.append(message)
             batch.size += len(message.body)
@@ -264,56 +325,104 @@ class Indexer:
                 batch.unreadable.append((message, letter))
                 continue
             for place, record in enumerate(records):
+                origin = Origin(message, place)
                 try:
-                    document = indexed.document(record, self._locate, self._settings)
+                    document = indexed.document(record, self._locate, self._settings.index_infix, origin)
                 except PoisonError as error:
                     letter = DeadLetter.of_record(STREAM, None, str(error), {"record": record})
                     batch.unreadable.append((message, letter))
                 else:
                     batch.documents.append(document)
-                    batch.origins[id(document)] = (message, place)
 
-    def _index(self, batch: _Batch, inbox: Inbox, tally: Tally) -> None:
-        """Store the documents, bury the rest, and only then delete the messages."""
+    def _index(self, batch: _Batch, drain: _Drain) -> None:
+        """Store the documents, write the dead letters, and only then delete the messages."""
         total = len(batch.documents) + len(batch.unreadable)
-        if len(batch.unreadable) > max(FEW, UNREADABLE_SHARE * total):
+        if too_many(len(batch.unreadable), total):
             raise BlockedError(
                 f"{len(batch.unreadable)} of {total} records in SQS queue {self._settings.queue} cannot be read:"
                 f" {batch.unreadable[0][1].reason}. So many are no single bad records: does something else write to"
                 " SQS_QUEUE_NAME? Look at its messages, and take out what does not belong there."
             )
-        confirmed: set[int] = set()
-        refused: list[DeadLetter] = []
+        with drain.lock:
+            asked = [document for document in batch.documents if document.index not in drain.refused]
+        confirmed: dict[Origin, str] = {}  # the index of each document
+        refused: list[tuple[Document, str]] = []
+        blocked: Mapping[str, str] = {}
         try:
-            for written in self._store.write(batch.documents):
-                confirmed.update(id(document) for document in written.confirmed)
-                refused += [self._letter(batch, document, reason) for document, reason in written.refused]
+            for written in self._store.write(asked):
+                confirmed.update((document.origin, document.index) for document in written.confirmed)
+                refused += written.refused
+        except IndexBlockedError as error:
+            blocked = error.indices
         except RetryableError:
-            self._settle(inbox, tally, batch.settled(confirmed), [], len(confirmed))
+            self._settle(drain, batch.settled(confirmed, unreadable=False), confirmed, [])
             raise
-        letters = [*refused, *(letter for _, letter in batch.unreadable)]
-        self._settle(inbox, tally, batch.messages, letters, len(confirmed))
+        self._note(drain, batch, set(confirmed.values()), blocked)
+        settled = batch.settled({*confirmed, *(document.origin for document, _ in refused)}, unreadable=True)
+        letters = [self._letter(document, reason) for document, reason in refused]
+        self._settle(drain, settled, confirmed, [*letters, *batch.unreadable])
+        self._put_aside(drain, batch, settled)
 
     def _settle(
         self,
-        inbox: Inbox,
-        tally: Tally,
-        messages: Sequence[Message],
-        letters: Sequence[DeadLetter],
-        confirmed: int,
+        drain: _Drain,
+        settled: Sequence[ReceivedMessage],
+        confirmed: Collection[Origin],
+        letters: Sequence[tuple[ReceivedMessage, DeadLetter]],
     ) -> None:
-        for letter in letters:
-            self._letters.put(letter)
-        inbox.delete(messages)
-        with self._lock:
-            tally.indexed += confirmed
-            tally.dead += len(letters)
-        self._board.count(indexed=confirmed, dead=len(letters))
+        """Write the dead letters of settled messages, delete these messages, and count their contents.
+
+        Messages that stay are not counted: they will be received again as a whole.
+        """
+        handles = {message.handle for message in settled}
+        dead = 0
+        for message, letter in letters:
+            if message.handle in handles:
+                self._letters.put(letter)
+                dead += 1
+        if dead:
+            log.error("dead letters written", count=dead, command="manage.py dead-letters list")
+        drain.receiver.delete(settled)
+        indexed = sum(origin.message.handle in handles for origin in confirmed)
+        with drain.lock:
+            drain.tally.indexed += indexed
+            drain.tally.dead += dead
+        self._shared.count(indexed=indexed, dead=dead)
+
+    def _note(self, drain: _Drain, batch: _Batch, took: set[str], blocked: Mapping[str, str]) -> None:
+        """Record which indices accept documents and which are blocked."""
+        with drain.lock:
+            drain.refused |= set(blocked)
+            if took:
+                drain.barren = -1
+            elif batch.documents and drain.barren >= 0:
+                drain.barren += 1
+            if drain.barren >= MOST_BARREN:
+                drain.stop.set()
+            again = [index for index in took if drain.ages.pop(index, None) is not None]
+            for index in blocked:
+                drain.ages.setdefault(index, 0.0)
+        self._shared.took(again)
+        self._shared.hold(blocked)
+
+    def _put_aside(self, drain: _Drain, batch: _Batch, settled: Sequence[ReceivedMessage]) -> None:
+        """Put messages for blocked indices aside for a while, so that they do not hold up the rest."""
+        waiting = {message.handle for message in batch.messages} - {message.handle for message in settled}
+        with drain.lock:
+            ages = dict(drain.ages)
+        aside: dict[float, dict[str, ReceivedMessage]] = {}
+        for document in batch.documents:
+            message = document.origin.message
+            if message.handle in waiting and document.index in ages:
+                aside.setdefault(ages[document.index], {})[message.handle] = message
+        for age, messages in aside.items():
+            drain.receiver.put_aside(messages.values(), min(age, LONGEST_ASIDE))
 
     @staticmethod
-    def _letter(batch: _Batch, document: Document, reason: str) -> DeadLetter:
-        """Return the letter of a document that the store refuses: with the record as it was in its message."""
-        message, place = batch.origins[id(document)]
-        # A FOOTPRINT comes again under its id, longer: each has a letter of its own.
+    def _letter(document: Document, reason: str) -> tuple[ReceivedMessage, DeadLetter]:
+        """Return the dead letter for a document that the store refuses; it holds the record as received."""
+        message, place = document.origin
+        # A FOOTPRINT is sent repeatedly under one id, longer each time. Each version gets its own dead letter.
         name = document.id if document.version is None else f"{document.id}-{document.version}"
-        return DeadLetter.of_record(STREAM, name, reason, {"record": indexed.records(message.body)[place]})
+        record = indexed.records(message.body)[place]
+        return message, DeadLetter.of_record(STREAM, name, reason, {"record": record})

@@ -1,41 +1,94 @@
-"""Every setting: its variable, type, default and meaning, read once from the environment and `.env`."""
+"""Every setting with its variable, type, default and meaning; read once from the environment and `.env`."""
 
 import dataclasses
+import difflib
 import functools
+import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import decouple
 import tzlocal
 
+from uaharvest import dotenv as dotenv_
+from uaharvest import plain, urls
 from uaharvest.errors import BadInputError
+from uaharvest.redis_url import EXPECTED as REDIS_EXPECTED
+from uaharvest.redis_url import RedisUrl
+
+log = logging.getLogger(__name__)
 
 HIDDEN = "(set)"
+STDOUT = "-"  # in place of a queue's name: records are printed
+# Most seconds between two requests. A wait slows down every worker of the stream; a longer one is a mistake.
+MAX_WAIT = 60
+# A name this similar to one of our variables (1 is equal), and at most this many characters longer or shorter, is
+# taken for a misspelling of it.
+ALIKE = 0.85
+ALIKE_LENGTH = 2
+# Names with these prefixes are almost certainly ours, so a lower similarity is enough for a warning.
+OURS = ("EPISODES_", "HARVEST_", "MATTERHORN_", "OPENCAST_")
+HARDLY_ALIKE = 0.65
+# Control characters, and the surrogates that Python puts in place of bytes that are not UTF-8. Either makes
+# libraries raise errors that quote the whole value.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# boto3 sends these in headers. If they are not ASCII, its error quotes the whole header.
+_ASCII_SECRETS = frozenset(
+    {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SECURITY_TOKEN",
+        "AWS_SESSION_TOKEN",
+    }
+)
+# boto3 reads these from the environment only. Its other secrets are temporary, or have files of their own.
+_AWS_IN_FILES = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"})
+# Secret files longer than this are a mistake, bytes.
+_LONGEST_SECRET = 65_536
+# Names the file to read in place of `.env`.
+ENV_FILE = "UAHARVEST_ENV_FILE"
+_PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"})
+# Variables that libraries read from the environment: values from `.env` are copied there.
+_PASSED_ON = frozenset({*_PROXIES, "NO_PROXY"})
+# Seconds between two queue drains triggered by beat (INDEXER).
+INDEX_EVERY = 60.0
 
 
 def shown(value: str, *, secret: bool) -> str:
-    """Return a value that cannot be used as an error may show it: of a URL without user and password."""
-    userinfo, at, rest = value.rpartition("@")
-    return HIDDEN if secret else f"'{'...' if userinfo else ''}{at}{rest}'"
+    """Return an invalid value as an error message may show it: hidden if it may contain a password."""
+    # An @, or a word in place of a URL's port, means user and password, whole or cut short.
+    if secret or "@" in value or re.search(r"://[^/\[]*:[^/0-9\]]", value):
+        return HIDDEN
+    return f"'{plain.one_line(value)}'"
 
 
 def text(value: str) -> str:
-    """Take the value as it is."""
+    """Return the value unchanged."""
+    return value
+
+
+def key(value: str) -> str:
+    """Read a value sent in a header; refuse line breaks, because the library's error would quote the value."""
+    if not re.fullmatch(r"[!-~]+", value):
+        raise ValueError("ASCII without spaces")
     return value
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """Return a reader of whole numbers from `low` to `high`."""
+    """Return a reader of integers from `low` to `high`."""
     expected = f"a whole number from {low} to {high}" if high is not None else f"a whole number, {low} or more"
 
     def read(value: str) -> int:
-        if not re.fullmatch(r"\d{1,12}", value) or int(value) < low or (high is not None and int(value) > high):
+        if re.fullmatch(r"\d{10,}", value):  # more than 31 years in seconds, beyond what dates can hold
+            raise ValueError(f"{expected}, of at most 9 digits" if high is None else expected)
+        if not re.fullmatch(r"\d{1,9}", value) or int(value) < low or (high is not None and int(value) > high):
             raise ValueError(expected)
         return int(value)
 
@@ -64,7 +117,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 
     def read(value: str) -> str:
         if value.lower() not in words:
-            raise ValueError(f"one of {', '.join(words)}")
+            raise ValueError(f"one of {', '.join(words)}" if len(words) > 1 else f"{words[0]}, or nothing")
         return value.lower()
 
     return read
@@ -79,7 +132,7 @@ def time_of_day(value: str) -> timedelta:
 
 
 def zone(value: str) -> ZoneInfo:
-    """Read a name of the IANA time zone database."""
+    """Read the name of a zone in the IANA time zone database."""
     try:
         return ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -87,48 +140,49 @@ def zone(value: str) -> ZoneInfo:
 
 
 def base_url(value: str) -> str:
-    """Read a host, with or without a scheme (none means http, as the old tool had it), as a base URL."""
+    """Read a host as a base URL; without a scheme it means http, as in the old tool."""
     expected = "a host such as engage.example.edu, or an http(s) URL without user, password and query"
+    whole_url = value if "://" in value else f"http://{value}"
     try:
-        parts = urlsplit(value if "://" in value else f"http://{value}")
-        usable = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        raise ValueError(expected) from None
-    if not usable or parts.username or parts.password or parts.query or parts.fragment or re.search(r"\s", value):
+        parts = urls.split(whole_url, expected)
+        urls.host_port(parts.authority, expected, 80)
+    except ValueError as error:
+        raise ValueError(str(error) if "@" in value else expected) from None
+    if parts.scheme not in {"http", "https"} or "@" in value or "?" in value:
         raise ValueError(expected)
-    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + "/", "", ""))
+    _, _, path = whole_url.partition("://")[2].partition("/")
+    return f"{parts.scheme}://{parts.authority}/{path.strip('/')}{'/' if path.strip('/') else ''}"
 
 
 def api_url(value: str) -> str:
-    """Read an http(s) URL; its scheme must be given, for secrets go there."""
+    """Read an http(s) URL; the scheme is required, because secrets are sent to it."""
     if "://" not in value:
         raise ValueError("an http(s) URL, with https:// before the host")
     return base_url(value).rstrip("/") + "/" * value.endswith("/")
 
 
 def header(value: str) -> tuple[str, str]:
-    """Read `Name: value` of an HTTP header."""
+    """Read an HTTP header, `Name: value`."""
     if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+: *[!-~]([ -~]*[!-~])?", value):
         raise ValueError("the name and value of a header, such as X-Api-Key: 1234")
     name, _, content = value.partition(":")
     return name, content.strip()
 
 
-def elasticsearch_url(value: str) -> str:
-    """Read host, host:port (http; port 9200, as the old tool had it) or an http(s) URL as a base URL."""
+def cluster_url(value: str) -> str:
+    """Read `host`, `host:port` or an http(s) URL as a base URL; default: http, port 9200, as in the old tool."""
     try:
         parts = urlsplit(base_url(value))
     except ValueError:
-        raise ValueError(
-            "host, host:port or an http(s) URL; user and password stand in ES_USER, ES_PASSWORD"
-        ) from None
+        expected = "host, host:port or an http(s) URL; user and password go in ES_USER, ES_PASSWORD"
+        raise ValueError(f"{expected}, where a / is not written %2F" if "@" in value else expected) from None
     if "://" not in value and not parts.port:
         parts = parts._replace(netloc=f"{parts.netloc}:9200")
     return urlunsplit(parts)
 
 
 def sqlite_url(value: str) -> str:
-    """Read the URL of an SQLite file: `sqlite:///` and its path."""
+    """Read the URL of an SQLite file: `sqlite:///` followed by its path."""
     if not re.fullmatch(r"sqlite:///[^?#]*[^?#/]", value):
         raise ValueError("sqlite:/// and a path: sqlite:///documents.db, or sqlite:////srv/uaharvest/documents.db")
     return value
@@ -139,29 +193,105 @@ def queue_name(value: str) -> str:
     if value.endswith(".fifo"):
         raise ValueError(
             "the name of a standard queue: FIFO queues take 300 calls a second and forget duplicates after"
-            " 5 minutes; useractions carry ids, by which a repeat is removed"
+            " 5 minutes; useractions have ids, so repeats are removed anyway"
         )
-    if value != "-" and not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", value):
+    if value != STDOUT and not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", value):
         raise ValueError('1 to 80 letters, digits, "-" or "_", or "-" alone for stdout')
     return value
 
 
 def index_part(value: str) -> str:
-    """Read what may stand in an index's name."""
+    """Read a part of an index name."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,99}", value):
         raise ValueError('lower-case letters, digits, "-", "_" and ".", a letter or digit first')
     return value
 
 
-def url(*schemes: str) -> Callable[[str], str]:
-    """Return a reader of URLs with one of `schemes`."""
+def redis_url(value: str) -> str:
+    """Check a Redis URL and return it unchanged; RedisUrl interprets it for both the ledger and Celery."""
+    RedisUrl.parse(value)
+    return value
 
-    def read(value: str) -> str:
-        if urlsplit(value).scheme not in schemes:
-            raise ValueError(f"a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+
+def broker_url(value: str) -> str:
+    """Read a Redis URL or `sqs://`; without credentials in it, `sqs://` uses boto3's own."""
+    if value.startswith("sqs://"):
+        urls.split(value, "sqs:// or sqs://key:secret@")
         return value
+    try:
+        return redis_url(value)
+    except ValueError as error:
+        raise ValueError(str(error).replace(REDIS_EXPECTED, f"{REDIS_EXPECTED} or sqs://")) from None
 
-    return read
+
+def database_url(value: str) -> str:
+    """Read the URL of Opencast's database; return it with user and password percent-encoded where needed."""
+    expected = "mysql://, mariadb:// or postgresql://user:password@host/database"
+    parts = urls.split(value, expected)
+    if parts.scheme not in {"mysql", "mariadb", "postgresql"}:
+        raise ValueError(f"a URL that starts with mysql:// or mariadb:// or postgresql://: {expected}")
+    if parts.authority:
+        urls.host_port(parts.authority, expected, 1)
+    _, _, rest = value.partition("://")
+    return f"{parts.scheme}://{parts.userinfo}{rest.rpartition('@')[2]}"
+
+
+def loggly_tags(value: str) -> tuple[str, ...]:
+    """Read Loggly's tags, separated by commas."""
+    tags = tuple(filter(None, (tag.strip() for tag in value.split(","))))
+    if not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", tag) for tag in tags):
+        raise ValueError('tags of letters, digits, ".", "_" and "-", separated by commas')
+    return tags
+
+
+def loggly_token(value: str) -> str:
+    """Read a token that is part of a URL."""
+    if not re.fullmatch(r"[A-Za-z0-9-]+", value):
+        raise ValueError("a customer token of Loggly: letters, digits and -")
+    return value
+
+
+def command(value: str) -> tuple[str, ...]:
+    """Read a command as words, quoted as in a shell; no shell runs it."""
+    expected = "a program and its arguments, quoted as in a shell"
+    try:
+        words = tuple(shlex.split(value))
+    except ValueError:  # its text may quote the value
+        raise ValueError(expected) from None
+    if not words or not words[0]:
+        raise ValueError(expected)
+    return words
+
+
+def webhook_url(value: str) -> str:
+    """Read an http(s) URL that may contain a token anywhere."""
+    expected = "an http(s) URL, in ASCII"
+    parts = urls.split(value, expected)
+    if parts.scheme not in {"http", "https"} or not value.isascii():
+        raise ValueError(expected)
+    urls.host_port(parts.authority, expected, 80)
+    return value
+
+
+def flower_login(value: str) -> tuple[str, ...]:
+    """Read the logins of Flower, `user:password`, separated by commas."""
+    logins = tuple(value.split(","))
+    if not all(re.fullmatch(r"[^:]+:.+", login) for login in logins):
+        raise ValueError("user:password; more than one separated by commas")
+    return logins
+
+
+def nothing(_: str) -> None:
+    """Refuse a variable that Celery would read directly, so that its URL would bypass our checks."""
+    raise ValueError("nothing: set CELERY_BROKER_URL")
+
+
+def proxy_url(value: str) -> str:
+    """Read a proxy's URL, with or without a scheme; requests and botocore read it from the environment."""
+    expected = "http://[user:password@]host:port"
+    parts = urls.split(value if "://" in value else f"http://{value}", expected)
+    urls.host_port(parts.authority, expected, 80)
+    return value
 
 
 def _setting(
@@ -185,94 +315,102 @@ def _setting(
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings, validated; secrets are in no repr. Times are seconds unless the meaning says more."""
+    """All settings, validated; no repr shows secrets. Times are in seconds unless the meaning says otherwise."""
 
     engage_url: str | None = _setting(
         "MATTERHORN_ENGAGE_HOST",
         base_url,
-        "The engage (presentation) host of Opencast; without a scheme http.",
+        "Opencast's engage (presentation) host; without a scheme, http is used.",
     )
     admin_url: str | None = _setting(
-        "MATTERHORN_ADMIN_HOST", base_url, "The admin host of Opencast, for the episodes stream."
+        "MATTERHORN_ADMIN_HOST", base_url, "Opencast's admin host; the episodes stream needs it."
     )
-    opencast_user: str | None = _setting("MATTERHORN_REST_USER", text, "User for Opencast's REST interface.")
+    opencast_user: str | None = _setting("MATTERHORN_REST_USER", text, "User of Opencast's REST interface.")
     opencast_password: str | None = _setting("MATTERHORN_REST_PASS", text, "Password of that user.", secret=True)
     opencast_auth: str = _setting(
         "OPENCAST_AUTH",
         one_of("digest", "basic"),
-        "How that user logs in: digest (system and capture agent accounts only) or basic (every user, Opencast 5 on).",
+        "How that user logs in: digest (system and capture agent accounts only) or basic (any user, since Opencast 5).",
         default="digest",
     )
     database_url: str | None = _setting(
         "OPENCAST_DATABASE_URL",
-        url("mysql", "mariadb", "postgresql"),
+        database_url,
         "Read useractions from Opencast's database instead: mariadb:// or postgresql://user:password@host/database.",
         secret=True,
     )
     opencast_zone: ZoneInfo = _setting(
         "OPENCAST_TIMEZONE",
         zone,
-        "The time zone of the Opencast server, of the local times in its answers; checked against the data.",
+        "The Opencast server's time zone, used for local times in its responses; checked against the data.",
         shown_default="this machine's zone",
     )
     opencast_profile: str = _setting(
         "OPENCAST_PROFILE",
         one_of("auto", "stock", "dce"),
-        "What actions.json of the server knows: stock (day only), dce (start and end; Harvard's fork), auto (asks).",
+        "What the server's actions.json supports: stock (day only), dce (start, end; Harvard's fork), auto (detect).",
         default="auto",
     )
     default_interval: int = _setting(
         "DEFAULT_INTERVAL",
         whole(1),
-        "Where no watermark exists, the harvest starts this many minutes ago.",
+        "Without a watermark, the harvest starts this many minutes ago.",
         default=2,
     )
-    every: int = _setting(
-        "HARVEST_EVERY_SECONDS", whole(1), "How often beat asks every stream for what there is to do.", default=120
-    )
+    every: int = _setting("HARVEST_EVERY_SECONDS", whole(1), "How often beat triggers every stream.", default=120)
     lag: int = _setting(
         "HARVEST_LAG_SECONDS", whole(0), "How far behind the source's clock a window ends.", default=10
+    )
+    max_lag: int | None = _setting(
+        "HARVEST_MAX_LAG_SECONDS",
+        whole(1),
+        "`status` exits with 4 if useractions lag further behind than this; unset: the lag, three ticks and a window.",
     )
     overlap: int = _setting(
         "HARVEST_OVERLAP_SECONDS",
         whole(0),
-        "How far before the watermark rows that appear late are still looked for.",
+        "How far before the watermark to look for rows that appear late.",
         default=3600,
+    )
+    max_skew: int | None = _setting(
+        "HARVEST_MAX_SKEW_SECONDS",
+        whole(0),
+        "Harvest nothing while the source's clock is further ahead of Redis's; unset: the lag and half the overlap.",
     )
     max_window: int = _setting(
         "HARVEST_MAX_WINDOW",
         whole(1),
-        "The longest window of useractions that one run harvests; profile stock: up to the midnight after it.",
+        "Longest window of useractions for one run; with profile stock, it extends to the following midnight.",
         default=3600,
     )
     max_span: int | None = _setting(
         "MAX_START_END_SPAN",
         whole(1),
-        "Refuse to harvest when the watermark lies further back than this; unset: never refuse.",
+        "Refuse to harvest if the watermark is older than this; unset: never refuse.",
     )
     catch_up: bool = _setting(
         "HARVEST_CATCH_UP",
         flag,
-        "Harvest a longer span than MAX_START_END_SPAN too, window by window.",
+        "Harvest spans longer than MAX_START_END_SPAN too, window by window.",
         default=False,
     )
     batch_size: int = _setting(
-        "HARVEST_BATCH_SIZE", whole(1), "Most actions per request (--batch-size).", default=1000
+        "HARVEST_BATCH_SIZE", whole(1), "Maximum number of useractions per request (--batch-size).", default=1000
     )
     wait: int = _setting(
         "HARVEST_WAIT_SECONDS",
-        whole(0),
-        "Least time between two requests for actions, or two episodes, kept by all workers together (--wait).",
+        whole(0, MAX_WAIT),
+        "Minimum time between two requests for useractions or episodes, across all workers (--wait); at most 60.",
         default=0,
     )
     lease: int = _setting(
         "HARVEST_LEASE_SECONDS",
         whole(1),
-        "After this time the slice, or the messages, of a worker that died are given to another.",
+        "If a worker dies, another gets its slice, or its messages, after this time.",
         default=60,
     )
     attempts: int = _setting(
-        "HARVEST_ATTEMPTS", whole(1), "Attempts at one slice before it becomes a dead letter.", default=5
+        "HARVEST_ATTEMPTS", whole(1), "Number of attempts at a slice before it becomes a dead letter.", default=5
     )
     bucket: str | None = _setting(
         "S3_HARVEST_TS_BUCKET",
@@ -283,49 +421,49 @@ class Settings:
         "S3_LAST_ACTION_TS_KEY", text, "S3 key of the useractions watermark.", default="last-action-timestamp"
     )
     episodes_key: str = _setting(
-        "S3_EPISODES_KEY", text, "S3 key of the watermark of the episodes.", default="episodes-watermark"
+        "S3_EPISODES_KEY", text, "S3 key of the episodes watermark.", default="episodes-watermark"
     )
     episodes_at: timedelta = _setting(
         "EPISODES_AT",
         time_of_day,
-        "When the episodes of a day are indexed: at this time (UTC) of the next day, by which all of it is indexed.",
+        "When a day's episodes are indexed: at this time (UTC) on the next day, once its useractions are indexed.",
         default=timedelta(hours=4),
         shown_default="04:00",
     )
     episodes_workflow: str = _setting(
         "EPISODES_WORKFLOW",
         text,
-        "The workflow definition that tells when an episode was live and when its recording came.",
+        "The workflow definition that shows when an episode was live and when its recording became available.",
         default="DCE-archive-publish-external",
         shown_default="DCE-archive-publish-external",
     )
     episodes_capture: str = _setting(
         "EPISODES_CAPTURE_OPERATION",
         text,
-        "Its operation that lasts as long as the live lecture.",
+        "The operation in it that lasts as long as the live lecture.",
         default="capture",
     )
     episodes_retract: str = _setting(
         "EPISODES_RETRACT_OPERATION",
         text,
-        "Its operation at whose end the recording is available.",
+        "The operation in it after which the recording is available.",
         default="retract-element",
     )
     zoom_watermark_key: str = _setting(
-        "S3_ZOOM_KEY", text, "S3 key of the watermark of the Zoom meetings.", default="zoom-watermark"
+        "S3_ZOOM_KEY", text, "S3 key of the Zoom watermark.", default="zoom-watermark"
     )
     dead_letter_prefix: str = _setting(
-        "S3_DEAD_LETTER_PREFIX", text, "Where in that bucket dead letters are kept.", default="dead-letters/"
+        "S3_DEAD_LETTER_PREFIX", text, "Prefix of the dead letters in that bucket.", default="dead-letters/"
     )
     queue: str | None = _setting(
         "SQS_QUEUE_NAME",
         queue_name,
-        'SQS queue of the useractions, created if it does not exist; "-": stdout.',
+        'SQS queue for the useractions; created if it does not exist; "-" prints them.',
     )
     events_per_message: int = _setting(
         "SQS_EVENTS_PER_MESSAGE",
         whole(1, 1000),
-        "Useractions per SQS message; more than 1: as a JSON array, which Logstash's json codec splits.",
+        "Useractions per SQS message; if more than 1, the message is a JSON array, which Logstash's json codec splits.",
         default=1,
     )
     episode_cache_expire: int = _setting(
@@ -333,15 +471,15 @@ class Settings:
     )
     redis_url: str = _setting(
         "REDIS_URL",
-        url("redis", "rediss", "unix"),
-        "Redis >= 6.2 or Valkey: run ledger, known ids, episode cache, Zoom's token and quotas.",
+        redis_url,
+        "Redis >= 6.2 or Valkey: ledger, known ids, caches, Zoom's token and quotas; redis, rediss, unix, sentinel.",
         default="redis://localhost:6379/0",
         secret=True,
     )
     broker_url: str = _setting(
         "CELERY_BROKER_URL",
-        url("redis", "rediss", "sentinel", "sqs"),
-        "Celery's broker.",
+        broker_url,
+        "Celery's broker: a URL like REDIS_URL, or sqs://.",
         shown_default="REDIS_URL",
         secret=True,
     )
@@ -353,156 +491,365 @@ class Settings:
     indexer: bool = _setting(
         "INDEXER",
         flag,
-        "Index what is in the SQS queue, every minute, in place of Logstash.",
+        "Index the messages in the SQS queue every minute, instead of Logstash.",
         default=False,
     )
     geolite: Path | None = _setting(
         "GEOLITE_PATH",
         Path,
-        "A MaxMind City database (GeoLite2-City.mmdb): where useractions and Zoom sessions come from.",
+        "A MaxMind City database (GeoLite2-City.mmdb), to locate useractions and Zoom sessions.",
     )
     documents_url: str | None = _setting(
         "DOCUMENTS_URL",
         sqlite_url,
-        "sqlite:///path: keep documents in this SQLite file, for a demo or a small site; unset: in ES_HOST.",
+        "sqlite:///path stores documents in an SQLite file, for a demo or a small site; unset: ES_HOST is used.",
     )
     es_url: str | None = _setting(
-        "ES_HOST", elasticsearch_url, "Elasticsearch 8 or 9: host, host:port (9200) or an http(s) URL."
+        "ES_HOST",
+        cluster_url,
+        "Elasticsearch 8 or 9, or OpenSearch 2.19 or 3: host, host:port (9200) or an http(s) URL.",
+    )
+    es_auth: str | None = _setting(
+        "ES_AUTH",
+        one_of("aws"),
+        "aws: sign requests for Amazon OpenSearch Service, with the credentials of boto3; instead of ES_USER.",
     )
     es_api_key: str | None = _setting(
-        "ES_API_KEY", text, "API key for Elasticsearch, encoded; in place of ES_USER.", secret=True
+        "ES_API_KEY", key, "API key for Elasticsearch, encoded; instead of ES_USER.", secret=True
     )
-    es_user: str | None = _setting("ES_USER", text, "User for Elasticsearch.")
+    es_user: str | None = _setting("ES_USER", text, "User for ES_HOST.")
     es_password: str | None = _setting("ES_PASSWORD", text, "Password of that user.", secret=True)
     es_ca_file: str | None = _setting(
-        "ES_CA_FILE", text, "Certificates (PEM) that Elasticsearch's is checked with; unset: those of certifi."
+        "ES_CA_FILE",
+        text,
+        "CA certificates (PEM) to verify the certificate of ES_HOST with; unset: those of certifi.",
     )
     zoom_key: str | None = _setting(
         "ZOOM_KEY",
         text,
-        "Client id of Zoom's Server-to-Server OAuth app; without ZOOM_ACCOUNT_ID an API key.",
+        "Client id of Zoom's Server-to-Server OAuth app; without ZOOM_ACCOUNT_ID, an API key.",
         secret=True,
     )
     zoom_secret: str | None = _setting(
-        "ZOOM_SECRET", text, "Client secret of that app; or API secret.", secret=True
+        "ZOOM_SECRET", text, "Client secret of that app, or the API secret.", secret=True
     )
     zoom_account_id: str | None = _setting(
         "ZOOM_ACCOUNT_ID",
         text,
-        "Account id of that app; unset: a JWT is signed with ZOOM_KEY and ZOOM_SECRET, for gateways that take it.",
+        "Account id of that app; unset: a JWT is signed with ZOOM_KEY and ZOOM_SECRET, for gateways that accept one.",
         secret=True,
     )
     zoom_header: tuple[str, str] | None = _setting(
         "ZOOM_HEADER",
         header,
-        "`Name: value`, sent with each request: what a gateway before Zoom wants, alone or besides the login.",
+        "`Name: value`, a header for each request, for a gateway in front of Zoom; alone or in addition to the login.",
         secret=True,
     )
     zoom_api_url: str = _setting(
         "ZOOM_API_URL",
         api_url,
-        "Zoom's API, or a gateway's URL in its place, with the version.",
+        "URL of Zoom's API, or of a gateway, with the version.",
         default="https://api.zoom.us/v2/",
     )
     zoom_token_url: str = _setting(
         "ZOOM_TOKEN_URL",
         api_url,
-        "Where a Server-to-Server OAuth token is had.",
+        "Where to request a Server-to-Server OAuth token.",
         default="https://zoom.us/oauth/token",
     )
     zoom_plan: str = _setting(
         "ZOOM_PLAN",
         one_of("free", "pro", "business"),
-        "The account's plan, which says how many calls a second, minute and day it has; education: business.",
+        "The account's plan, which sets its calls per second, minute and day; for education: business.",
         default="pro",
     )
     zoom_quota_share: int = _setting(
         "ZOOM_QUOTA_SHARE",
         whole(1, 100),
-        "Most per cent of those calls that are used: all apps of the account share them.",
+        "Percentage of those calls to use at most; all apps of the account share them.",
         default=100,
     )
     zoom_at: timedelta = _setting(
         "ZOOM_AT",
         time_of_day,
-        "When the meetings of a day are harvested: at this time (UTC) of the next day.",
+        "When a day's meetings are harvested: at this time (UTC) on the next day.",
         default=timedelta(hours=5),
         shown_default="05:00",
     )
     zoom_lookback_days: int = _setting(
         "ZOOM_LOOKBACK_DAYS",
         whole(0, 28),
-        "So many days before it are listed again: for meetings that had not ended, and what Zoom shows late.",
+        "List this many earlier days again, to find meetings that had not ended or that Zoom shows late.",
         default=2,
+    )
+    audit_at: timedelta | None = _setting(
+        "AUDIT_AT",
+        time_of_day,
+        "When the newest closed day is audited: at this time (UTC), such as 06:00; unset: never.",
+    )
+    metrics_host: str = _setting(
+        "METRICS_HOST",
+        text,
+        "The address on which `manage.py metrics` listens; 0.0.0.0: all of this machine.",
+        default="127.0.0.1",
+    )
+    metrics_port: int = _setting(
+        "METRICS_PORT", whole(1, 65535), "The port on which `manage.py metrics` listens.", default=9754
+    )
+    heartbeat: Path | None = _setting(
+        "HEARTBEAT_FILE",
+        Path,
+        "A worker or beat touches this file every few seconds, for health checks; unset: none.",
     )
     log_level: str = _setting(
         "LOG_LEVEL",
         one_of("debug", "info", "warning", "error"),
-        "Least level that is logged.",
+        "Lowest level that is logged.",
         default="info",
+    )
+    log_format: str | None = _setting(
+        "LOG_FORMAT",
+        one_of("console", "json"),
+        "How log lines look: console (for people) or json (one object a line).",
+        shown_default="console on a terminal, else json",
+    )
+    loggly_token: str | None = _setting(
+        "LOGGLY_TOKEN", loggly_token, "Customer token of Loggly: log lines are sent there too.", secret=True
+    )
+    loggly_tags: tuple[str, ...] = _setting(
+        "LOGGLY_TAGS",
+        loggly_tags,
+        "Tags of the lines at Loggly besides `uaharvest`, separated by commas.",
+        default=(),
+        shown_default="-",
+    )
+    alert_command: tuple[str, ...] | None = _setting(
+        "ALERT_COMMAND",
+        command,
+        "A command that gets each alert as one line of JSON on stdin; no shell runs it.",
+        secret=True,
+    )
+    alert_webhook: str | None = _setting(
+        "ALERT_WEBHOOK_URL", webhook_url, "An http(s) URL to which each alert is posted as JSON.", secret=True
+    )
+    flower_login: tuple[str, ...] | None = _setting(
+        "FLOWER_BASIC_AUTH",
+        flower_login,
+        "user:password for Flower, which does not start without; more than one separated by commas.",
+        secret=True,
     )
 
     def __post_init__(self) -> None:
-        """Fill in the two defaults that depend on something else."""
+        """Fill in the two defaults that depend on other settings."""
         if not self.opencast_zone:
             object.__setattr__(self, "opencast_zone", _local_zone())
         if not self.broker_url:
             object.__setattr__(self, "broker_url", self.redis_url)
 
     @property
-    def episodes(self) -> bool:
-        """Tell whether this site indexes episodes: what they need is set."""
+    def episodes_enabled(self) -> bool:
+        """Tell whether this site indexes episodes: everything they need is set."""
         return bool(self.admin_url and (self.documents_url or self.es_url))
 
     @property
-    def zoom(self) -> bool:
-        """Tell whether this site harvests Zoom: what that needs is set."""
+    def zoom_enabled(self) -> bool:
+        """Tell whether this site harvests Zoom: everything that needs is set."""
         login = (self.zoom_key and self.zoom_secret) or self.zoom_header
         return bool(login and (self.documents_url or self.es_url))
 
+    @property
+    def alerts_enabled(self) -> bool:
+        """Tell whether alerts are sent: somebody is named who gets them."""
+        return bool(self.alert_command or self.alert_webhook)
+
     def require(self, *names: str) -> None:
-        """Raise BadInputError that names every one of the fields `names` that is not set."""
+        """Raise BadInputError if any of the fields `names` is not set; the text lists all that are missing."""
         variables = {field.name: field.metadata["variable"] for field in dataclasses.fields(self)}
         missing = [variables[name] for name in names if getattr(self, name) is None]
         if missing:
             raise BadInputError(
-                f"not set: {', '.join(missing)}. They belong into the environment or into .env (example.env has all)."
+                f"not set: {', '.join(missing)}. Set them in the environment or in .env (example.env has all)."
             )
 
 
 def load(environment: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:
-    """Read all settings, the environment before the `.env` file; an empty value counts as not set.
+    """Read all settings; the environment overrides the `.env` file, and an empty value counts as not set.
 
-    boto3 reads AWS_* from the environment only, so those that stand in `.env` are put there.
+    A secret may be in a file of its own: `NAME_FILE` is the file's path.
+
+    boto3 and requests read AWS_* and proxies only from the environment, so those in `.env` are copied there
+    without surrounding whitespace, and empty ones are removed.
 
     Args:
-        environment: In place of `os.environ`, for tests.
-        dotenv: The `.env` file; by default the one in the current folder.
+        environment: Replaces `os.environ` in tests.
+        dotenv: The `.env` file; by default the one that UAHARVEST_ENV_FILE names, or that in the current directory.
 
     Raises:
-        BadInputError: Names each variable that cannot be used and what was expected; never shows a secret.
+        BadInputError: Some are invalid. The text names each one and what was expected, and never shows a secret.
     """
-    path = dotenv or Path(".env")
-    file: Mapping[str, str] = decouple.RepositoryEnv(str(path)).data if path.is_file() else {}
-    if environment is None:
-        environment = os.environ
-        for name, value in file.items():
-            if name.startswith("AWS_") and not os.environ.get(name):
-                os.environ[name] = value
-    values, errors = {}, []
-    for field in dataclasses.fields(Settings):
-        variable = field.metadata["variable"]
-        value = (environment.get(variable) or file.get(variable) or "").strip()
-        if not value:
-            continue
+    given = os.environ if environment is None else environment
+    path = dotenv or _env_file(given)
+    file, duplicates = dotenv_.read(path)
+    errors = _misspelt_in_file(file, path)
+    values: dict[str, Any] = {}
+    passed_on: dict[str, str] = {}
+    for variable, reader in {**_READERS, **_foreign({*file, *given})}.items():
+        secret = variable in _IN_FILES
         try:
-            values[field.name] = field.metadata["read"](value)
+            value, where = _written(variable, given, file, path)
         except ValueError as error:
-            what = shown(value, secret=field.metadata["secret"])
-            errors.append(f"{variable}: {what} cannot be used. Expected {error}.")
+            errors.append(str(error))
+            continue
+        passed_on[variable] = value
+        try:
+            values[variable] = reader(writable(value, secret=secret)) if value else None
+        except ValueError as error:
+            what = shown(value, secret=variable not in _READERS or secret)
+            errors.append(f"{where}{variable}: {what} cannot be used. Expected {error}.")
     if errors:
         raise BadInputError("\n".join(errors))
-    return Settings(**values)
+    for variable, lines in duplicates.items():
+        if variable in passed_on and not given.get(variable):
+            numbers = ", ".join(map(str, lines))
+            log.warning("%s sets %s in lines %s; the last one counts.", path, variable, numbers)
+    for variable, meant, _ in misspelt(given):
+        log.warning("The environment has %s, which nothing reads. Did you mean %s?", variable, meant)
+    if environment is None:
+        _pass_on({name: value for name, value in passed_on.items() if name not in _READERS})
+    chosen = {field: values[variable] for variable, field in _FIELDS.items() if values.get(variable) is not None}
+    return Settings(**chosen)
+
+
+def _env_file(environment: Mapping[str, str]) -> Path:
+    named = environment.get(ENV_FILE, "").strip()
+    if named and not Path(named).exists():
+        raise BadInputError(
+            f"{ENV_FILE}: there is no file {plain.one_line(named)}. Expected one like example.env."
+        )
+    return Path(named or ".env")
+
+
+def _written(
+    variable: str, given: Mapping[str, str], file: Mapping[str, "dotenv_.Entry"], path: Path
+) -> tuple[str, str]:
+    """Return the value of a variable, and where it is written, as the beginning of an error message.
+
+    Raises:
+        ValueError: It is ambiguous, or the file that holds it cannot be used. The text is the whole message.
+    """
+    in_file = f"{variable}_FILE" if variable in _IN_FILES else ""
+    value, named = (given.get(name, "").strip() for name in (variable, in_file))
+    where = ""
+    if not value and not named:
+        for name in (variable, in_file):
+            if name in file and file[name].refused:
+                raise ValueError(f"{path}, line {file[name].line}: {name} {file[name].refused}.")
+        value, named = (file[name].value.strip() if name in file else "" for name in (variable, in_file))
+        where = f"{path}, line {file[variable if value else in_file].line}: " if value or named else ""
+    if value and named:
+        raise ValueError(f"{where}{variable} and {in_file} are both set. Expected one of them.")
+    if named:
+        shown_name = plain.one_line(named)
+        return _secret(Path(named), f"{where}{in_file}: {shown_name}"), f"{where}{shown_name}: "
+    return value, where
+
+
+def _secret(path: Path, what: str) -> str:
+    """Return the content of a secret's file; raise ValueError, whose text begins with `what`."""
+    try:
+        with path.open("rb") as opened:
+            content = opened.read(_LONGEST_SECRET + 1)
+    except OSError as error:
+        raise ValueError(f"{what} cannot be read: {error.strerror}.") from None
+    if len(content) > _LONGEST_SECRET:
+        raise ValueError(f"{what} is longer than {_LONGEST_SECRET:,} bytes. Expected the secret alone.")
+    try:
+        value = content.decode().strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"{what} is not UTF-8.") from None
+    if not value:
+        raise ValueError(f"{what} is empty. Expected the secret.")
+    return value
+
+
+def writable(value: str, *, secret: bool = False) -> str:
+    """Return the value if it has no control characters and, unless it is a secret, no invisible ones either.
+
+    With a zero-width space in it, the watermark's key would name a different object.
+
+    Raises:
+        ValueError: It has some; the text quotes no part of the value.
+    """
+    if _CONTROL.search(value):
+        raise ValueError("one line of UTF-8 without control characters")
+    if not secret and not value.isprintable():
+        raise ValueError("no invisible characters")
+    return value
+
+
+def _foreign(names: set[str]) -> dict[str, Callable[[str], Any]]:
+    """Return readers for those of `names` that libraries read."""
+    readers: dict[str, Callable[[str], Any]] = {}
+    for name in sorted({*names, *_AWS_IN_FILES}):
+        if name.removesuffix("_FILE") in _AWS_IN_FILES - {name}:
+            continue  # read in place of the other
+        if name.startswith("AWS_ENDPOINT_URL"):
+            readers[name] = api_url
+        elif name in _ASCII_SECRETS:
+            readers[name] = key
+        elif name.startswith("AWS_"):
+            readers[name] = text
+        elif name in {"CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"}:
+            readers[name] = nothing
+        elif name.upper() in _PASSED_ON:
+            readers[name] = proxy_url if name.upper() in _PROXIES else text
+    return readers
+
+
+def _pass_on(values: Mapping[str, str]) -> None:
+    for name, value in values.items():
+        if name in _AWS_IN_FILES:  # a child process would find both
+            os.environ.pop(f"{name}_FILE", None)
+        if value:
+            os.environ[name] = value
+        else:
+            os.environ.pop(name, None)
+
+
+def misspelt(names: Iterable[str]) -> Iterator[tuple[str, str, bool]]:
+    """Yield each unknown name that resembles one of our variables, that variable, and whether it is certain."""
+    for name in sorted(names):
+        upper = name.upper()
+        if name in _READERS or name.removesuffix("_FILE") in _IN_FILES or name.startswith("AWS_"):
+            continue
+        cutoff = HARDLY_ALIKE if upper.startswith(OURS) else ALIKE
+        for meant in difflib.get_close_matches(upper, _READERS, n=1, cutoff=cutoff):
+            close = difflib.SequenceMatcher(None, upper, meant).ratio() >= ALIKE
+            sure = close and abs(len(meant) - len(name)) <= ALIKE_LENGTH
+            if sure or (upper.startswith(OURS) and not upper.startswith(f"{meant}_")):
+                yield name, meant, sure
+
+
+def _misspelt_in_file(file: Mapping[str, "dotenv_.Entry"], path: Path) -> list[str]:
+    """Return a line for each certainly misspelt name, since the file is ours alone; warn about the others."""
+    errors = []
+    for name, meant, sure in misspelt(file):
+        line = f"{path}, line {file[name].line}: nothing reads {name}. Did you mean {meant}?"
+        if sure:
+            errors.append(f"{line} If not, remove the line.")
+        else:
+            log.warning("%s", line)
+    return errors
+
+
+_FIELDS = {field.metadata["variable"]: field.name for field in dataclasses.fields(Settings)}
+_READERS: dict[str, Callable[[str], Any]] = {
+    field.metadata["variable"]: field.metadata["read"] for field in dataclasses.fields(Settings)
+}
+# Each of these secrets may be in a file, which NAME_FILE names.
+_IN_FILES = _AWS_IN_FILES | {
+    field.metadata["variable"] for field in dataclasses.fields(Settings) if field.metadata["secret"]
+}
 
 
 @functools.cache
@@ -512,7 +859,7 @@ def current() -> Settings:
 
 
 def table() -> str:
-    """Return the settings as a Markdown table: the README's, which a test compares with this."""
+    """Return the settings as a Markdown table; a test compares it with the one in docs/settings.md."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for field in dataclasses.fields(Settings):
         shown = field.metadata["shown_default"]

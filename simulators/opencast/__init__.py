@@ -1,9 +1,9 @@
-"""An Opencast that can be scripted: its own process, the standard library only.
+"""A scriptable Opencast, in its own process, with the standard library only.
 
-It answers `/usertracking/actions.json`, `/search/episode.json` and the workflow endpoints as the real
-server does (docs: `reference/opencast.md`), with the faults that a harvester has to live with, counts what
-it was asked, and knows the truth: every id of a window. Start it with `python -m simulators.opencast --help`.
+It answers `/usertracking/actions.json`, `/search/episode.json` and the workflow endpoints like the real server
+(docs: `reference/opencast.md`), with the faults that a harvester must handle. It counts requests and knows the
+truth: every id in a window. Start it with `python -m simulators.opencast --help`.
 
-What is known of Harvard DCE's private fork is little; that its `start` and `end` are inclusive, to the
-second, and local wall time of the server are assumptions that this simulator shares with the old tool.
+Little is known about Harvard DCE's private fork. Like the old tool, this simulator assumes that its `start` and
+`end` are inclusive, precise to the second, and in the server's local wall time.
 """

@@ -1,4 +1,4 @@
-"""`python -m simulators.opencast`: start the simulator, say where it listens, serve until told to end."""
+"""`python -m simulators.opencast`: start the simulator, print its URL, and serve until a signal arrives."""
 
 import signal
 import sys
@@ -11,8 +11,8 @@ from simulators.serving import serve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the simulator; return the exit code: 0 ended by a signal, 1 port not to be had."""
-    # Before the server is up there is nothing to end cleanly: Ctrl-C just kills.
+    """Run the simulator; return the exit code: 0 if ended by a signal, 1 if the port is unavailable."""
+    # Until the server is up there is nothing to shut down cleanly, so Ctrl-C kills the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     options = parse_options(arguments)
     return serve(options.port, lambda: Application(Site(options)))

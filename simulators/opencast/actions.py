@@ -13,7 +13,7 @@ _INT = range(-(2**31), 2**31)
 
 
 class RefusedError(Exception):
-    """A parameter that the server answers with an error status."""
+    """A parameter for which the server returns an error status."""
 
     def __init__(self, status: int, text: str = "") -> None:
         """Refuse with this status and plain text."""
@@ -23,7 +23,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A request for actions as the server understood it."""
+    """A request for actions as the server interprets it."""
 
     where: Filter
     offset: int
@@ -31,14 +31,14 @@ class Query:
 
 
 def parse_query(site: Site, request: Request) -> Query:
-    """Read the parameters; unknown ones are ignored. Raises `RefusedError`."""
+    """Read the parameters and ignore unknown ones. Raises `RefusedError`."""
     if not re.search(r"application/(json|\*)|\*/\*|^$", request.header("accept")):
         raise RefusedError(406)
     limit, offset = integer(request, "limit"), integer(request, "offset")
     if limit < 0 or offset < 0:
         raise RefusedError(400, "limit and offset must not be negative")
     kind = request.parameter("type")
-    # `id` counts only together with `type`, and then `day` does not.
+    # `id` is used only together with `type`, and `day` is then ignored.
     mediapackage = request.parameter("id") if kind else ""
     first_ms, last_ms = _bounds(site, request, with_day=not mediapackage)
     where = Filter(first_ms, last_ms, kind or None, mediapackage or None)
@@ -46,9 +46,11 @@ def parse_query(site: Site, request: Request) -> Query:
 
 
 def answer(site: Site, query: Query) -> Response:
-    """Give a page of actions: `action` absent when there is none, an object when one, else an array."""
-    total, bodies = site.read_page(query.where, query.offset, query.limit)
-    echoes = {"total": total, "offset": query.offset, "limit": query.limit}
+    """Return a page of actions: `action` is absent for none, an object for one, otherwise an array."""
+    page = site.read_page(query.where, query.offset, query.limit)
+    site.log.note_read(page.read)
+    bodies = page.bodies
+    echoes = {"total": page.total, "offset": query.offset, "limit": query.limit}
     typed = site.profile.encode({name: site.profile.attribute(str(value)) for name, value in echoes.items()})
     head = f'{{"actions":{typed[:-1]}'.encode()
     if not bodies:
@@ -58,7 +60,7 @@ def answer(site: Site, query: Query) -> Response:
 
 
 def integer(request: Request, name: str) -> int:
-    """Read an int parameter as JAX-RS does: absent or empty is 0, anything but an int is a 404."""
+    """Read an int parameter as JAX-RS does: 0 if absent or empty, 404 if it is not an int."""
     text = request.parameter(name)
     if not text:
         return 0
@@ -68,7 +70,7 @@ def integer(request: Request, name: str) -> int:
 
 
 def _bounds(site: Site, request: Request, *, with_day: bool) -> tuple[int | None, int | None]:
-    """Give the instants, inclusive, that `start`/`end` or `day` select."""
+    """Return the inclusive bounds that `start`/`end` or `day` select."""
     if site.profile.harvard:
         start, end = request.parameter("start"), request.parameter("end")
         if start or end:
@@ -77,7 +79,7 @@ def _bounds(site: Site, request: Request, *, with_day: bool) -> tuple[int | None
     if not day or not with_day:
         return None, None
     midnight = datetime.combine(_lenient_day(day), time())
-    # The day bug: the server sets hour and minute only, seconds and milliseconds stay those of its clock.
+    # The day bug: the server sets only hour and minute, and keeps seconds and milliseconds from its clock.
     within_minute = timedelta(milliseconds=int(site.now() * 1000) % 60_000)
     return (
         site.zone.instant_ms(midnight + within_minute),
@@ -86,7 +88,7 @@ def _bounds(site: Site, request: Request, *, with_day: bool) -> tuple[int | None
 
 
 def _local_instant(site: Site, text: str) -> int | None:
-    """Read YYYYMMDDHHmmss as local wall time, to the second; nonsense is an unhandled error there."""
+    """Read YYYYMMDDHHmmss as local wall time; an invalid value is an unhandled error in the server."""
     if not text:
         return None
     refused = RefusedError(500, f"Unparseable date: {text}")
@@ -99,7 +101,7 @@ def _local_instant(site: Site, text: str) -> int | None:
 
 
 def _lenient_day(text: str) -> date:
-    """Read YYYYMMDD by its digits alone: what follows is ignored, and 20149999 is a day far away."""
+    """Read YYYYMMDD leniently: trailing text is ignored, and 20149999 overflows to a much later day."""
     if not re.match(r"[0-9]{8}", text):
         raise RefusedError(500, f"For input string: {text}")
     year, month, day = int(text[:4]), int(text[4:6]), int(text[6:8])

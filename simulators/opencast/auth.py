@@ -1,4 +1,4 @@
-"""Who may read: Opencast's filters and entry point, with Spring Security's digest and basic challenges."""
+"""Authentication: Opencast's filters and entry point, with Spring Security's digest and basic challenges."""
 
 import base64
 import binascii
@@ -19,17 +19,17 @@ _FIELD = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s,]+))')
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the one account, which is an administrator, or anybody."""
+    """The caller: the one account, which is an administrator, or an anonymous user."""
 
     admin: bool
 
 
 class Gate:
-    """Decides about one request.
+    """Decides whether a request is admitted.
 
-    `mode` is what the server takes: `digest` (basic filter off, as before 5.0), `basic` (an account whose
-    password is stored hashed: digest is still offered and never right), `both`, or `open`: both, and
-    usertracking and search answer anybody, as Opencast does unless a site tightens it.
+    `mode` is what the server accepts: `digest` (basic filter off, as before 5.0), `basic` (an account whose
+    password is stored hashed: digest is still offered but never succeeds), `both`, or `open`: both, and
+    usertracking and search are public, as in Opencast unless a site restricts them.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Gate:
         nonce_seconds: float,
         clock: Callable[[], float],
     ) -> None:
-        """Guard with one account; nonces expire `nonce_seconds` after `clock` (epoch seconds)."""
+        """Use one account; nonces expire after `nonce_seconds` by `clock` (epoch seconds)."""
         self._profile = profile
         self._mode = mode
         self._user = user
@@ -51,7 +51,7 @@ class Gate:
         self._clock = clock
 
     def admit(self, request: Request, *, public: bool) -> Caller | Response:
-        """Let a request in, or give the answer that turns it away; `public` paths may be open."""
+        """Return the caller if admitted, or the response that rejects the request; a `public` path may be open."""
         scheme, _, credentials = request.header("authorization").partition(" ")
         if scheme.lower() == "digest":
             return self._check_digest(request, credentials)
@@ -65,7 +65,7 @@ class Gate:
         return self._entry_point(request)
 
     def _entry_point(self, request: Request) -> Response:
-        """Answer somebody who must log in: a challenge only where one is asked for, else the login page."""
+        """Answer a caller who must log in: with a challenge only if requested, otherwise with the login page."""
         wanted = request.header("x-requested-auth")
         if wanted == "Digest":
             return self._challenge_digest(stale=False)
@@ -90,13 +90,13 @@ class Gate:
         expiry_ms = _nonce_expiry_ms(given.get("nonce", ""))
         if not right or expiry_ms is None:
             return self._challenge_digest(stale=False)
-        # Spring says stale only to somebody who knew the password.
+        # Spring reports a stale nonce only to callers with the right password.
         if expiry_ms < self._clock() * 1000:
             return self._challenge_digest(stale=True)
         return Caller(admin=True)
 
     def _expected(self, method: str, given: dict[str, str]) -> str:
-        """Give RFC 2617's response, or RFC 2069's where the client sent no qop."""
+        """Return the digest response of RFC 2617, or of RFC 2069 if the client sent no qop."""
         secret = _md5(f"{self._user}:{REALM}:{self._password}")
         asked = _md5(f"{method}:{given.get('uri')}")
         if "qop" not in given:
@@ -120,12 +120,12 @@ def _unauthorized(challenge: str) -> Response:
 
 
 def _make_nonce(expiry_ms: int) -> str:
-    """Make Spring's nonce: no state on the server, it carries its own end and a signature of it."""
+    """Create a nonce like Spring's: stateless, it contains its expiry and a signature."""
     return base64.b64encode(f"{expiry_ms}:{_md5(f'{expiry_ms}:{_KEY}')}".encode()).decode()
 
 
 def _nonce_expiry_ms(nonce: str) -> int | None:
-    """Give the end of a nonce (epoch ms), None for one that this server never made."""
+    """Return a nonce's expiry (epoch ms); None if this server did not create it."""
     try:
         expiry_ms = int(base64.b64decode(nonce, validate=True).partition(b":")[0])
     except ValueError:

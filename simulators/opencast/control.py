@@ -17,7 +17,7 @@ _ROW_MEMBERS = {
 
 
 class Control(Controls):
-    """Scripts a running site, and tells what is true there and what it was asked."""
+    """Scripts a running site; reports its true data and the requests that it received."""
 
     def __init__(self, site: Site) -> None:
         """Control `site`."""
@@ -30,6 +30,8 @@ class Control(Controls):
                 "GET /_sim/episodes": self._episodes,
                 "POST /_sim/rows": self._rows,
                 "POST /_sim/grow": self._grow,
+                "GET /_sim/footprints": self._footprints,
+                "POST /_sim/footprints": self._report_footprints,
                 "POST /_sim/insert-while-reading": self._insert_while_reading,
             },
             faults=site.faults,
@@ -52,7 +54,7 @@ class Control(Controls):
 
     def _truth(self, request: Request) -> object:
         start, end = _bound(request, "start"), _bound(request, "end")
-        # Half-open and in whole milliseconds, so the last one within is one before the end.
+        # The window is half-open and in whole milliseconds, so its last millisecond is end - 1.
         ids = self._site.truth(start, end - 1, with_late=request.parameter("all") == "1")
         return {"ids": ids, "count": len(ids)}
 
@@ -69,6 +71,16 @@ class Control(Controls):
             raise ValueError("id: the same one twice")
         reported = self._site.store(rows)
         return {"ids": ids, "created": [reported_ms / 1000 for reported_ms in reported]}
+
+    def _report_footprints(self, request: Request) -> object:
+        asked = read_members(request, {"rows"}).get("rows")
+        if not isinstance(asked, list) or not all(isinstance(members, dict) for members in asked):
+            raise ValueError("rows: expected a list of objects")
+        rows = [self._row({**members, "type": "FOOTPRINT"}) for members in asked]
+        return {"ids": self._site.report_footprints(rows)}
+
+    def _footprints(self, request: Request) -> object:  # noqa: ARG002 - all of them
+        return {"seconds": {str(row.id): row.length for row in self._site.footprints()}}
 
     def _row(self, members: Members) -> Row:
         unknown = members.keys() - _ROW_MEMBERS
@@ -121,7 +133,7 @@ class Control(Controls):
 
 
 def _bound(request: Request, name: str) -> int:
-    """Read epoch seconds of the query as the first whole millisecond that is not before them."""
+    """Read epoch seconds from the query and round them up to a whole millisecond."""
     text = request.parameter(name)
     try:
         return math.ceil(round(float(text) * 1000, 3))

@@ -1,4 +1,4 @@
-"""The episodes of the simulated campus: regular ones, and each kind of gap that a harvester has to bear."""
+"""The episodes of the simulated campus: regular ones, and every kind of missing data that a harvester may meet."""
 
 from dataclasses import dataclass
 from random import Random
@@ -16,11 +16,11 @@ _NAMES = ("Ada Example", "Ben Sample", "Chris Muster", "Dana Probe")
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One lecture. Times are epoch ms; what is None is missing at the source too."""
+    """A lecture. Times are epoch ms; values that are None are missing at the source."""
 
     number: int
     id: str
-    state: Literal["published", "deleted", "gone"]  # deleted: hidden; gone: search never knew it
+    state: Literal["published", "deleted", "gone"]  # deleted: hidden; gone: never in the search index
     title: str | None
     series: str | None
     series_title: str | None
@@ -30,15 +30,15 @@ class Episode:
     created_ms: int
     start_ms: int | None
     duration_ms: int | None
-    live: bool  # on air: no duration yet, players say isPlaying 2
+    live: bool  # on air: no duration yet, players report isPlaying 2
     public: bool  # readable without a login
     stills: int  # attachments: none, one or several
 
 
 def make_episodes(seed: int, count: int, until_ms: int) -> list[Episode]:
-    """Make `count` episodes of the 30 days before `until_ms`.
+    """Create `count` episodes in the 30 days before `until_ms`.
 
-    Which episode has which gap follows from its number alone, so that even a few dozen have all of them.
+    An episode's number alone determines which data it lacks, so that even a few dozen episodes cover all cases.
     """
     rng = Random(f"episodes {seed}")
     return [_make_episode(rng, number, until_ms) for number in range(count)]
@@ -81,12 +81,12 @@ def _series(rng: Random, number: int) -> tuple[str | None, str | None]:
 
 
 def random_uuid(rng: Random) -> str:
-    """Give a UUID that the seed decides."""
+    """Return a UUID determined by the seed."""
     return str(UUID(int=rng.getrandbits(128), version=4))
 
 
 def media_package(episode: Episode, profile: Profile) -> dict[str, Json]:
-    """Give the media package as JAXB and Jettison write it: attributes first, then typed elements."""
+    """Return the media package as written by JAXB and Jettison: attributes first, then typed elements."""
     return present(
         {
             "id": profile.attribute(episode.id),
@@ -105,7 +105,7 @@ def media_package(episode: Episode, profile: Profile) -> dict[str, Json]:
 
 
 def old_result(episode: Episode, profile: Profile, zone: Zone) -> dict[str, Json]:
-    """Give a search result of Opencast 15 and older (Solr)."""
+    """Return a search result of Opencast 15 and older (Solr)."""
     return present(
         {
             "id": profile.attribute(episode.id),
@@ -127,7 +127,7 @@ def old_result(episode: Episode, profile: Profile, zone: Zone) -> dict[str, Json
 
 
 def new_result(episode: Episode, profile: Profile) -> dict[str, Json]:
-    """Give a search result of Opencast 16 and newer (OpenSearch, through Gson)."""
+    """Return a search result of Opencast 16 and newer (OpenSearch, through Gson)."""
     terms = {
         "identifier": episode.id,
         "title": episode.title,

@@ -1,4 +1,4 @@
-"""Faults on order: which requests fail, how, and how often."""
+"""Opencast's fault orders: which requests fail, how, and how often."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +14,10 @@ KINDS = ("status", "html", "drop", "slow", "truncate", "invalid-json")
 
 @dataclass(slots=True)
 class Fault:
-    """One standing order. `times` counts down, None is for ever; `between` is epoch ms, inclusive."""
+    """A fault order. `times` counts down (None means forever); `between` is in epoch ms, inclusive.
+
+    `id` is the requested media package, None for any.
+    """
 
     path: str
     kind: str
@@ -23,10 +26,11 @@ class Fault:
     times: int | None
     seconds: float
     between: tuple[float, float] | None
+    id: str | None = None
 
-    def touches(self, path: str, where: Filter | None) -> bool:
-        """Tell whether a request to this kind of path, for these rows, is one that may fail."""
-        if self.path not in (path, "any"):
+    def touches(self, path: str, where: Filter | None, wanted: str = "") -> bool:
+        """Tell whether a request for this kind of path, and these rows or this media package, may fail."""
+        if self.path not in (path, "any") or self.id not in (None, wanted):
             return False
         if self.between is None:
             return True
@@ -38,8 +42,8 @@ class Fault:
 
 
 def parse_fault(order: Mapping[str, object]) -> Fault:
-    """Read one order as JSON gave it; raises `ValueError` that names the member and what was expected."""
-    unknown = order.keys() - {"path", "kind", "status", "share", "times", "seconds", "between"}
+    """Parse an order from JSON; raise `ValueError` with the member's name and what was expected."""
+    unknown = order.keys() - {"path", "kind", "status", "share", "times", "seconds", "between", "id"}
     if unknown:
         raise ValueError(f"{min(unknown)}: no such member of a fault")
     return Fault(
@@ -50,15 +54,18 @@ def parse_fault(order: Mapping[str, object]) -> Fault:
         times=read_times(order),
         seconds=read_amount(order, "seconds", 0.0),
         between=_between(order.get("between")),
+        id=None if order.get("id") is None else str(order["id"]),
     )
 
 
 class Faults(Orders[Fault]):
-    """All standing orders. They hit requests that got past the login, as an application's faults do."""
+    """All active orders. Like an application's own faults, they only affect requests that passed the login."""
 
-    def apply(self, path: str, where: Filter | None, answer: Callable[[], Response]) -> Response:
-        """Answer, but for the orders that hit this request; raises `DroppedConnectionError`."""
-        spoiling = self.strike(lambda fault: fault.touches(path, where))
+    def apply(
+        self, path: str, where: Filter | None, answer: Callable[[], Response], *, wanted: str = ""
+    ) -> Response:
+        """Answer, subject to the orders that match this request; raises `DroppedConnectionError`."""
+        spoiling = self.strike(lambda fault: fault.touches(path, where, wanted))
         return answer() if spoiling is None else _spoil(spoiling, answer)
 
 

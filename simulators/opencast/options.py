@@ -1,4 +1,4 @@
-"""The command line of the simulator: its options, their defaults, and what is refused."""
+"""The simulator's command line: options, defaults and validation."""
 
 import argparse
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ ORDERS = ("shuffled", "created", "id", "mariadb")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How one simulator was asked to behave; times in the unit of their names, `until` epoch seconds."""
+    """A simulator's options; times are in the units in their names, `until` in epoch seconds."""
 
     port: int
     seed: int
@@ -40,10 +40,12 @@ class Options:
     latency_ms: float
     latency_per_10k_offset_ms: float
     start_503_seconds: float
+    node_clocks: tuple[float, ...]
+    node_choice: str
 
 
 def parse_options(arguments: Sequence[str] | None) -> Options:
-    """Read the command line; ends the process with exit code 2 and one line for a bad one."""
+    """Parse the command line; if it is invalid, print one line and exit with code 2."""
     parser = _make_parser()
     given = vars(parser.parse_args(arguments))
     if given["late_share"] and not given["live_rate"]:
@@ -93,7 +95,18 @@ def _make_parser() -> Parser:
         default="shuffled",
         help="the order of rows, which the real query leaves to the database; shuffled: dealt alike for "
         "the pages of one query until a row more is in its range, then all anew; mariadb: by id where no time "
-        "is asked for, else by created, but for each 7th request, for which the plan changes to one by id",
+        "is asked for or the limit reaches beyond the table, else by created; where the range is most of the table "
+        "the plan changes for each 7th request to one by id",
+    )
+    server.add_argument(
+        "--node-clocks",
+        type=_clocks,
+        default="0",
+        help="seconds that the clock of each node behind the address is ahead, such as 0,3: a request is answered, "
+        "and a live row made, by the clock of one of them",
+    )
+    server.add_argument(
+        "--node-choice", choices=("in-turn", "random"), default="in-turn", help="which node answers a request"
     )
     login = parser.add_argument_group("login")
     login.add_argument(
@@ -129,6 +142,13 @@ def _make_parser() -> Parser:
         "--start-503-seconds", type=number(), default=0.0, help="answer 503 so long after the start"
     )
     return parser
+
+
+def _clocks(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected seconds such as 0,3, got {text!r}") from error
 
 
 def _zone(text: str) -> str:

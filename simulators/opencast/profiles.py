@@ -1,7 +1,7 @@
-"""What differs between Opencast releases, and the JSON that their serializers make of the same data.
+"""The differences between Opencast releases, and the JSON that their serializers produce from the same data.
 
-Another release is one more line in `PROFILES`; what follows from its number is a property here, and
-nothing else asks for a version.
+A further release is one more line in `PROFILES`. Everything that depends on the release number is a property here;
+no other code checks versions.
 """
 
 import json
@@ -20,7 +20,7 @@ _LONG = range(-(2**63), 2**63)
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One server: an Opencast `release`, with or without Harvard DCE's private additions.
+    """A server: an Opencast `release`, with or without Harvard DCE's private additions.
 
     The additions are `start`/`end` on actions.json, `includeDeleted` on search, and `isPlaying` as 0/1/2.
     """
@@ -41,7 +41,7 @@ class Profile:
 
     @property
     def new_search(self) -> bool:
-        """Tell whether search answers from 16.0's index: no wrapper, `dc` lists, Gson's doubles."""
+        """Tell whether search has the form of 16.0: no wrapper, `dc` lists, Gson's doubles."""
         return self.release >= 16
 
     @property
@@ -61,17 +61,17 @@ class Profile:
 
     @property
     def search_limit(self) -> int | None:
-        """Give the limit of a search up to 15 that asks for none (or 0); None: all (up to 10)."""
+        """Return the default limit of a search without one (or with 0) up to 15; None means all (up to 10)."""
         return 100 if self.release >= 11 else None
 
     @property
     def forbids(self) -> bool:
-        """Tell whether REST answers 403 to who is not logged in, instead of the login page (PR #7182)."""
+        """Tell whether REST answers anonymous callers with 403 instead of the login page (PR #7182)."""
         return self.release >= 20
 
     @property
     def login_path(self) -> str:
-        """Give the page that a browser without a session is sent to."""
+        """Return the page to which a browser without a session is redirected."""
         return "/login.html" if self.release >= 15 else "/admin-ng/login.html"
 
     def attribute(self, text: str) -> Json:
@@ -99,10 +99,10 @@ PROFILES = {
 
 
 def guess(text: str) -> Json:
-    """Type an element's text as Jettison does: it becomes what it would be written back from.
+    """Convert an element's text as Jettison does: to a typed value if that would be written back identically.
 
-    Integers up to a signed long, `true`/`false`, and decimals written without trailing zeros, except that
-    `1.0` passes and becomes 1. `007`, `-0`, `1.50` and `1e5` stay strings.
+    This applies to integers up to a signed long, `true`/`false`, and decimals without trailing zeros, except that
+    `1.0` becomes 1. `007`, `-0`, `1.50` and `1e5` stay strings.
     """
     if _INTEGER.fullmatch(text) and int(text) in _LONG:
         return int(text)
@@ -115,24 +115,24 @@ def guess(text: str) -> Json:
 
 
 def present(fields: Mapping[str, Json]) -> dict[str, Json]:
-    """Leave out what is null, as JAXB does."""
+    """Omit null values, as JAXB does."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def one_or_many(name: str, items: Sequence[Json]) -> dict[str, Json]:
-    """Give a list as JAXB and Jettison do: absent when empty, the object itself when one, else an array."""
+    """Return a list as JAXB and Jettison do: absent if empty, a single object for one item, otherwise an array."""
     if not items:
         return {}
     return {name: items[0] if len(items) == 1 else items}
 
 
 def wrapped(name: str, items: Sequence[Json]) -> Json:
-    """Give a list inside its wrapper element, which is an empty string when there is nothing in it."""
+    """Return a list inside its wrapper element, which is an empty string if the list is empty."""
     return one_or_many(name, items) or ""
 
 
 def through_gson(value: Json) -> Json:
-    """Make every number a double, as Gson does when it reads into a `Map`."""
+    """Convert every number to a double, as Gson does when it reads into a `Map`."""
     if isinstance(value, Mapping):
         return {name: through_gson(member) for name, member in value.items()}
     if isinstance(value, str | bool | None):
@@ -154,7 +154,7 @@ def _encode(value: Json) -> str:
 
 
 def _java_double(number: float) -> str:
-    """Write a double as `Double.toString`: plain from 0.001 to below 10 million, else with an exponent."""
+    """Format a double like `Double.toString`: plain from 0.001 to below 10 million, otherwise with an exponent."""
     if number == 0 or 1e-3 <= abs(number) < 1e7:
         return repr(number)
     sign, digits, _ = Decimal(repr(number)).normalize().as_tuple()

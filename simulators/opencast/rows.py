@@ -1,6 +1,6 @@
-"""Useractions: who watches, what their players report, and the JSON of one row.
+"""Useractions: the viewers, what their players report, and the JSON of a row.
 
-A row is written as JSON once, when it is stored, so that a page is a join of ready bytes.
+A row is written as JSON once, when it is stored, so that building a page only joins prepared bytes.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _AGENTS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:128.0) Gecko/20100101 Firefox/128.0",
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/17.4 Safari/605.1.15",
 )
-# A hundred entries, drawn evenly.
+# A hundred entries, chosen with equal probability.
 _TYPES = (
     ["HEARTBEAT"] * 70
     + ["PLAY"] * 6
@@ -37,7 +37,7 @@ _TYPES = (
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A player's HTTP session; None is a member that the source leaves out."""
+    """A player's HTTP session; the source omits members that are None."""
 
     id: str
     user: str | None
@@ -47,7 +47,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One useraction. `created_ms` is the true instant, epoch ms; positions are seconds of the lecture."""
+    """A useraction. `created_ms` is the true instant, epoch ms; positions are in seconds of the lecture."""
 
     id: int
     created_ms: int
@@ -60,15 +60,15 @@ class Row:
     playing: int  # 0 paused, 1 playing, 2 live
 
     def grown(self, seconds: int) -> "Row":
-        """Give the FOOTPRINT as Opencast updates it in place: id and created stay, nothing reveals it."""
+        """Return the FOOTPRINT as Opencast updates it in place: id and created stay, so it is not visible."""
         return replace(self, outpoint=self.outpoint + seconds, length=self.length + seconds)
 
 
 class Ids:
-    """Row ids as EclipseLink's TABLE sequence gives them out.
+    """Row ids as assigned by EclipseLink's TABLE sequence.
 
-    Each node takes blocks of 50 from a sequence that other tables share: there are gaps, and ids do not
-    follow `created`.
+    Each node takes blocks of 50 from a sequence shared with other tables, so there are gaps, and ids are not in
+    the order of `created`.
     """
 
     def __init__(self, seed: int) -> None:
@@ -80,14 +80,14 @@ class Ids:
         self._taken: set[int] = set()
 
     def take(self, row_id: int) -> None:
-        """Keep an id that a test chose from being given out again."""
+        """Reserve an id chosen by a test, so that it is not assigned again."""
         self._taken.add(row_id)
 
     def next(self) -> int:
-        """Give the id of a row that a random node writes."""
+        """Return the id for a row written by a random node."""
         node = self._rng.random() < 0.5
         if not self._left[node]:
-            # Now and then another table had the block in between.
+            # Occasionally another table took the block in between.
             self._block += _BLOCK * (self._rng.random() < 0.15)
             self._next[node], self._left[node] = self._block, _BLOCK
             self._block += _BLOCK
@@ -110,19 +110,19 @@ class _Viewer:
 
 
 class Visitors:
-    """The people who watch. The same seed and name give the same people, sessions and actions."""
+    """The viewers. The same seed and name yield the same people, sessions and actions."""
 
     def __init__(self, seed: int, name: str, episodes: Sequence[Episode], ids: Ids, *, omitted: bool) -> None:
-        """Seat the first viewers; `omitted` is Opencast's default since 6.0 not to log who they are."""
+        """Create the first viewers; with `omitted`, identities are not logged (Opencast's default since 6.0)."""
         self._rng = Random(f"{name} {seed}")
         self._episodes = episodes
         self._ids = ids
-        # With log.session=false there is one session row for everybody: whoever came first.
+        # With log.session=false all viewers share one session row, that of the first.
         self._shared = Session(OMITTED, OMITTED, OMITTED, _AGENTS[0]) if omitted else None
         self._viewers = [self._viewer() for _ in range(_CONCURRENT)]
 
     def row(self, created_ms: int, row_id: int | None = None) -> Row:
-        """Let some viewer's player report something at `created_ms` (epoch ms)."""
+        """Let a viewer's player report an action at `created_ms` (epoch ms)."""
         rng = self._rng
         seat = int(rng.random() * _CONCURRENT)
         viewer = self._viewers[seat]
@@ -136,7 +136,7 @@ class Visitors:
         elif action == "FOOTPRINT":
             outpoint = viewer.position = inpoint + 1 + int(rng.random() * 60)
         elif action == "SEEK":
-            # Seeking back gives a negative length.
+            # Seeking backwards yields a negative length.
             outpoint = viewer.position = inpoint + int(rng.random() * 600) - 300
         elif action in ("PLAY", "PAUSE") and not viewer.episode.live:
             viewer.playing = int(action == "PLAY")
@@ -164,7 +164,7 @@ class Visitors:
     def _session(self) -> Session:
         rng = self._rng
         kind = rng.random()
-        # Login names that look like numbers, some with a leading zero, as a university's ids are.
+        # Numeric login names, some with a leading zero, like a university's ids.
         user = None if kind < 0.03 else "anonymous" if kind < 0.15 else f"{rng.randrange(10**8):08d}"
         client = f"{rng.randint(11, 223)}.{rng.randrange(256)}.{rng.randrange(256)}.{rng.randint(1, 254)}"
         proxies = rng.choice(("", "", ", 10.0.0.1", ", 172.16.4.2, 10.0.0.1"))
@@ -177,7 +177,7 @@ class Visitors:
 
 
 class RowWriter:
-    """Writes a row as one release does; what many rows share is written once."""
+    """Writes rows as a release does; parts shared by many rows are written once."""
 
     def __init__(self, profile: Profile, zone: Zone) -> None:
         """Write for `profile`, with times in `zone`."""
@@ -188,7 +188,7 @@ class RowWriter:
         self._playing = [profile.encode(profile.playing(code)) for code in range(3)]
 
     def write(self, row: Row, reported_ms: int) -> bytes:
-        """Give the JSON object of an action that the server reports as created at `reported_ms`."""
+        """Return the JSON object for an action that the server reports as created at `reported_ms`."""
         return (
             f'{{"id":{row.id},"mediapackageId":{self._text(row.mediapackage)},'
             f'"sessionId":{self._session(row.session)},'

@@ -1,4 +1,4 @@
-"""GET /search/episode.json in the shape of Solr (Opencast 15 and older) and of OpenSearch (16 and newer)."""
+"""GET /search/episode.json in the forms of Solr (Opencast 15 and older) and OpenSearch (16 and newer)."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ _NEW_ANONYMOUS_LIMIT = 250
 
 
 class Search:
-    """The search service of a site; its results are written once."""
+    """A site's search service; its results are written once."""
 
     def __init__(self, site: Site) -> None:
-        """Write the result of every episode that search has ever known."""
+        """Write the result for every episode that was ever in the index."""
         self._site = site
         profile = site.profile
         self._results = {
@@ -29,7 +29,7 @@ class Search:
         }
 
     def answer(self, request: Request, caller: Caller) -> Response:
-        """Give the episodes asked for; one that is not there is 200 without a result."""
+        """Return the requested episodes; for a missing one the response is 200 without a result."""
         new = self._site.profile.new_search
         return self._new_answer(request, caller) if new else self._old_answer(request, caller)
 
@@ -41,7 +41,7 @@ class Search:
         found = self._found(request, caller, with_deleted=with_deleted)
         found.sort(key=lambda episode: episode.created_ms, reverse=True)
         profile = self._site.profile
-        # No limit is no limit at all up to Opencast 10, and the echo is the number of rows returned.
+        # Up to Opencast 10, no limit means all, and the echoed limit is the number of rows returned.
         asked = limit or profile.search_limit or -1
         page = found[offset : offset + asked if asked > 0 else None]
         echo = asked if profile.search_limit and asked > 0 else len(page)
@@ -61,7 +61,7 @@ class Search:
         if limit > _NEW_ANONYMOUS_LIMIT and not caller.admin:
             raise RefusedError(400, "Only admins are allowed to request more than 250 items.")
         found = self._found(request, caller, with_deleted=False)
-        # There is no default sort: every hit scores the same.
+        # There is no default order, because every hit has the same score.
         places = shuffled(range(len(found)), offset, limit, f"search {self._site.options.seed}")
         results = self._join([found[place] for place in places])
         echo = f'"offset":{offset},"total":{len(found)},"limit":{limit}'

@@ -1,4 +1,4 @@
-"""The way of a request through start, login, faults, answer."""
+"""Handles a request: startup, login, faults, response."""
 
 import re
 import time
@@ -27,27 +27,31 @@ class Application:
         self._workflows = WorkflowEndpoints(site)
 
     def answer(self, request: Request) -> Response:
-        """Answer and count a request; raises `DroppedConnectionError` where no answer is to be sent."""
+        """Answer and count a request; raise `DroppedConnectionError` to send no response."""
         if request.path.startswith("/_sim/"):
             return self._control.answer(request)
         at = time.time()
         response = Response(0)
+        self.site.choose_node()
+        self.site.log.note_read(0)
         try:
             response = self._answer(request)
         finally:
             query = {name: values[0] for name, values in request.query.items()}
             kind = _kind(request.path)
-            # Each row is told with when it was created, and nothing else is.
+            # Every row has exactly one `created` member, and nothing else has one.
             rows = response.body.count(b'"created":') if kind == "actions" else 0
-            self.site.log.add(kind, Asked(at, response.status, query, len(response.body), rows))
+            self.site.log.add(
+                kind, Asked(at, response.status, query, len(response.body), rows, self.site.log.read_rows)
+            )
         return response
 
     def now(self) -> float:
-        """Give the server's clock, epoch seconds."""
+        """Return the server's time in epoch seconds."""
         return self.site.now()
 
     def open(self) -> None:
-        """Begin: from now on live rows are written, and the service counts as starting."""
+        """Begin: from now on live rows are written, and the startup phase (503) runs."""
         self.site.open()
 
     def _answer(self, request: Request) -> Response:
@@ -75,16 +79,18 @@ class Application:
             return Response(404, b"The resource you requested does not exist.", "text/plain")
         if request.path == "/usertracking/actions.json":
             query = actions.parse_query(self.site, request)
-            # Deep offsets are slow: the database reads and throws away all rows before the page.
+            # Large offsets are slow: the database reads and discards all rows before the page.
             time.sleep(query.offset / 10_000 * self.site.options.latency_per_10k_offset_ms / 1000)
             return self.site.faults.apply(kind, query.where, lambda: actions.answer(self.site, query))
-        return self.site.faults.apply(kind, None, lambda: self._other(request, caller))
+        wanted = request.parameter("id") or _mediapackage(request)
+        return self.site.faults.apply(kind, None, lambda: self._other(request, caller), wanted=wanted)
 
     def _one_action(self, row_id: str) -> Response:
-        """Answer `/usertracking/action/<id>.json`: 204 where there is no such row, 500 where that is no number."""
+        """Answer `/usertracking/action/<id>.json`: 204 if there is no such row, 500 if the id is not a number."""
         if not row_id.isdecimal():
             return html(500, "HTTP ERROR 500")
         body = self.site.read_row(int(row_id))
+        self.site.log.note_read(1 if body is None else 2)  # the row by its primary key, and its session
         return Response(204) if body is None else Response(200, b'{"action":' + body + b"}")
 
     def _other(self, request: Request, caller: Caller) -> Response:
@@ -94,6 +100,12 @@ class Application:
             return self._search.answer(request, caller)
         found = self._workflows.answer(request)
         return found or Response(404, b"The resource you requested does not exist.", "text/plain")
+
+
+def _mediapackage(request: Request) -> str:
+    """Return the media package whose workflows are requested, for either of the two lists."""
+    match = re.fullmatch(r"/workflow/mediaPackage/([^/]*)/instances.json", request.path)
+    return match[1] if match else request.parameter("mp")
 
 
 def _kind(path: str) -> str:

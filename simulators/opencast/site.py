@@ -1,11 +1,12 @@
-"""The state of one simulated Opencast: its clock, its tables, who writes to them, and what it was asked."""
+"""The state of a simulated Opencast: its clock, its tables, their writers, and the request log."""
 
 import heapq
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock
+from random import Random
+from threading import Lock, local
 
 from simulators.opencast.auth import Gate
 from simulators.opencast.episodes import Episode, make_episodes
@@ -16,28 +17,67 @@ from simulators.opencast.table import Filter, Table, shuffled
 from simulators.opencast.workflows import Workflow, make_workflows
 from simulators.opencast.zones import Zone
 
-# With `--order mariadb`: prime, so that no rhythm of a client's requests always meets the same plan.
+# MariaDB overestimates an index range by a factor of about two. If the estimate is most of the table, its plan for
+# the same range occasionally changes to a scan. This is how often; prime, so that no client's request pattern
+# always meets the same plan.
 PLAN_CHANGES_EVERY = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One answered request for actions: when it came (epoch seconds of the real clock), what for, and its size."""
+    """A logged request for actions.
+
+    Attributes:
+        at: When it arrived, epoch seconds of the real clock.
+        status: The response's status, 0 if there was none.
+        query: The request's parameters.
+        bytes: Size of the response's body.
+        rows: Number of useractions in it.
+        read: Number of rows that MariaDB reads for it.
+    """
 
     at: float
     status: int
     query: dict[str, str]
     bytes: int = 0
     rows: int = 0
+    read: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ActionsPage:
+    """The database's result for one request, and its cost.
+
+    Attributes:
+        total: The result of the COUNT.
+        bodies: The JSON of the page's rows.
+        read: Rows that MariaDB reads, as counted by its Handler_read_* variables: for the COUNT those in the index
+            on `created`; for the page those skipped by the offset and those returned, or the table if it is
+            scanned; and one row for each session on the page.
+    """
+
+    total: int
+    bodies: list[bytes]
+    read: int
 
 
 class RequestLog:
-    """Counts what was asked, control requests excluded and challenges included."""
+    """Counts requests, including challenges but not control requests."""
 
     def __init__(self) -> None:
         """Start at zero."""
         self._lock = Lock()
+        self._here = local()
         self.reset()
+
+    def note_read(self, rows: int) -> None:
+        """Record how many rows the database reads for this thread's request."""
+        self._here.read = rows
+
+    @property
+    def read_rows(self) -> int:
+        """Return the number last recorded in this thread."""
+        return int(self._here.read)
 
     def reset(self) -> None:
         """Forget everything."""
@@ -47,7 +87,7 @@ class RequestLog:
             self._actions: list[Asked] = []
 
     def add(self, kind: str, asked: Asked) -> None:
-        """Count one request of a kind of path."""
+        """Count a request for a kind of path."""
         with self._lock:
             self._counts[kind] += 1
             self._statuses[asked.status] += 1
@@ -55,7 +95,7 @@ class RequestLog:
                 self._actions.append(asked)
 
     def read(self) -> tuple[Mapping[str, int], Mapping[int, int], Sequence[Asked]]:
-        """Give counts by kind of path and by status (0: dropped), and the actions requests by start."""
+        """Return counts by kind of path and by status (0: dropped), and the requests for actions by arrival."""
         with self._lock:
             return (
                 dict(self._counts),
@@ -65,10 +105,10 @@ class RequestLog:
 
 
 class Site:
-    """Everything that the endpoints read. Thread-safe."""
+    """All data that the endpoints read. Thread-safe."""
 
     def __init__(self, options: Options) -> None:
-        """Make episodes and rows; `open` starts the time that live rows and 503s go by."""
+        """Create episodes and rows; `open` starts the clock for live rows and for 503s during startup."""
         self.options = options
         self.profile = options.profile
         self.zone = Zone(options.zone, wall_time=options.wall_time)
@@ -86,6 +126,9 @@ class Site:
         self.workflows: Sequence[Workflow] = make_workflows(self.episodes)
         self._lock = Lock()
         self._clock_offset = 0.0
+        self._node = local()
+        self._turn = 0
+        self._node_dice = Random(f"nodes {options.seed}")
         self._ids = Ids(options.seed)
         self._table = Table(RowWriter(self.profile, self.zone), self.zone.reported_ms)
         self._live = self._visitors("live")
@@ -93,33 +136,43 @@ class Site:
         self._late: list[tuple[float, int, Row]] = []
         self._insert_rows, self._insert_back_s = 0, 0.0
         self._pages_by_time = 0
-        self._opened = self._live_since = self.now()
+        self._opened = self._live_since = self._true_now()
         self._live_made = 0
         self._table.add(self._backlog())
 
     def open(self) -> None:
-        """Begin: from now on live rows are written, and the service counts as starting."""
-        self._opened = self._live_since = self.now()
+        """Begin: from now on live rows are written, and the startup phase (503) runs."""
+        self._opened = self._live_since = self._true_now()
 
     @property
     def starting(self) -> bool:
-        """Tell whether bundles still start, and everything answers 503."""
-        return 0 <= self.now() - self._opened < self.options.start_503_seconds
+        """Tell whether bundles are still starting, so that every response is a 503."""
+        return 0 <= self._true_now() - self._opened < self.options.start_503_seconds
 
     def now(self) -> float:
-        """Give the server's clock, epoch seconds."""
-        return time.time() + self._clock_offset
+        """Return the time, in epoch seconds, of the node that answers this thread's request."""
+        return time.time() + self._clock_offset + getattr(self._node, "ahead", 0.0)
+
+    def choose_node(self) -> None:
+        """Choose the next node, or a random one, to answer this thread's request with its own clock."""
+        clocks = self.options.node_clocks
+        with self._lock:
+            self._turn += 1
+            number = (
+                self._turn if self.options.node_choice == "in-turn" else self._node_dice.randrange(len(clocks))
+            )
+        self._node.ahead = clocks[number % len(clocks)]
 
     def set_clock(self, offset_seconds: float) -> float:
-        """Let the server's clock differ from the real one; return what it says now."""
+        """Set the server clock's offset from the real one; return the server's time."""
         with self._lock:
             self._write_live_rows()
             self._clock_offset = offset_seconds
-            self._live_since, self._live_made = self.now(), 0
+            self._live_since, self._live_made = self._true_now(), 0
             return self.now()
 
-    def read_page(self, where: Filter, offset: int, limit: int) -> tuple[int, list[bytes]]:
-        """Count, then read a page: the JSON of its rows, by row offset."""
+    def read_page(self, where: Filter, offset: int, limit: int) -> ActionsPage:
+        """Count the matching rows, then read the JSON of the page at a row offset."""
         with self._lock:
             self._write_live_rows()
             positions = self._table.matching(where)
@@ -127,23 +180,24 @@ class Site:
             if self._insert_rows:
                 self._insert_before_end(where)
                 positions = self._table.matching(where)
-            return total, self._table.bodies(self._page(positions, where, offset, limit))
+            page, read = self._page(positions, where, offset, limit)
+            return ActionsPage(total, self._table.bodies(page), (total + 1) + read + self._table.sessions(page))
 
     def read_row(self, row_id: int) -> bytes | None:
-        """Give the JSON of one row by its id."""
+        """Return the JSON of the row with this id."""
         with self._lock:
             self._write_live_rows()
             return self._table.by_primary_key(row_id)
 
     def insert_while_reading(self, rows: int, back_seconds: float) -> None:
-        """From now on write `rows` between COUNT and page of each request, 0 to stop."""
+        """From now on, write `rows` rows between COUNT and page of each request; 0 stops this."""
         with self._lock:
             self._insert_rows, self._insert_back_s = rows, back_seconds
 
     def new_row(self, created: float, row_id: int | None) -> Row:
-        """Make a row as a player would at `created` (epoch seconds), without storing it.
+        """Create a row as a player would at `created` (epoch seconds), without storing it.
 
-        Raises `ValueError` or `OverflowError` for an id that is taken and a time that no calendar has.
+        Raises `ValueError` or `OverflowError` if the id is taken or the time is outside the calendar.
         """
         with self._lock:
             self.zone.reported_ms(self._stored_ms(created))
@@ -154,7 +208,7 @@ class Site:
             return self._posted.row(self._stored_ms(created), row_id)
 
     def store(self, rows: Sequence[Row]) -> list[int]:
-        """Make rows visible at once; return when each is reported as created, epoch ms."""
+        """Make rows visible at once; return the time (epoch ms) at which each is reported as created."""
         with self._lock:
             self._table.add(rows)
             return [self.zone.reported_ms(row.created_ms) for row in rows]
@@ -164,8 +218,30 @@ class Site:
         with self._lock:
             return self._table.grow_footprints(seconds, only)
 
+    def report_footprints(self, rows: Sequence[Row]) -> list[int]:
+        """Store footprints as `PUT /usertracking` does; return for each the id of the row that holds it.
+
+        A footprint that begins where the session's newest one ends only extends that row.
+        """
+        ids = []
+        with self._lock:
+            for row in rows:
+                last = self._table.newest_footprint(row.session.id)
+                grows = last and (last.mediapackage, last.outpoint) == (row.mediapackage, row.inpoint)
+                if last and grows:
+                    self._table.grow_footprints(row.outpoint - row.inpoint, frozenset({last.id}))
+                else:
+                    self._table.add([row])
+                ids.append(last.id if last and grows else row.id)
+        return ids
+
+    def footprints(self) -> list[Row]:
+        """Return all FOOTPRINT rows in their current state."""
+        with self._lock:
+            return self._table.footprints()
+
     def truth(self, first_ms: int, last_ms: int, *, with_late: bool) -> list[int]:
-        """Give the ids of all rows reported within these bounds (inclusive), the late ones on demand."""
+        """Return the ids of all rows reported within these inclusive bounds; late ones only if `with_late`."""
         with self._lock:
             self._write_live_rows()
             ids = self._table.ids(first_ms, last_ms)
@@ -177,30 +253,48 @@ class Site:
                 ]
             return ids
 
-    def _page(self, positions: Sequence[int], where: Filter, offset: int, limit: int) -> Sequence[int]:
+    def _page(self, positions: Sequence[int], where: Filter, offset: int, limit: int) -> tuple[Sequence[int], int]:
+        """Return the positions on a page, and the number of rows read for it."""
+        upto = min(offset + limit, len(positions))
         if self.options.order == "shuffled":
-            return shuffled(positions, offset, limit, f"{self.options.seed} {where}")
-        if self.options.order == "id" or (self.options.order == "mariadb" and self._scans_all(where)):
-            positions = self._table.by_id(positions)
-        return positions[offset : offset + limit]
+            return shuffled(positions, offset, limit, f"{self.options.seed} {where}"), upto
+        if self.options.order == "id" or (
+            self.options.order == "mariadb" and self._scans(positions, where, offset, limit)
+        ):
+            by_id = self._table.by_id(positions)
+            whole = len(self._table)
+            # A scan stops at the end of the page. It has then read all rows with ids up to that of the last row.
+            read = self._table.rank(by_id[offset + limit - 1]) if offset + limit <= len(by_id) else whole + 1
+            return by_id[offset : offset + limit], read
+        return positions[offset : offset + limit], upto
 
-    def _scans_all(self, where: Filter) -> bool:
-        """Tell whether MariaDB reads the primary key: where no time is asked for, or its plan has changed."""
-        if where.first_ms is None:
+    def _scans(self, positions: Sequence[int], where: Filter, offset: int, limit: int) -> bool:
+        """Tell whether MariaDB reads the table by its primary key, as 10.11 does with Opencast's statements.
+
+        It does if no time range is requested, or if offset and limit exceed the table's number of rows; and
+        sometimes if the range is most of the table. (It also does for a limit larger than the table, but here that
+        page stays in the order of time.)
+        """
+        whole = len(self._table)
+        if where.first_ms is None or offset + (limit if offset else 0) >= max(whole, 1_000):
             return True
         self._pages_by_time += 1
-        return self._pages_by_time % PLAN_CHANGES_EVERY == 0
+        return 2 * len(positions) >= whole and self._pages_by_time % PLAN_CHANGES_EVERY == 0
+
+    def _true_now(self) -> float:
+        """Return the time without the offset of a node's clock."""
+        return self.now() - getattr(self._node, "ahead", 0.0)
 
     def _visitors(self, name: str) -> Visitors:
         return Visitors(self.options.seed, name, self.episodes, self._ids, omitted=self.options.omitted)
 
     def _stored_ms(self, created: float) -> int:
-        """Give an instant (epoch seconds) as the column keeps it."""
+        """Return an instant (epoch seconds) as stored in the column."""
         ms = round(created * 1000)
         return ms if self.options.millis else ms // 1000 * 1000
 
     def _backlog(self) -> Iterable[Row]:
-        """Spread the first rows evenly, half a step of jitter each, over the span before `until`."""
+        """Spread the initial rows evenly, with half a step of jitter, over the span before `until`."""
         options = self.options
         visitors = self._visitors("backlog")
         step = options.span_seconds / max(1, options.rows)
@@ -210,14 +304,15 @@ class Site:
             yield visitors.row(self._stored_ms(start + (number + jitter / 2) * step))
 
     def _write_live_rows(self) -> None:
-        """Write the rows that are due by now, and show the late ones whose time has come."""
-        now = self.now()
-        rate = self.options.live_rate
+        """Write the rows that are due, and make late rows visible that are due."""
+        now = self._true_now()
+        rate, clocks = self.options.live_rate, self.options.node_clocks
         rows = []
         while rate and (created := self._live_since + (self._live_made + 1) / rate) <= now:
             self._live_made += 1
-            row = self._live.row(self._stored_ms(created))
-            # Every 1/share-th row, so that a share holds for a handful of rows too.
+            # Each node writes the time of its own clock.
+            row = self._live.row(self._stored_ms(created + clocks[self._live_made % len(clocks)]))
+            # Every (1/share)th row, so that the share is exact even for a few rows.
             share = self.options.late_share
             if int(self._live_made * share) > int((self._live_made - 1) * share):
                 heapq.heappush(self._late, (created + self.options.late_seconds, row.id, row))
@@ -228,7 +323,7 @@ class Site:
         self._table.add(rows)
 
     def _insert_before_end(self, where: Filter) -> None:
-        """Write rows over the last seconds before the end of a request's range, or before now."""
+        """Write rows in the last seconds before the end of a request's range, or before now."""
         ends = [self.now()] if where.last_ms is None else [self.now(), where.last_ms / 1000]
         step = self._insert_back_s / self._insert_rows
         self._table.add(

@@ -1,4 +1,4 @@
-"""The `oc_user_action` table: columns sorted by the time that the server reports, pages of ready JSON."""
+"""The `oc_user_action` table: columns sorted by reported time, and pages of prepared JSON."""
 
 from array import array
 from bisect import bisect_left, bisect_right
@@ -9,13 +9,13 @@ from zlib import crc32
 
 from simulators.opencast.rows import Row, RowWriter
 
-# Up to so many rows are put into their places one by one; for more, sorting again is cheaper.
+# Up to this many rows are inserted one by one; for more, sorting again is cheaper.
 _SINGLY = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """The WHERE of one request: bounds inclusive, epoch ms as reported; None is unbounded."""
+    """The WHERE clause of a request: inclusive bounds in epoch ms, as reported; None means unbounded."""
 
     first_ms: int | None = None
     last_ms: int | None = None
@@ -24,10 +24,10 @@ class Filter:
 
 
 class Table:
-    """All visible rows. Not thread-safe; the site locks."""
+    """All visible rows. Not thread-safe; the site holds a lock."""
 
     def __init__(self, writer: RowWriter, reported_ms: Callable[[int], int]) -> None:
-        """Store rows as `writer` writes them, at the time that `reported_ms` makes of their own."""
+        """Store rows as written by `writer`, at the time that `reported_ms` returns for their own time."""
         self._writer = writer
         self._reported_ms = reported_ms
         self._times = array("q")
@@ -35,7 +35,12 @@ class Table:
         self._bodies: list[bytes] = []
         self._types: list[str] = []
         self._mediapackages: list[str] = []
+        self._sessions: list[str] = []
         self._footprints: dict[int, Row] = {}
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self._ids)
 
     def __contains__(self, row_id: object) -> bool:
         """Tell whether a row has this id."""
@@ -58,7 +63,7 @@ class Table:
             self._sort()
 
     def grow_footprints(self, seconds: int, only: frozenset[int] | None) -> list[int]:
-        """Let FOOTPRINT rows (all, or those in `only`) grow in place; return their ids."""
+        """Extend FOOTPRINT rows (all, or those in `only`) in place; return their ids."""
         grown = [row for row in self._footprints.values() if only is None or row.id in only]
         for row in grown:
             time_ms = self._reported_ms(row.created_ms)
@@ -67,14 +72,23 @@ class Table:
             self._bodies[position] = self._writer.write(self._footprints[row.id], time_ms)
         return [row.id for row in grown]
 
+    def newest_footprint(self, session: str) -> Row | None:
+        """Return the newest FOOTPRINT row of a session."""
+        own = [row for row in self._footprints.values() if row.session.id == session]
+        return max(own, key=lambda row: row.created_ms, default=None)
+
+    def footprints(self) -> list[Row]:
+        """Return all FOOTPRINT rows in their current state."""
+        return list(self._footprints.values())
+
     def matching(self, where: Filter) -> Sequence[int]:
-        """Give the positions that a filter selects, ordered by `created`."""
+        """Return the positions of matching rows, ordered by `created`."""
         low = 0 if where.first_ms is None else bisect_left(self._times, where.first_ms)
         high = len(self._times) if where.last_ms is None else bisect_right(self._times, where.last_ms)
         span = range(low, max(low, high))
         if where.type is None:
             return span
-        # MariaDB's usual collation compares without case.
+        # MariaDB's default collation is case-insensitive.
         wanted = where.type.casefold()
         return [
             position
@@ -84,19 +98,28 @@ class Table:
         ]
 
     def ids(self, first_ms: int, last_ms: int) -> list[int]:
-        """Give the ids of the rows reported within these bounds, both inclusive."""
+        """Return the ids of the rows reported within these inclusive bounds."""
         return [self._ids[position] for position in self.matching(Filter(first_ms, last_ms))]
 
     def by_primary_key(self, row_id: int) -> bytes | None:
-        """Give the JSON of the row with this id."""
+        """Return the JSON of the row with this id."""
         return self._bodies[self._ids.index(row_id)] if row_id in self._ids else None
 
     def by_id(self, positions: Sequence[int]) -> Sequence[int]:
         """Order positions by row id, as a full scan of the primary key does."""
         return sorted(positions, key=self._ids.__getitem__)
 
+    def rank(self, position: int) -> int:
+        """Count the rows that a scan of the primary key reads up to and including the one at this position."""
+        last = self._ids[position]
+        return sum(row_id <= last for row_id in self._ids)
+
+    def sessions(self, positions: Iterable[int]) -> int:
+        """Count the distinct sessions of these rows; Opencast queries each of them."""
+        return len({self._sessions[position] for position in positions})
+
     def bodies(self, positions: Iterable[int]) -> list[bytes]:
-        """Give the JSON of the rows at these positions."""
+        """Return the JSON of the rows at these positions."""
         bodies = self._bodies
         return [bodies[position] for position in positions]
 
@@ -106,6 +129,7 @@ class Table:
         self._bodies.insert(position, self._writer.write(row, time_ms))
         self._types.insert(position, row.type)
         self._mediapackages.insert(position, row.mediapackage)
+        self._sessions.insert(position, row.session.id)
         if row.type == "FOOTPRINT":
             self._footprints[row.id] = row
 
@@ -116,14 +140,15 @@ class Table:
         self._bodies = [self._bodies[position] for position in order]
         self._types = [self._types[position] for position in order]
         self._mediapackages = [self._mediapackages[position] for position in order]
+        self._sessions = [self._sessions[position] for position in order]
 
 
 def shuffled(positions: Sequence[int], offset: int, limit: int, salt: str) -> list[int]:
-    """Deal one page of positions in an order that has nothing to do with them.
+    """Return one page of the positions in a pseudo-random order.
 
-    A rotation and a stride prime to the number of rows: O(page), whatever the table holds. The same query
-    over the same rows is dealt alike, so its pages fit together; once a row more is there, all is dealt anew,
-    as when the database changes its plan, and pages by offset skip and repeat.
+    It uses a rotation and a stride coprime to the number of rows, which is O(page) for any table. The same query
+    over the same rows gets the same order, so its pages are consistent. With one more row the order changes
+    completely, as when the database changes its plan, so that pages by offset skip and repeat rows.
     """
     count = len(positions)
     if not count:

@@ -14,21 +14,21 @@ _BY_MEDIAPACKAGE = re.compile(r"/workflow/mediaPackage/([^/]+)/instances\.json")
 
 
 class WorkflowEndpoints:
-    """The workflow service of a site, in the shape of its release."""
+    """A site's workflow service, in the form of its release."""
 
     def __init__(self, site: Site) -> None:
         """Serve the workflows of `site`."""
         self._site = site
 
     def answer(self, request: Request) -> Response | None:
-        """Answer a request; None where this release has no such path."""
+        """Answer a request; None if this release has no such path."""
         if self._site.profile.lists_workflows:
             return self._list(request) if request.path == "/workflow/instances.json" else None
         asked = _BY_MEDIAPACKAGE.fullmatch(request.path)
         return self._of_mediapackage(asked[1]) if asked else None
 
     def _list(self, request: Request) -> Response:
-        """Filter and page; `startPage` really is a page, unlike `offset` elsewhere."""
+        """Filter and paginate; `startPage` is really a page number, unlike `offset` elsewhere."""
         start_page, count = integer(request, "startPage"), integer(request, "count")
         count = _DEFAULT_COUNT if count < 1 else count
         found = self._filtered(request)

@@ -1,4 +1,4 @@
-"""The workflows behind the episodes: when a lecture was captured live, and when its recording came out."""
+"""The workflows behind the episodes: when a lecture was captured live, and when its recording was published."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ STATES = ("INSTANTIATED", "RUNNING", "STOPPED", "PAUSED", "SUCCEEDED", "FAILED",
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One step; times are epoch ms, None until they are reached."""
+    """A step of a workflow; times are epoch ms, None until they are reached."""
 
     name: str
     state: str
@@ -22,7 +22,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """One workflow instance of an episode."""
+    """A workflow instance of an episode."""
 
     id: int
     definition: str
@@ -33,14 +33,14 @@ class Workflow:
 
 
 def make_workflows(episodes: Sequence[Episode]) -> list[Workflow]:
-    """Give each episode its archive workflow and every sixth one a later republication; newest first."""
+    """Return an archive workflow for each episode and a later republication for every sixth one; newest first."""
     workflows = [_archive(episode) for episode in episodes]
     workflows += [_republish(episode) for episode in episodes if episode.number % 6 == 0]
     return sorted(workflows, key=lambda workflow: workflow.created_ms, reverse=True)
 
 
 def wanted_states(given: Sequence[str]) -> frozenset[str]:
-    """Read repeated `state` parameters as Opencast does: `-X` excludes, an unknown one drops the rest."""
+    """Read repeated `state` parameters as Opencast does: `-X` excludes, and an unknown state drops the rest."""
     wanted: set[str] = set()
     excluded: set[str] = set()
     for state in given:
@@ -52,7 +52,7 @@ def wanted_states(given: Sequence[str]) -> frozenset[str]:
 
 
 def old_workflow(workflow: Workflow, profile: Profile) -> Json:
-    """Give an instance as Opencast 11 and older do: an operation's `id` is its name."""
+    """Return an instance as in Opencast 11 and older: an operation's `id` is its name."""
     episode = workflow.episode
     return present(
         {
@@ -85,7 +85,7 @@ def old_workflow(workflow: Workflow, profile: Profile) -> Json:
 
 
 def new_workflow(workflow: Workflow, profile: Profile, zone: Zone) -> Json:
-    """Give an instance as Opencast 12 and newer do: an operation's `id` is a number, `template` its name."""
+    """Return an instance as in Opencast 12 and newer: an operation's `id` is a number, `template` its name."""
     episode = workflow.episode
     done = workflow.operations[-1].completed_ms
     return present(
@@ -121,7 +121,7 @@ def new_workflow(workflow: Workflow, profile: Profile, zone: Zone) -> Json:
 
 
 def _archive(episode: Episode) -> Workflow:
-    """Make the workflow that archives and publishes; it began as a live capture for every third episode."""
+    """Create the workflow that archives and publishes; for every third episode it began as a live capture."""
     begin = episode.created_ms
     if episode.live:
         operations = (

@@ -1,10 +1,10 @@
-"""Local time as a Java server with a `DATETIME` column sees it: its zone, DST, and the hour that it loses."""
+"""Local time as seen by a Java server with a `DATETIME` column: its zone, DST, and the hour that it loses."""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-# Every zone changes its offset on a quarter of an hour, so what holds at its start holds for all of it.
+# Zones change their offsets only at quarter hours, so an offset is constant within one.
 QUARTER_MS = 900_000
 
 
@@ -12,28 +12,28 @@ class _Quarter(NamedTuple):
     hour: str  # "2026-11-01T01:"
     minute: int
     offset: str
-    shift_ms: int  # by how much a wall-time column reports these instants late
+    shift_ms: int  # how much later a wall-time column reports these instants
 
 
 class Zone:
     """The server's default time zone.
 
-    With `wall_time` the column holds local wall time, which is what MySQL and MariaDB do with Opencast: the
-    first pass through a repeated hour is read back as the second one, an hour late.
+    With `wall_time`, the column holds local wall time, as with Opencast on MySQL and MariaDB: the first pass
+    through a repeated hour is read back as the second, an hour late.
     """
 
     def __init__(self, name: str, *, wall_time: bool) -> None:
-        """Load the zone `name`; raises `ZoneInfoNotFoundError` for an unknown one."""
+        """Load the zone `name`; raise `ZoneInfoNotFoundError` if it is unknown."""
         self._info = ZoneInfo(name)
         self._wall_time = wall_time
         self._quarters: dict[int, _Quarter] = {}
 
     def reported_ms(self, true_ms: int) -> int:
-        """Give the instant (epoch ms) that the server will report for a row written at `true_ms`."""
+        """Return the instant (epoch ms) that the server reports for a row written at `true_ms`."""
         return true_ms + self._quarter(true_ms // QUARTER_MS).shift_ms
 
     def text(self, ms: int) -> str:
-        """Write an instant as `xs:dateTime` with the zone's offset; a fraction only when it is not zero."""
+        """Format an instant as `xs:dateTime` with the zone's offset, and a fraction only if it is not zero."""
         number, rest = divmod(ms, QUARTER_MS)
         quarter = self._quarter(number)
         seconds, millis = divmod(rest, 1000)
@@ -42,14 +42,14 @@ class Zone:
         return f"{quarter.hour}{quarter.minute + minutes:02d}:{seconds:02d}{fraction}{quarter.offset}"
 
     def wall(self, ms: int) -> datetime:
-        """Give the naive local wall time of an instant."""
+        """Return the naive local wall time of an instant."""
         return datetime.fromtimestamp(ms / 1000, self._info).replace(tzinfo=None)
 
     def instant_ms(self, wall: datetime) -> int:
-        """Give the instant that Java takes a naive wall time for.
+        """Return Java's interpretation of a naive wall time.
 
-        A repeated wall time is the later pass (standard time), and one that the clocks skip is moved
-        forward; both are the later of Python's two readings.
+        A repeated wall time means the second pass (standard time), and a skipped one is moved forward; both are
+        the later of Python's two interpretations.
         """
         readings = (wall.replace(tzinfo=self._info, fold=fold).astimezone(UTC) for fold in (0, 1))
         return round(max(reading.timestamp() for reading in readings) * 1000)
@@ -72,5 +72,5 @@ class Zone:
 
 
 def utc_text(ms: int) -> str:
-    """Write an instant as Opencast's `DateTimeSupport.toUTC` does: UTC with `Z`, no fraction."""
+    """Format an instant like Opencast's `DateTimeSupport.toUTC`: UTC with `Z`, without a fraction."""
     return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

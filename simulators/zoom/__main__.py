@@ -1,4 +1,4 @@
-"""`python -m simulators.zoom`: start the simulator, say where it listens, serve until told to end."""
+"""`python -m simulators.zoom`: start the simulator, print its URL, and serve until a signal arrives."""
 
 import sys
 

@@ -18,7 +18,7 @@ _SESSION = {field.name for field in fields(Session)}
 
 
 class Control(Controls):
-    """Scripts a running site, and tells what is true there and what it was asked."""
+    """Scripts a running site; reports its true data and the requests that it received."""
 
     def __init__(self, site: Site) -> None:
         """Control `site`."""
@@ -87,7 +87,7 @@ class Control(Controls):
         return {}
 
     def _edit(self, meeting: Meeting, members: Members, done: set[str]) -> None:
-        """Set what `members` name, but for what is `done`; all is read before anything is set."""
+        """Set what `members` name, except what is `done`; validate everything before changing anything."""
         readers: dict[str, tuple[str, Callable[[], object]]] = {
             "uuid": ("uuid", lambda: read_text(members, "uuid", "")),
             "id": ("id", lambda: read_whole(members, "id", 0)),
@@ -129,7 +129,7 @@ class Control(Controls):
 
 
 def _sessions(value: object, meeting: Meeting) -> list[Session]:
-    """Read a list of sessions; what a session does not name is as in the first one of the meeting."""
+    """Read a list of sessions; missing members are taken from the meeting's first session."""
     if not isinstance(value, list) or not all(isinstance(members, dict) for members in value):
         raise ValueError("sessions: expected a list of objects")
     return [_session(members, meeting.sessions[0], number) for number, members in enumerate(value)]
@@ -140,7 +140,7 @@ def _session(members: Mapping[str, object], like: Session, number: int) -> Sessi
     if unknown:
         raise ValueError(f"{min(unknown)}: no such member of a session")
     defaults = {"person": number, "user_id": str(20_000_000 + number), "participant_uuid": f"POSTED-{number}"}
-    return replace(like, **{**defaults, **members})  # type: ignore[arg-type] # members of a Session, as JSON has them
+    return replace(like, **{**defaults, **members})  # type: ignore[arg-type] # members of a Session, from JSON
 
 
 def _ms(members: Members, name: str, default: float | None = None) -> int:

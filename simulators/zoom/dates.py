@@ -1,4 +1,4 @@
-"""`from` and `to` as Zoom reads them: UTC, clamped rather than refused, and echoed as they were used."""
+"""`from` and `to` as Zoom interprets them: UTC, clamped rather than refused, and echoed as used."""
 
 import calendar
 import re
@@ -16,7 +16,7 @@ _DAY, _TIME = "%Y-%m-%d", "%Y-%m-%d %H:%M:%S"
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a list covers: epoch ms, half-open, and what it echoes. `empty`: it finds nothing whatever is there."""
+    """The half-open range of a list in epoch ms, and the echoed dates. An `empty` window contains nothing."""
 
     start_ms: int
     end_ms: int
@@ -24,7 +24,7 @@ class Window:
     empty: bool = False
 
     def holds(self, ms: int) -> bool:
-        """Tell whether an instant lies within."""
+        """Tell whether an instant is in the window."""
         return not self.empty and self.start_ms <= ms < self.end_ms
 
 
@@ -39,22 +39,22 @@ class _Bound:
 
     @property
     def end(self) -> datetime:
-        """The first instant after what it names: a day or a second."""
+        """The first instant after the named day or second."""
         return self.at + (timedelta(days=1) if self.form == _DAY else timedelta(seconds=1))
 
 
 def read_window(request: Request, now: float, *, times: bool, refuse_old: bool) -> Window:
     """Read `from` and `to`; raises `ZoomError`.
 
-    A `to` in the future is pulled back to today, then a window of more than a month has its `from` moved. A date
-    that is not zero-padded filters nothing out but everything (moodle-mod_zoom issue 513).
+    A `to` in the future is set to today; then `from` is moved if the window is longer than a month. A date that is
+    not zero-padded filters out everything (moodle-mod_zoom issue 513).
 
     Args:
-        request: Has the parameters.
-        now: The server's clock, epoch seconds.
-        times: Whether `yyyy-MM-dd HH:mm:ss` is taken too; reports take days only.
-        refuse_old: Whether a window that begins more than six months ago is refused; else it is empty. Which of
-            these Zoom does is not known.
+        request: The request with the parameters.
+        now: The server's time, epoch seconds.
+        times: Whether `yyyy-MM-dd HH:mm:ss` is accepted too; reports accept only days.
+        refuse_old: Whether a window that begins more than six months ago is refused; otherwise it is empty. It is
+            not known which of these Zoom does.
     """
     asked = {name: request.parameter(name) for name in ("from", "to")}
     first, last = (_read(name, text, times=times) for name, text in asked.items())
@@ -76,7 +76,7 @@ def read_window(request: Request, now: float, *, times: bool, refuse_old: bool) 
 
 
 def _read(name: str, text: str, *, times: bool) -> _Bound | None:
-    """Read one bound; None if it is not zero-padded."""
+    """Read a bound; None if it is not zero-padded."""
     if not text:
         raise invalid(name, "This field is required.")
     form = _TIME if " " in text else _DAY
@@ -91,7 +91,7 @@ def _read(name: str, text: str, *, times: bool) -> _Bound | None:
 
 
 def _months_before(at: datetime, months: int) -> datetime:
-    """Go back by calendar months; the 31st becomes the last day there is."""
+    """Go back by calendar months; the 31st becomes the month's last day."""
     index = at.year * 12 + at.month - 1 - months
     year, month = divmod(index, 12)
     return at.replace(year=year, month=month + 1, day=min(at.day, calendar.monthrange(year, month + 1)[1]))

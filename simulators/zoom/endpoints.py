@@ -1,6 +1,6 @@
-"""The endpoints: their paths, labels, scopes and plans, and how a meeting is named in a path.
+"""The endpoints with their paths, labels, scopes and plans, and how paths identify a meeting.
 
-Paths are matched as they were sent, undecoded, because whether a uuid was encoded once or twice matters.
+Paths are matched undecoded, because it matters whether a UUID was encoded once or twice.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from simulators.zoom.quotas import Label
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One endpoint.
+    """An endpoint.
 
     Attributes:
-        name: Short, for faults and counts.
-        path: Its segments; an empty one stands for any.
-        label: What it counts as.
-        scopes: Any of them is enough; the first, granular one is named in a refusal.
-        needs: What the account must have: any plan, a paid one, one with the Dashboard.
+        name: Short name, for faults and counts.
+        path: The path's segments; an empty one matches any.
+        label: Its rate-limit label.
+        scopes: Sufficient scopes; errors name the first one, which is granular.
+        needs: What the account must have: any plan, a paid one, or one with the Dashboard.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Endpoint:
 
     @property
     def is_about_a_meeting(self) -> bool:
-        """Whether what its path names is a meeting."""
+        """Whether its path identifies a meeting."""
         return "" in self.path and self.path[self.path.index("") - 1] in ("meetings", "past_meetings")
 
 
@@ -99,7 +99,7 @@ ALL_SCOPES = tuple(endpoint.scopes[0] for endpoint in ENDPOINTS)
 
 
 def find_endpoint(target: str) -> tuple[Endpoint, str] | None:
-    """Find the endpoint of a request target, and the part of its path that names something, undecoded."""
+    """Return the endpoint for a request target, and the undecoded path segment that identifies the object."""
     parts = target.partition("?")[0].split("/")
     if parts[:2] != ["", "v2"]:
         return None
@@ -111,12 +111,12 @@ def find_endpoint(target: str) -> tuple[Endpoint, str] | None:
 
 
 def read_meeting_id(raw: str) -> str:
-    """Decode the number or uuid of a meeting as Zoom does; raises `ZoomError`.
+    """Decode a meeting's number or UUID as Zoom does; raises `ZoomError`.
 
-    One that begins with "/" or contains "//" arrives only if it was encoded twice; all others also if it was once.
+    A UUID that begins with "/" or contains "//" must be encoded twice; others may be encoded once or twice.
     """
     once = unquote(raw)
-    if "%" in once:  # no uuid contains one, so this was encoded twice
+    if "%" in once:  # no UUID contains "%", so this one was encoded twice
         return unquote(once)
     if once.startswith("/") or "//" in once:
         raise no_such_meeting(once)
@@ -124,5 +124,5 @@ def read_meeting_id(raw: str) -> str:
 
 
 def no_such_meeting(uuid: str) -> ZoomError:
-    """Refuse an unknown meeting; the text has lost a leading slash."""
+    """Return the error for an unknown meeting; as at Zoom, the text lacks the UUID's leading slash."""
     return ZoomError(3001, f"Meeting does not exist: {uuid.removeprefix('/')}.")

@@ -1,4 +1,4 @@
-"""Who may ask: the token endpoint, access tokens, signed JWTs, and the header of a gateway."""
+"""Authentication: the token endpoint, access tokens, signed JWTs, and a gateway's header."""
 
 import base64
 import binascii
@@ -19,18 +19,18 @@ _EXPIRED = "Access token is expired."
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What the gate asks for.
+    """The credentials and rules that the gate checks.
 
     Attributes:
-        account_id: Of the Server-to-Server app.
-        client_id: Of the app; also the issuer of JWTs.
-        client_secret: Its secret; also the key of JWTs.
-        token_seconds: Life of an access token.
-        one_token: Whether a new token ends the one before, as in 2022 and 2023.
-        old_errors: Whether the token endpoint refuses in its older shape.
-        jwt: Whether signed JWTs are taken too, as before September 2023.
-        gateway: Name (lower case) and value of a header that every call must bear, in place of any token.
-        scopes: Granted to tokens.
+        account_id: Account id of the Server-to-Server app.
+        client_id: Client id of the app; also the issuer of JWTs.
+        client_secret: The app's secret; also the key of JWTs.
+        token_seconds: Lifetime of an access token.
+        one_token: Whether a new token invalidates the previous one, as in 2022 and 2023.
+        old_errors: Whether the token endpoint's errors have their older form.
+        jwt: Whether signed JWTs are accepted too, as before September 2023.
+        gateway: Name (lower case) and value of a header that every call must have instead of a token.
+        scopes: Scopes granted to tokens.
     """
 
     account_id: str
@@ -45,10 +45,10 @@ class Account:
 
 
 class GatewayError(Exception):
-    """The gateway before Zoom refuses a call, in its own shape."""
+    """The gateway in front of Zoom refuses a call, in its own format."""
 
     def response(self) -> Response:
-        """Give Apigee's answer."""
+        """Return Apigee's response."""
         fault = {"faultstring": "Invalid ApiKey", "detail": {"errorcode": "oauth.v2.InvalidApiKey"}}
         return as_json({"fault": fault}, 401)
 
@@ -57,22 +57,22 @@ class Gate:
     """Issues tokens and checks them. Thread-safe."""
 
     def __init__(self) -> None:
-        """Start with no token issued."""
+        """Start without issued tokens."""
         self._lock = Lock()
         self._tokens: dict[str, tuple[float, tuple[str, ...]]] = {}
         self.issued = 0
 
     def forget_log(self) -> None:
-        """Count issued tokens anew."""
+        """Reset the count of issued tokens."""
         self.issued = 0
 
     def revoke(self) -> None:
-        """End all tokens."""
+        """Revoke all tokens."""
         with self._lock:
             self._tokens.clear()
 
     def issue(self, request: Request, account: Account, now: float) -> Response:
-        """Answer the token endpoint, which takes its parameters in the form or in the query."""
+        """Answer the token endpoint, which accepts its parameters in the form or in the query."""
         form = parse_qs(request.body.decode("latin-1"), keep_blank_values=True)
         given = {name: values[0] for name, values in {**request.query, **form}.items()}
         refusal = _refusal(request.header("authorization"), given, account)
@@ -97,9 +97,9 @@ class Gate:
         return as_json(answer)
 
     def admit(self, request: Request, account: Account, now: float) -> tuple[str, ...] | None:
-        """Let a call in: its scopes, None for all of them; raises `ZoomError` or `GatewayError`.
+        """Admit a call and return its scopes, None meaning all; raises `ZoomError` or `GatewayError`.
 
-        A token in the query has been refused since 2023, so it counts as absent.
+        Tokens in the query have been refused since 2023, so one there is ignored.
         """
         if account.gateway is not None:
             name, value = account.gateway
@@ -123,7 +123,7 @@ class Gate:
 
 
 def _refusal(login: str, given: Mapping[str, str], account: Account) -> tuple[str, str, int] | None:
-    """Say why a token is refused: the text, the error of the newer shape, the code of the older one."""
+    """Return why a token is refused: the text, the error of the newer format, and the code of the older one."""
     scheme, _, credentials = login.partition(" ")
     try:
         decoded = base64.b64decode(credentials, validate=True)
@@ -142,7 +142,7 @@ def _refusal(login: str, given: Mapping[str, str], account: Account) -> tuple[st
 
 
 def _check_jwt(token: str, account: Account, now: float) -> None:
-    """Check signature, issuer and end of a JWT; its time is that of the simulated clock."""
+    """Check a JWT's signature, issuer and expiry, by the simulated clock."""
     try:
         claims = jwt.decode(
             token,

@@ -1,7 +1,7 @@
-"""Makes the meetings of a day. All names are invented, all addresses are for documentation or documented tests.
+"""Generates the meetings of a day. All names are invented; all addresses are reserved for documentation or tests.
 
-Which meeting has which oddity follows from its number alone: the first of a day are one specimen of each, the rest
-are regular with another specimen now and then, so that even two dozen meetings have all of them.
+A meeting's number alone determines its special case. The first meetings of a day are one of each; the rest are
+regular with a special one now and then, so that even two dozen meetings cover every case.
 """
 
 import base64
@@ -21,7 +21,7 @@ _FIRST = ("Ada", "Ben", "Chris", "Dana", "Emre", "Fay", "Gus", "Hana", "Ivo", "J
 _LAST = ("Example", "Sample", "Muster", "Probe", "Beispiel", "Exemple", "Ejemplo", "Voorbeeld", "Esempio")
 _TOPICS = ("Lecture", "Section", "Office Hours", "Seminar", "Review", "Lab", "Advising", "Büro / Sprechstunde")
 _DEPARTMENTS = ("", "Mathematics", "History", "Extension School")
-# Name, system and client of a device, and how many in a hundred have it.
+# Name, operating system and client of a device, and the percentage of people who have it.
 _DEVICES = (
     ("Windows", "Windows", "Zoom Client", 30),
     ("win 11", "Windows", "Zoom Client", 10),
@@ -35,8 +35,8 @@ _DEVICES = (
 )
 _PHONE = ("Phone", "", "")
 _MULTIPLE = ("Windows + Phone", "Windows", "Zoom Client")
-# 192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24 and 2001:db8::/32 are documentation's (RFC 5737, 3849); the fourth is
-# the network that the MaxMind database of the tests places in Cambridge, as it does the IPv6 one in Germany.
+# 192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24 and 2001:db8::/32 are reserved for documentation (RFC 5737, 3849).
+# The fourth network is in Cambridge according to the tests' MaxMind database, and the IPv6 one in Germany.
 _IPV4 = ("192.0.2", "198.51.100", "203.0.113", "128.103.24")
 _LOCATIONS = {
     "192.0.2": "United States",
@@ -54,11 +54,13 @@ _LEFT = (
     "{name} left the meeting.&lt;br&gt;Reason: Host ended the meeting.",
     "Unknown reason.",
 )
-_REJOINS, _GUESTS = 0.15, 0.25  # shares of the participants of a regular meeting
+_FIRST_USER_ID, _NEXT_USER_ID = 16_778_240, 1024  # the same in every room of every meeting
+_AGAIN = 16  # added for each further join of a person, so that numbers of different people never collide
+_REJOINS, _GUESTS = 0.15, 0.25  # shares of participants in a regular meeting
 
 
 def make_people(seed: int, count: int) -> list[Person]:
-    """Make `count` users (at least 4); the last has left the account, the one before may not host."""
+    """Create `count` users (at least 4); the last has left the account, the one before it may not host."""
     rng = Random(f"people {seed}")
     return [
         Person(
@@ -76,7 +78,7 @@ def make_people(seed: int, count: int) -> list[Person]:
 
 
 class Generator:
-    """Makes the meetings of one day. Equal seed, day and count make equal meetings, whatever other days exist."""
+    """Generates one day's meetings, which depend only on the seed, the day and the count."""
 
     def __init__(self, seed: int, people: Sequence[Person], day: date) -> None:
         """Prepare for `day` (UTC)."""
@@ -88,12 +90,12 @@ class Generator:
         self._midnight_ms = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1000
 
     def make(self, count: int) -> list[Meeting]:
-        """Make `count` meetings that start on the day."""
+        """Create `count` meetings that start on the day."""
         made = self._endless()
         return [next(made) for _ in range(count)]
 
     def make_live(self, count: int, now_ms: int) -> list[Meeting]:
-        """Make meetings that have begun within the hour before `now_ms` and last for some hours more."""
+        """Create meetings that began within the hour before `now_ms` and last for some more hours."""
         rng = self._rng
         return [
             self._meeting(
@@ -103,11 +105,11 @@ class Generator:
         ]
 
     def meeting(self, start_ms: int, duration_ms: int, people: int) -> Meeting:
-        """Make one ordinary meeting on demand."""
+        """Create one regular meeting on demand."""
         return self._meeting("posted", start_ms, duration_ms, people=people)
 
     def sessions(self, meeting: Meeting, count: int) -> list[Session]:
-        """Make more participants of a meeting, one session each."""
+        """Create more participants for a meeting, with one session each."""
         first = max((session.person for session in meeting.sessions), default=-1) + 1
         return [self._join(meeting, first + number) for number in range(count)]
 
@@ -142,7 +144,7 @@ class Generator:
         while True:
             for _ in range(40):
                 yield from self._alone() if self._rng.random() < 0.15 else self._regular()
-            # The large and the 26-hour one are costly and rare: once a day.
+            # The large meeting and the 26-hour one are expensive and rare: only once a day.
             yield from [make for make in specimens if make not in (self._long, self._large)][number % 20]()
             number += 1
 
@@ -160,13 +162,13 @@ class Generator:
         return [self._meeting("alone", self._start(), self._rng.randrange(30, 900) * SECOND_MS, people=1)]
 
     def _alone_again(self) -> list[Meeting]:
-        """One person who came back: two rows, and still only in `pastOne`."""
+        """One person who came back: two rows, but still listed only in `pastOne`."""
         meeting = self._meeting("alone-again", self._start(), 20 * MINUTE_MS, people=1)
         self._rejoin(meeting, 0)
         return [meeting]
 
     def _coded(self, kind: str, first: str, inside: str = "", people: int | None = None) -> Meeting:
-        """Give a uuid characters that matter in a path."""
+        """Create a meeting whose UUID has characters with a meaning in paths."""
         meeting = self._meeting(kind, self._start(), 45 * MINUTE_MS, people=people or self._size())
         text = first + meeting.uuid[len(first) :]
         text = text[:8] + inside + text[8 + len(inside) :]
@@ -178,12 +180,12 @@ class Generator:
 
     def _long(self) -> list[Meeting]:
         meeting = self._meeting("long", self._midnight_ms + 10 * MINUTE_MS, 26 * HOUR_MS + 5_000, people=3)
-        # One stays the whole time: more than a day between join and leave.
+        # One person stays the whole time: more than a day between join and leave.
         meeting.sessions[0] = replace(meeting.sessions[0], join_ms=meeting.start_ms, leave_ms=meeting.end_ms)
         return [meeting]
 
     def _dropped(self) -> list[Meeting]:
-        """A host whose line drops and who starts again: a new uuid of the same number."""
+        """A host loses the connection and starts again: a new UUID with the same number."""
         first = self._meeting("dropped", self._start(), 25 * MINUTE_MS, people=5)
         again = first.end_ms + self._rng.randrange(1, 15) * MINUTE_MS
         second = self._meeting("dropped", again, 30 * MINUTE_MS, people=5, like=first)
@@ -207,7 +209,7 @@ class Generator:
         ]
 
     def _waiting_room(self) -> list[Meeting]:
-        """Stays in the waiting room are rows of their own; one person is never let in."""
+        """Time in the waiting room has its own rows; one person is never admitted."""
         meeting = self._meeting("waiting-room", self._start(), 40 * MINUTE_MS, people=5)
         inside = meeting.sessions
         waiting = [
@@ -225,23 +227,31 @@ class Generator:
         return [meeting]
 
     def _breakouts(self) -> list[Meeting]:
-        """In a breakout room a person has a second row with the same ids, beside that of the whole time."""
+        """In a breakout room, a person has a second row besides the one for the whole meeting.
+
+        Zoom reuses `user_id` in every room, so a number is unique only within a meeting and a room.
+        """
         meeting = self._meeting("breakouts", self._start(), 60 * MINUTE_MS, people=8)
         rooms = [_token(self._rng, 16), _token(self._rng, 16)]
         third = (meeting.end_ms - meeting.start_ms) // 3
+        # Once per person, even for those who joined twice: nobody is in two rooms, or twice in one, at the same
+        # time.
+        people = {session.person: session for session in meeting.sessions}
         meeting.sessions += [
             replace(
                 session,
+                user_id=str(_FIRST_USER_ID + _NEXT_USER_ID * (session.person // 2)),
+                participant_uuid=_guid(self._rng),
                 bo_mtg_id=rooms[session.person % 2],
                 join_ms=meeting.start_ms + third + session.person * SECOND_MS,
                 leave_ms=meeting.start_ms + 2 * third,
             )
-            for session in list(meeting.sessions)
+            for session in people.values()
         ]
         return [meeting]
 
     def _guests(self) -> list[Meeting]:
-        """Nobody but the host has an id or an address, and two have one name."""
+        """Only the host has an id or an address, and two participants share a name."""
         meeting = self._meeting("guests", self._start(), 35 * MINUTE_MS, people=6)
         meeting.sessions = [
             session
@@ -252,7 +262,7 @@ class Generator:
         return [meeting]
 
     def _masked(self) -> list[Meeting]:
-        """As accounts without a signed BAA see it: no names, addresses or places."""
+        """A meeting as shown to accounts without a signed BAA: no names, addresses or places."""
         meeting = self._meeting("masked", self._start(), 35 * MINUTE_MS, people=4)
         meeting.sessions = [
             replace(session, user_name="", email="", ip_address="", location="") for session in meeting.sessions
@@ -264,7 +274,7 @@ class Generator:
         return [self._meeting("midnight", start, 75 * MINUTE_MS, people=4)]
 
     def _duplicates(self) -> list[Meeting]:
-        """Rows that are there twice, to the letter."""
+        """Exact duplicates of rows."""
         meeting = self._meeting("duplicates", self._start(), 30 * MINUTE_MS, people=5)
         meeting.sessions += meeting.sessions[1:3]
         return [meeting]
@@ -276,7 +286,7 @@ class Generator:
         return [meeting]
 
     def _devices(self) -> list[Meeting]:
-        """IPv6, dial-in, several devices in one row, two devices of one person, fractions of a second."""
+        """IPv6, dial-in, several devices in one row, one person with two devices, fractions of a second."""
         meeting = self._meeting("devices", self._start(), 30 * MINUTE_MS, people=7)
         rows = meeting.sessions
         rows[1] = replace(rows[1], ip_address=f"2001:db8::1:{self._rng.randrange(1, 9999):x}", location="Germany")
@@ -316,7 +326,7 @@ class Generator:
         type_: int = 2,
         rejoins: float = _REJOINS,
     ) -> Meeting:
-        """Make a meeting and a session for each of `people`; `like` is another instance of the same number."""
+        """Create a meeting with a session for each of `people`; `like` is another instance of the same number."""
         rng = self._rng
         meeting = Meeting(
             uuid=_token(rng, 16),
@@ -336,7 +346,7 @@ class Generator:
         return meeting
 
     def _join(self, meeting: Meeting, number: int) -> Session:
-        """Let one more person join; number 0 is the host, who is there from first to last."""
+        """Let one more person join; number 0 is the host, who is present from beginning to end."""
         rng = self._rng
         length = meeting.end_ms - meeting.start_ms
         host = number == 0
@@ -348,7 +358,7 @@ class Generator:
         shares = rng.getrandbits(8)
         session = Session(
             person=number,
-            user_id=str(16_778_240 + 1024 * number),
+            user_id=str(_FIRST_USER_ID + _NEXT_USER_ID * number),
             participant_uuid=_guid(rng),
             join_ms=meeting.start_ms + late,
             leave_ms=meeting.end_ms - early,
@@ -374,7 +384,7 @@ class Generator:
         return _as_guest(session, name) if not host and rng.random() < _GUESTS else session
 
     def _rejoin(self, meeting: Meeting, number: int) -> None:
-        """Let a person leave at half time and come back half a minute later: a further row with new ids."""
+        """Let a person leave at half time and return half a minute later: another row with new ids."""
         session = meeting.sessions[number]
         end = session.leave_ms or meeting.end_ms
         half = (session.join_ms + end) // 2 // SECOND_MS * SECOND_MS
@@ -385,8 +395,8 @@ class Generator:
         meeting.sessions.append(self._again(session, join_ms=back))
 
     def _again(self, session: Session, **changes: object) -> Session:
-        """Give the same person a further row with the ids that a new join brings."""
-        new = {"user_id": str(int(session.user_id) + 512), "participant_uuid": _guid(self._rng), **changes}
+        """Return another row for the same person, with the ids of a new join."""
+        new = {"user_id": str(int(session.user_id) + _AGAIN), "participant_uuid": _guid(self._rng), **changes}
         return replace(session, **new)  # type: ignore[arg-type] # members of a Session
 
 
@@ -398,7 +408,7 @@ def _as_guest(session: Session, name: str) -> Session:
 
 
 def _dial_in(session: Session, rng: Random) -> Session:
-    number = f"1202555{rng.randrange(100, 200):04d}"  # 555-0100 to 555-0199 are for fiction
+    number = f"1202555{rng.randrange(100, 200):04d}"  # 555-0100 to 555-0199 are reserved for fiction
     device, os, client = _PHONE
     return replace(
         _as_guest(session, f"{number[:4]}***{number[-2:]}"),
@@ -416,7 +426,7 @@ def _token(rng: Random, size: int) -> str:
 
 
 def _person_id(rng: Random) -> str:
-    """Make an id of the form that people have: unlike that of a meeting it needs no encoding in a path."""
+    """Create a user id; unlike a meeting's UUID, it needs no encoding in paths."""
     return base64.urlsafe_b64encode(rng.randbytes(16)).decode().rstrip("=")
 
 

@@ -1,4 +1,4 @@
-"""The command line of the simulator: its options, their defaults, and what is refused."""
+"""The simulator's command line: options, defaults and validation."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ _FIXED = {"port", "seed", "date", "days", "meetings", "people", "live", "fault",
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many calls of some labels in so many seconds; None is a day, whose calls they share."""
+    """A number of calls with some labels in a number of seconds; None means a day, whose calls they share."""
 
     labels: tuple[Label, ...]
     calls: int
@@ -29,7 +29,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How one simulator was asked to behave; times in the unit of their names."""
+    """A simulator's options; times are in the units in their names."""
 
     port: int
     seed: int
@@ -64,21 +64,21 @@ class Options:
     latency_ms: float
 
     def account(self) -> Account:
-        """Give what the gate asks for."""
+        """Return the credentials and rules for the gate."""
         return Account(
             account_id=self.account_id,
             client_id=self.client_id,
             client_secret=self.client_secret,
             token_seconds=self.token_seconds,
             one_token=self.one_token,
-            old_errors=self.token_errors == "old",  # noqa: S105 - a shape
+            old_errors=self.token_errors == "old",  # noqa: S105 - a format
             jwt=self.jwt,
             gateway=self.gateway_header,
             scopes=self.scope,
         )
 
     def rules(self, since: float) -> Rules:
-        """Give the quotas; what `day_ends_in` counts from is `since`, epoch seconds of the server's clock."""
+        """Return the quotas; `day_ends_in` counts from `since`, epoch seconds of the server's clock."""
         return Rules(
             plan=_limited(PLANS[self.plan], self.limit),
             sliding=self.rate_window == "sliding",
@@ -91,20 +91,20 @@ class Options:
 
 class _Strict(Parser):
     def error(self, message: str) -> NoReturn:
-        """Refuse what a control request asks, which must not end the process."""
+        """Raise an error for a control request, which must not end the process."""
         raise ValueError(message.removeprefix("argument "))
 
 
 def parse_options(arguments: Sequence[str] | None) -> Options:
-    """Read the command line; ends the process with exit code 2 and one line for a bad one."""
+    """Parse the command line; if it is invalid, print one line and exit with code 2."""
     return _options(_make_parser(Parser).parse_args(arguments))
 
 
 def change_options(options: Options, wanted: Mapping[str, object]) -> Options:
-    """Give options with some changed, named and written as on the command line; raises `ValueError`.
+    """Return the options with some changed, in the notation of the command line; raises `ValueError`.
 
-    What the world was made of and the port stay as they are. A list replaces all values of an option that may be
-    given several times.
+    The port and the options that determine the generated data cannot change. A list replaces all values of a
+    repeatable option.
     """
     words = []
     known = {field.name for field in fields(Options)}
@@ -143,7 +143,7 @@ def _limited(plan: Plan, limits: Sequence[Limit]) -> Plan:
         if limit.seconds is not None:
             rates.update(dict.fromkeys(limit.labels, Rate(limit.calls, limit.seconds)))
             continue
-        # The day's calls of a label that shares them are those of all that share.
+        # Labels that share a day's calls keep sharing them.
         shared = [pool for pool in pools if set(pool) & set(limit.labels)]
         pools.update(dict.fromkeys(shared or [limit.labels], limit.calls))
     return Plan(rates, pools)

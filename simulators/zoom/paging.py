@@ -1,4 +1,4 @@
-"""Pages: opaque tokens that are good for one question only, and for a while."""
+"""Pagination with opaque tokens that are valid for one query only, and for a limited time."""
 
 import math
 import secrets
@@ -11,7 +11,7 @@ from simulators.wire import Request
 from simulators.zoom.answers import ENDED_TOKEN, ZoomError, invalid
 
 _DEFAULT, _MOST = 30, 300
-_KEPT = 10_000  # tokens beyond this many are searched for expired ones
+_KEPT = 10_000  # expired tokens are removed once there are more than this
 Row = TypeVar("Row")
 
 
@@ -25,17 +25,17 @@ class _Place(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Row]):
-    """One page: its rows, and the members that tell about paging."""
+    """A page: its rows and the pagination members."""
 
     rows: Sequence[Row]
     members: dict[str, object]
 
 
 class Pages(Generic[Row]):
-    """Hands out pages. A list is as it was when its first page was asked for, so `total_records` is constant."""
+    """Returns pages. A list is fixed when its first page is requested, so `total_records` is constant."""
 
     def __init__(self) -> None:
-        """Start with no token given out."""
+        """Start without issued tokens."""
         self._lock = Lock()
         self._places: dict[str, _Place[Row]] = {}
 
@@ -49,15 +49,15 @@ class Pages(Generic[Row]):
         overlap: int,
         numbered: bool,
     ) -> Page[Row]:
-        """Give the page that is asked for; raises `ZoomError`.
+        """Return the requested page; raises `ZoomError`.
 
         Args:
-            request: Has `page_size`, `next_page_token`, and all that must be repeated unchanged with it.
-            select: Finds the rows for a first page.
-            now: The server's clock, epoch seconds.
-            life: How long a token is good, seconds.
-            overlap: How many rows of a page the next one repeats.
-            numbered: Whether the deprecated `page_number` is taken too.
+            request: Has `page_size`, `next_page_token`, and the parameters that must be repeated with the token.
+            select: Returns the rows for a first page.
+            now: The server's time, epoch seconds.
+            life: Lifetime of a token in seconds.
+            overlap: Number of rows that the next page repeats.
+            numbered: Whether the deprecated `page_number` is accepted too.
         """
         size = _size(request)
         question = _question(request)
@@ -117,7 +117,7 @@ def _number(request: Request) -> int:
 
 
 def _question(request: Request) -> tuple[object, ...]:
-    """Say what a token is bound to: the path as it was sent and all parameters but those of paging."""
+    """Return what a token is bound to: the undecoded path and all parameters except those for pagination."""
     query: Mapping[str, list[str]] = request.query
     kept = {name: values for name, values in query.items() if name not in ("next_page_token", "page_number")}
     return request.target.partition("?")[0], tuple(sorted((name, tuple(values)) for name, values in kept.items()))

@@ -1,6 +1,6 @@
-"""Zoom's quotas: calls per second or minute by label, and per day, for the whole account; and what was counted.
+"""Zoom's quotas for the whole account, per second or minute by label, and per day; and the call counts.
 
-Only calls that are let through use up a quota. Calls are let through or refused in the order in which they come.
+Only admitted calls use up a quota. Calls are admitted or refused in order of arrival.
 """
 
 import math
@@ -24,7 +24,7 @@ _DAILY = (
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many calls in so many seconds."""
+    """A number of calls in a number of seconds."""
 
     calls: int
     seconds: float
@@ -32,13 +32,13 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The limits of an account: a rate for each label, and calls per day for some labels alone or together."""
+    """An account's limits: a rate for each label, and calls per day for some labels, alone or together."""
 
     rates: Mapping[Label, Rate]
     pools: Mapping[tuple[Label, ...], int]
 
     def pool(self, label: Label) -> tuple[tuple[Label, ...], int] | None:
-        """Give the labels that share a day's calls with `label`, and how many these are."""
+        """Return the labels that share a day's calls with `label`, and the number of these calls."""
         return next(((labels, most) for labels, most in self.pools.items() if label in labels), None)
 
 
@@ -61,15 +61,15 @@ PLANS = {
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How quotas are kept and told.
+    """How quotas are enforced and reported.
 
     Attributes:
         plan: The limits.
-        sliding: Whether a rate holds for every stretch of its length; else for each second or minute of the clock.
-        headers: Whether answers tell about quotas.
-        iso: Whether `Retry-After` is an ISO time, as Zoom's is; else seconds.
-        day_start: When a day began, epoch seconds; Zoom's begins at 00:00 UTC.
-        day_seconds: How long a day is.
+        sliding: Whether a rate applies to a sliding window; otherwise to each second or minute of the clock.
+        headers: Whether responses have quota headers.
+        iso: Whether `Retry-After` is an ISO time, as at Zoom; otherwise seconds.
+        day_start: The beginning of a day, epoch seconds; Zoom's days begin at 00:00 UTC.
+        day_seconds: Length of a day.
     """
 
     plan: Plan
@@ -82,21 +82,21 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a call is let through, and the headers that its answer bears either way."""
+    """Whether a call is admitted, and the headers for its response in either case."""
 
     error: ZoomError | None
     headers: dict[str, str]
 
 
 class Quotas:
-    """Counts the calls of an account. Thread-safe."""
+    """Counts an account's calls. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
         """Start with all quotas unused.
 
         Args:
-            clock: The server's, epoch seconds: days go by it.
-            monotonic: One that nobody sets, seconds: rates go by it.
+            clock: The server's clock in epoch seconds, used for days.
+            monotonic: A monotonic clock in seconds, used for rates.
         """
         self._clock = clock
         self._monotonic = monotonic
@@ -107,13 +107,13 @@ class Quotas:
         self.forget_log()
 
     def forget_log(self) -> None:
-        """Forget what was counted for tests, not what is used up."""
+        """Reset the counts for tests, but not the used quota."""
         with self._lock:
             self._times: dict[Label, list[float]] = {label: [] for label in LABELS}
             self._refused = {"QPS": Counter[Label](), "Daily-limit": Counter[Label]()}
 
     def admit(self, label: Label, rules: Rules) -> Verdict:
-        """Let a call of an endpoint with this label through or refuse it."""
+        """Admit or refuse a call of an endpoint with this label."""
         with self._lock:
             now, monotonic = self._clock(), self._monotonic()
             rate = rules.plan.rates[label]
@@ -141,14 +141,14 @@ class Quotas:
             return Verdict(None, headers if rules.headers else {})
 
     def consume(self, label: Label, calls: int, rules: Rules) -> None:
-        """Use up calls as another application of the account does; they do not stand in the log."""
+        """Use up calls as another app of the account would; they are not in the log."""
         with self._lock:
             self._left_today(label, rules, self._clock())
             self._used[label] += calls
             self._recent[label].extend([self._monotonic()] * min(calls, rules.plan.rates[label].calls))
 
     def read(self, rules: Rules) -> dict[str, object]:
-        """Tell by label what was asked and refused, the peak in any stretch of a rate's length, and the limits."""
+        """Return by label the calls, refusals, the peak in any window of the rate's length, and the limits."""
         with self._lock:
             return {label: self._read(label, rules, self._clock()) for label in LABELS}
 
@@ -168,7 +168,7 @@ class Quotas:
         }
 
     def _left_today(self, label: Label, rules: Rules, now: float) -> int | None:
-        """Count what is left of the day's calls, beginning a new day where one has begun."""
+        """Return the day's remaining calls; start a new day if it has begun."""
         day = math.floor((now - rules.day_start) / rules.day_seconds)
         if day != self._day:
             self._day = day
@@ -180,7 +180,7 @@ class Quotas:
         self._refused["Daily-limit"][label] += 1
         pool = rules.plan.pool(label)
         headers = _headers(label, "Daily-limit", pool[1] if pool else 0, 0)
-        # Whole seconds, not before the new day.
+        # In whole seconds, rounded up to avoid a time before the new day.
         reset = rules.day_start + (self._day + 1) * rules.day_seconds
         headers["Retry-After"] = iso(math.ceil(reset) * 1000) if rules.iso else str(math.ceil(reset - now))
         return Verdict(ZoomError(429, _DAILY), headers if rules.headers else {})
@@ -196,7 +196,7 @@ def _headers(label: Label, kind: str, limit: int, remaining: int) -> dict[str, s
 
 
 def _peak(times: list[float], seconds: float) -> int:
-    """Count the most calls within any stretch of `seconds`, its end excluded."""
+    """Return the highest number of calls in any half-open window of `seconds`."""
     most = first = 0
     for last, at in enumerate(times):
         while times[first] <= at - seconds:

@@ -1,4 +1,4 @@
-"""The rows of each list, with the fields and units of each endpoint: they differ for the same meeting."""
+"""The rows of each list; fields and units differ between endpoints for the same meeting."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,14 +10,14 @@ _BIG, _UNREADY_MS = 300, 10 * 60_000
 
 
 def clock_text(ms: int) -> str:
-    """Write a duration as the dashboard does: mm:ss, or hh:mm:ss where the hours may be 24 and more."""
+    """Format a duration as in the Dashboard: mm:ss, or hh:mm:ss with hours that may be 24 and more."""
     minutes, seconds = divmod(ms // 1000, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02d}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"
 
 
 def dashboard_meeting(meeting: Meeting, now_ms: int, *, tracked: bool) -> Row:
-    """Give a row of /metrics/meetings. `participants` counts rows; a live one has no end and no duration."""
+    """Return a row of /metrics/meetings. `participants` counts rows; a live meeting has no end and no duration."""
     live = meeting.end_ms > now_ms
     seen = _seen(meeting, now_ms)
     bits = _bits(meeting)
@@ -61,7 +61,7 @@ def dashboard_meeting(meeting: Meeting, now_ms: int, *, tracked: bool) -> Row:
 
 
 def dashboard_participant(session: Session, now_ms: int, *, live: bool, registered: bool) -> Row:
-    """Give a row of /metrics/meetings/{id}/participants, which tells no duration."""
+    """Return a row of /metrics/meetings/{id}/participants, which has no duration."""
     inside = bool(session.id)
     version = "6.2.5.48645" if session.client.startswith("Zoom") else ""
     row: Row = {
@@ -90,7 +90,7 @@ def dashboard_participant(session: Session, now_ms: int, *, live: bool, register
         "connection_type": "UDP",
         "video_connection_type": "UDP",
         "as_connection_type": "",
-        # Externals' hardware has been hidden since 2023.
+        # The hardware of external participants has been hidden since 2023.
         "camera": "FaceTime HD Camera" if inside else "",
         "microphone": "Microphone (High Definition Audio Device)" if inside else "",
         "speaker": "Speaker (High Definition Audio Device)" if inside else "",
@@ -122,7 +122,7 @@ def dashboard_participant(session: Session, now_ms: int, *, live: bool, register
     }
     if registered:
         row["registrant_id"] = session.registrant_id
-    # Absent in a live meeting until the person has left.
+    # In a live meeting, absent until the person has left.
     if not live or (session.leave_ms is not None and session.leave_ms <= now_ms):
         row["leave_time"] = _time(session.leave_ms)
     else:
@@ -131,9 +131,9 @@ def dashboard_participant(session: Session, now_ms: int, *, live: bool, register
 
 
 def report_participant(session: Session, meeting: Meeting, now_ms: int) -> Row:
-    """Give a row of /report/meetings/{id}/participants: seconds, other names, no address, device or place.
+    """Return a row of /report/meetings/{id}/participants: seconds, other field names, no address, device or place.
 
-    Durations of big meetings are 0 at first.
+    Durations in big meetings are 0 at first.
     """
     unready = len(meeting.sessions) > _BIG and now_ms - meeting.end_ms < _UNREADY_MS
     leave_ms = session.join_ms if session.leave_ms is None or unready else session.leave_ms
@@ -155,7 +155,7 @@ def report_participant(session: Session, meeting: Meeting, now_ms: int) -> Row:
 
 
 def report_user_meeting(meeting: Meeting) -> Row:
-    """Give a row of /report/users/{id}/meetings: minutes, and some times in a form of their own."""
+    """Return a row of /report/users/{id}/meetings: minutes, and some times in a different format."""
     return {
         **_report(meeting),
         "participants_count_my_account": sum(bool(session.id) for session in meeting.sessions),
@@ -176,7 +176,7 @@ def report_user_meeting(meeting: Meeting) -> Row:
 
 
 def report_meeting(meeting: Meeting) -> Row:
-    """Give the answer of /report/meetings/{id}."""
+    """Return the response of /report/meetings/{id}."""
     return {
         **_report(meeting),
         "dept": meeting.host.dept,
@@ -186,7 +186,7 @@ def report_meeting(meeting: Meeting) -> Row:
 
 
 def past_meeting(meeting: Meeting) -> Row:
-    """Give the answer of /past_meetings/{id}, the one place that names the host's id."""
+    """Return the response of /past_meetings/{id}, the only one with the host's id."""
     return {
         **_report(meeting),
         "host_id": meeting.host.id,
@@ -197,7 +197,7 @@ def past_meeting(meeting: Meeting) -> Row:
 
 
 def history_meeting(meeting: Meeting) -> Row:
-    """Give a row of /report/history_meetings."""
+    """Return a row of /report/history_meetings."""
     return {
         "meeting_uuid": meeting.uuid,
         "meeting_id": meeting.id,
@@ -223,7 +223,7 @@ def history_meeting(meeting: Meeting) -> Row:
 
 
 def report_user(person: Person, hosted: list[Meeting]) -> Row:
-    """Give a row of /report/users."""
+    """Return a row of /report/users."""
     return {
         "id": person.id,
         "email": person.email,
@@ -238,7 +238,7 @@ def report_user(person: Person, hosted: list[Meeting]) -> Row:
 
 
 def user(person: Person) -> Row:
-    """Give a row of /users."""
+    """Return a row of /users."""
     first, _, last = person.name.partition(" ")
     return {
         "id": person.id,
@@ -258,7 +258,7 @@ def user(person: Person) -> Row:
 
 
 def scheduled_meeting(meeting: Meeting) -> Row:
-    """Give a row of /users/{id}/meetings: what was scheduled, in minutes, not what took place."""
+    """Return a row of /users/{id}/meetings: the schedule, in minutes, not what took place."""
     return {
         "uuid": meeting.uuid,
         "id": meeting.id,
@@ -276,12 +276,12 @@ def scheduled_meeting(meeting: Meeting) -> Row:
 
 
 def participant_rows(meeting: Meeting, now_ms: int) -> list[Session]:
-    """Give the rows that a meeting has by now, in the order of joining."""
+    """Return a meeting's rows so far, in the order of joining."""
     return sorted(_seen(meeting, now_ms), key=lambda session: (session.join_ms, session.person))
 
 
 def _bits(meeting: Meeting) -> int:
-    """Give some bits of a meeting that look like chance and stay the same."""
+    """Return pseudo-random bits that are constant for a meeting."""
     return int.from_bytes(meeting.uuid.encode()[:6], "big") * 0x9E3779B1 >> 7
 
 

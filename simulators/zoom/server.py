@@ -1,4 +1,4 @@
-"""The way of a request through route, gate, quota, plan, scopes, faults and endpoint."""
+"""Handles a request: route, gate, quota, plan, scopes, faults and endpoint."""
 
 import secrets
 import time
@@ -51,15 +51,15 @@ class Application:
         }
 
     def now(self) -> float:
-        """Give the server's clock, epoch seconds."""
+        """Return the server's time in epoch seconds."""
         return self.site.now()
 
     def open(self) -> None:
-        """Begin: time counts from now on."""
+        """Begin: the clock starts now."""
         self.site.open()
 
     def answer(self, request: Request) -> Response:
-        """Answer and count a request; raises `DroppedConnectionError` where no answer is to be sent."""
+        """Answer and count a request; raise `DroppedConnectionError` to send no response."""
         if request.path.startswith("/_sim/"):
             return self._control.answer(request)
         time.sleep(self.site.options.latency_ms / 1000)
@@ -78,7 +78,7 @@ class Application:
         return replace(response, headers={**response.headers, "x-zm-trackingid": tracking})
 
     def _asked_uuid(self, endpoint: Endpoint | None, raw: str) -> str | None:
-        """Give the uuid that a path names, however it was encoded; None where it names no meeting."""
+        """Return the UUID in a path, however it was encoded; None if the path identifies no meeting."""
         if endpoint is None or not endpoint.is_about_a_meeting:
             return None
         try:
@@ -97,7 +97,7 @@ class Application:
         )
 
     def _guarded(self, request: Request, endpoint: Endpoint | None, raw: str, uuid: str | None) -> Response:
-        """Answer a call of the API, or say why not."""
+        """Answer an API call, or raise the reason for refusing it."""
         site = self.site
         if endpoint is None or request.method != "GET":
             return ZoomError(2300).response()
@@ -111,12 +111,16 @@ class Application:
         try:
             self._check_plan(endpoint)
             if scopes is not None and not set(endpoint.scopes) & set(scopes):
-                raise ZoomError(  # noqa: TRY301 - one place answers all refusals
+                raise ZoomError(  # noqa: TRY301 - all errors are answered in one place
                     4711, f"Invalid access token, does not contain scopes:[{endpoint.scopes[0]}]."
                 )
             handler = self._handlers[endpoint.name]
             response = self._faulty(
-                endpoint.name, uuid, endpoint.scopes[0], request, lambda: as_json(handler(request, raw))
+                endpoint.name,
+                uuid or unquote(raw),
+                endpoint.scopes[0],
+                request,
+                lambda: as_json(handler(request, raw)),
             )
         except ZoomError as refusal:
             response = refusal.response()
@@ -134,7 +138,7 @@ class Application:
         if endpoint.needs == "paid" and options.plan == "free":
             raise ZoomError(200, f"Only available for paid account: {options.account_id}")
 
-    # What every endpoint needs
+    # Shared by all endpoints
 
     def _window(self, request: Request, *, times: bool = False) -> Window:
         refuse_old = self.site.options.old_windows == "refused"
@@ -161,7 +165,7 @@ class Application:
         return {**page.members, name: [row(one) for one in page.rows]}
 
     def _find(self, named: str, wanted: Callable[[Meeting], bool] = lambda _: True) -> Meeting:
-        """Find the meeting of a uuid, or the newest instance of a number that is as wanted."""
+        """Return the meeting with a UUID, or the newest instance of a number that `wanted` accepts."""
 
         def search(world: World) -> Meeting | None:
             if not named.isdecimal():
@@ -177,7 +181,7 @@ class Application:
         return meeting
 
     def _ended(self, raw: str, wanted: Callable[[Meeting], bool] = lambda _: True) -> Meeting:
-        """Find a meeting that is over and visible."""
+        """Return a meeting that has ended and is visible."""
 
         def is_wanted(meeting: Meeting) -> bool:
             return self.site.state(meeting) == "past" and wanted(meeting)
@@ -189,7 +193,7 @@ class Application:
 
     def _person(self, raw: str) -> Person:
         person = self.site.read(lambda world: world.person(unquote(raw)))
-        # An app of the account itself has no "me".
+        # An account-level app has no "me".
         if person is None or not person.listed:
             raise ZoomError(1001, f"User does not exist: {raw}.")
         return person
@@ -200,7 +204,7 @@ class Application:
         )
 
     def _is_of_type(self, meeting: Meeting, kind: str) -> bool:
-        """Tell whether the dashboard shows a meeting under `live`, `past` or `pastOne`."""
+        """Tell whether the Dashboard lists a meeting under `kind`: `live`, `past` or `pastOne`."""
         state = self.site.state(meeting)
         return state == "live" if kind == "live" else state == "past" and meeting.alone == (kind == "pastOne")
 
@@ -232,7 +236,7 @@ class Application:
         return {**echo, **page}
 
     def _dashboard_instance(self, request: Request, raw: str) -> Meeting:
-        """Find the meeting of a path; asked for with another type than its own it is not there."""
+        """Return the meeting in a path; with a type other than its own it is not found."""
         kind = _type(request)
         meeting = self._find(read_meeting_id(raw), lambda one: self._is_of_type(one, kind))
         if not self._is_of_type(meeting, kind):
@@ -335,7 +339,7 @@ class Application:
         return self._page(request, "users", select, rows.user, numbered=True)
 
     def _user_meetings(self, request: Request, raw: str) -> object:
-        """List what was scheduled, by default what is not yet over; never instant meetings."""
+        """List scheduled meetings, by default those not yet over; never instant meetings."""
         states = _SCHEDULED.get(request.parameter("type") or "scheduled")
         if states is None:
             raise invalid("type", "Invalid field.")

@@ -1,4 +1,4 @@
-"""The state of one simulated account: its clock, its world, who may ask how often, and what it was asked."""
+"""The state of a simulated account: its clock, its world, credentials and quotas, and the request log."""
 
 import math
 import time
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class RequestLog:
-    """Counts what was asked, control requests excluded."""
+    """Counts requests, except control requests."""
 
     def __init__(self) -> None:
         """Start at zero."""
@@ -34,7 +34,7 @@ class RequestLog:
             self._meetings = Counter[str]()
 
     def add(self, endpoint: str, uuid: str | None, status: int) -> None:
-        """Count one request; status 0 is a dropped connection."""
+        """Count a request; status 0 is a dropped connection."""
         with self._lock:
             self._endpoints[endpoint] += 1
             self._statuses[str(status)] += 1
@@ -42,7 +42,7 @@ class RequestLog:
                 self._meetings[uuid] += 1
 
     def read(self) -> dict[str, dict[str, int]]:
-        """Give the counts by endpoint, status and meeting uuid."""
+        """Return the counts by endpoint, status and meeting UUID."""
         with self._lock:
             return {
                 "endpoints": dict(self._endpoints),
@@ -52,10 +52,10 @@ class RequestLog:
 
 
 class Site:
-    """Everything that the endpoints read. Thread-safe."""
+    """All data that the endpoints read. Thread-safe."""
 
     def __init__(self, options: Options) -> None:
-        """Make the world; `open` starts the time that its clock and daily counters go by."""
+        """Create the world; `open` starts its clock and daily counters."""
         self.options = options
         self.faults = Faults(options.seed)
         for fault in options.fault:
@@ -78,26 +78,26 @@ class Site:
             self._world.add(meeting)
 
     def open(self) -> None:
-        """Begin: the clock says `--now`, and the day of the counters ends from here on."""
+        """Begin: set the clock to `--now` and count `--day-ends-in` from now."""
         if self.options.now is not None:
             self._offset = self.options.now - time.time()
         self._day_since = self.now()
 
     def now(self) -> float:
-        """Give the server's clock, epoch seconds."""
+        """Return the server's time in epoch seconds."""
         return time.time() + self._offset
 
     def now_ms(self) -> int:
-        """Give the server's clock, epoch ms."""
+        """Return the server's time in epoch ms."""
         return int(self.now() * 1000)
 
     def set_clock(self, offset_seconds: float) -> float:
-        """Let the server's clock differ from the real one; return what it says now."""
+        """Set the server clock's offset from the real one; return the server's time."""
         self._offset = offset_seconds
         return self.now()
 
     def change_options(self, wanted: Mapping[str, object]) -> None:
-        """Change options, named and written as on the command line; raises `ValueError`."""
+        """Change options, in the notation of the command line; raises `ValueError`."""
         with self._lock:
             self.options = change_options(self.options, wanted)
             if {"day_ends_in", "day-ends-in"} & wanted.keys():
@@ -105,20 +105,20 @@ class Site:
 
     @property
     def rules(self) -> Rules:
-        """The quotas as they are now."""
+        """The current quotas."""
         return self.options.rules(self._day_since)
 
     def state(self, meeting: Meeting) -> State:
-        """Tell where a meeting stands by the server's clock."""
+        """Return a meeting's state by the server's clock."""
         return meeting.state(self.now_ms(), int(self.options.delay_seconds * 1000))
 
     def read(self, ask: Callable[[World], Result]) -> Result:
-        """Ask the world something while nobody changes it."""
+        """Query the world while nobody changes it."""
         with self._lock:
             return ask(self._world)
 
     def post(self, start_ms: int, duration_ms: int, people: int, change: Callable[[Meeting], None]) -> Meeting:
-        """Make a meeting, change it, and add it; raises `ValueError` for a uuid that is taken."""
+        """Create a meeting, change it and add it; raise `ValueError` if its UUID is taken."""
         with self._lock:
             meeting = self._generator.meeting(start_ms, duration_ms, people)
             change(meeting)
@@ -128,7 +128,7 @@ class Site:
             return meeting
 
     def change(self, uuid: str, change: Callable[[Meeting, Generator], None]) -> Meeting:
-        """Change a meeting in place; raises `ValueError` for an unknown uuid."""
+        """Change a meeting in place; raise `ValueError` if the UUID is unknown."""
         with self._lock:
             meeting = self._world.by_uuid(uuid)
             if meeting is None:
@@ -141,17 +141,17 @@ class Site:
             return meeting
 
     def remove(self, uuid: str) -> None:
-        """Remove a meeting; raises `ValueError` for an unknown uuid."""
+        """Remove a meeting; raise `ValueError` if the UUID is unknown."""
         with self._lock:
             if uuid not in self._world:
                 raise ValueError(f"uuid: no meeting {uuid}")
             self._world.remove(uuid)
 
     def truth(self, start_ms: int, end_ms: int, *, keys: bool) -> dict[str, object]:
-        """Tell all about the meetings that start within [start, end), and the least calls that read them.
+        """Return everything about the meetings that start in [start, end), and the fewest calls that read them.
 
-        The least: the lists of `past` and `pastOne` and /report/users with pages of 300, and each meeting's
-        participants likewise; only of what is visible by now.
+        The fewest calls are the lists of `past` and `pastOne` and /report/users with pages of 300, and each
+        meeting's participants likewise; only for what is visible by now.
         """
         with self._lock:
             found = [meeting for meeting in self._world if start_ms <= meeting.start_ms < end_ms]
@@ -186,6 +186,7 @@ class Site:
             "rows": len(meeting.sessions),
             "distinct": _distinct(meeting),
             "people": len({session.person for session in meeting.sessions}),
+            "distinguishable": meeting.distinguishable,
         }
         if keys:
             described["sessions"] = sorted({session.key for session in meeting.sessions})

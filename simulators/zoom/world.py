@@ -1,4 +1,4 @@
-"""The account that is simulated: its people, its meetings and their sessions. Times are UTC, epoch ms."""
+"""The simulated account's people, meetings and sessions. Times are epoch ms (UTC)."""
 
 import bisect
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,17 +17,17 @@ class Person:
     name: str
     email: str
     licensed: bool
-    may_host: bool  # who may not is refused with 3161
-    listed: bool  # False: has left the account, no list knows the address any more
+    may_host: bool  # otherwise refused with 3161
+    listed: bool  # False: has left the account, so no list has the address any more
     dept: str
     pmi: int
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One row of a meeting's participants. What is "" is so at the source too."""
+    """A row of a meeting's participants. Values that are "" are empty at the source too."""
 
-    person: int  # who it really is, numbered within the meeting; Zoom tells nobody
+    person: int  # the real person, numbered within the meeting; never shown by Zoom
     user_id: str
     participant_uuid: str
     join_ms: int
@@ -55,35 +55,71 @@ class Session:
     recording: bool = False
 
     @property
+    def identities(self) -> set[tuple[str, str]]:
+        """The identities that Zoom shows; a name is the weakest, because two people may share it."""
+        shown = {
+            "id": self.id,
+            "participant_user_id": self.participant_user_id,
+            "registrant_id": self.registrant_id,
+            "email": self.email.casefold(),
+            "user_name": self.user_name.casefold(),
+        }
+        return {(name, value) for name, value in shown.items() if value}
+
+    @property
     def key(self) -> tuple[str, str, int]:
-        """What tells sessions of one meeting apart; exact duplicates have one key."""
+        """Identifies a session within a meeting; exact duplicates have the same key."""
         return self.participant_uuid, self.user_id, self.join_ms
 
 
 @dataclass(slots=True)
 class Meeting:
-    """One instance of a meeting. Recurring ones, personal rooms and dropped hosts share an `id`."""
+    """An instance of a meeting. Instances of recurring meetings, personal rooms and restarts share an `id`."""
 
     uuid: str
     id: int
     topic: str
     host: Person
-    kind: str  # which oddity the generator made, for tests
+    kind: str  # the generator's special case, for tests
     type: int  # 1 instant, 2 scheduled, 3 recurring without a time, 8 recurring
     start_ms: int
     end_ms: int
     sessions: list[Session] = field(repr=False)
-    defective: bool = False  # the list says "" for its times and duration (moodle-mod_zoom issue 239)
-    delay_ms: int | None = None  # when it becomes visible after its end, in place of the account's
+    defective: bool = False  # the list has "" for its times and duration (moodle-mod_zoom issue 239)
+    delay_ms: int | None = None  # until it becomes visible after its end; overrides the account's
 
     @property
     def alone(self) -> bool:
-        """Whether only one person was there, however often."""
+        """Whether only one person attended, however often."""
         first = self.sessions[0].person if self.sessions else 0
         return all(session.person == first for session in self.sessions)
 
+    @property
+    def distinguishable(self) -> tuple[int, int]:
+        """The fewest and the most people distinguishable in Zoom's data, without those only in the waiting room.
+
+        Fewest: sessions that share any identity, even a name, are one person. Most: someone who returns without an
+        identity in common with the previous join is a different person. `registrant_id` does not count for the
+        latter, because the Dashboard includes it only on request.
+        """
+        few = _linked([(one, one.identities | {("person", str(one.person))}) for one in self.sessions])
+        joins = [
+            (
+                one,
+                {
+                    *one.identities - {("registrant_id", one.registrant_id)},
+                    ("join", f"{one.bo_mtg_id} {one.user_id}"),
+                },
+            )
+            for one in self.sessions
+        ]
+        of_each = {
+            person: [join for join in joins if join[0].person == person] for person in {j[0].person for j in joins}
+        }
+        return few, sum(_linked(rows) for rows in of_each.values())
+
     def state(self, now_ms: int, delay_ms: int) -> State:
-        """Tell where it stands; `ended` is over and not yet visible anywhere."""
+        """Return the meeting's state; `ended` means over but not yet visible anywhere."""
         if now_ms < self.start_ms:
             return "future"
         if now_ms < self.end_ms:
@@ -93,31 +129,31 @@ class Meeting:
 
 
 class World:
-    """People and meetings, found by what callers know of them. Not thread-safe; the site locks."""
+    """People and meetings, with look-ups. Not thread-safe; the site holds a lock."""
 
     def __init__(self, people: Sequence[Person], meetings: Iterable[Meeting]) -> None:
-        """Hold people and meetings; uuids are unique."""
+        """Store people and meetings; UUIDs must be unique."""
         self.people = people
         self._meetings = sorted(meetings, key=_order)
         self._by_uuid = {meeting.uuid: meeting for meeting in self._meetings}
 
     def __iter__(self) -> Iterator[Meeting]:
-        """Give the meetings, the newest first, as Zoom lists them."""
+        """Yield the meetings, newest first, as Zoom lists them."""
         return reversed(self._meetings)
 
     def __contains__(self, uuid: str) -> bool:
         return uuid in self._by_uuid
 
     def by_uuid(self, uuid: str) -> Meeting | None:
-        """Find one instance."""
+        """Return the instance with this UUID, or None."""
         return self._by_uuid.get(uuid)
 
     def instances(self, number: int) -> list[Meeting]:
-        """Find all instances of a meeting number, the newest first."""
+        """Return all instances of a meeting number, newest first."""
         return [meeting for meeting in self if meeting.id == number]
 
     def person(self, id_or_email: str) -> Person | None:
-        """Find a user by id or address."""
+        """Return a user by id or email address, or None."""
         return next((one for one in self.people if id_or_email in (one.id, one.email)), None)
 
     def add(self, meeting: Meeting) -> None:
@@ -126,8 +162,19 @@ class World:
         self._by_uuid[meeting.uuid] = meeting
 
     def remove(self, uuid: str) -> None:
-        """Remove an instance; raises `KeyError` for an unknown one."""
+        """Remove an instance; raise `KeyError` if it is unknown."""
         self._meetings.remove(self._by_uuid.pop(uuid))
+
+
+def _linked(rows: Sequence[tuple[Session, set[tuple[str, str]]]]) -> int:
+    """Count the groups of sessions that share an identity, except groups that were only in the waiting room."""
+    groups: list[tuple[set[tuple[str, str]], bool]] = []
+    for session, shown in rows:
+        together = [group for group in groups if group[0] & shown]
+        inside = session.status != "in_waiting_room" or any(inside for _, inside in together)
+        groups = [group for group in groups if group not in together]
+        groups.append((shown.union(*(values for values, _ in together)), inside))
+    return sum(inside for _, inside in groups)
 
 
 def _order(meeting: Meeting) -> tuple[int, str]:
@@ -135,6 +182,6 @@ def _order(meeting: Meeting) -> tuple[int, str]:
 
 
 def iso(ms: int) -> str:
-    """Write epoch ms as Zoom does: UTC with a Z, fractions only where there are any."""
+    """Format epoch ms as Zoom does: UTC with a Z, and a fraction only if it is not zero."""
     at = datetime.fromtimestamp(ms / 1000, UTC)
     return at.strftime("%Y-%m-%dT%H:%M:%SZ") if ms % 1000 == 0 else f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import boto3
 import pytest
 
-from benchmarks.report import Case, Measurement, Memory, Result, memory, shares, speeds
+from benchmarks.report import Case, Measurement, Memory, Result, memory, shares, speeds, status
 from benchmarks.site import Queue
-from simulators.stack import ROOT
+from devservers.stack import ROOT
 from uaharvest.errors import HarvestError
 
 COMMAND = [sys.executable, "-m", "benchmarks", "--quick"]
@@ -30,9 +30,12 @@ def test_the_quick_benchmark_prints_its_table_once_all_has_arrived():
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"^ +2 +1 +3,000 +[\d,]+ +[\d,]+ +\d\.\d\d +0\.8 ", done.stdout, re.MULTILINE)
     assert re.search(r"^Memory of a worker process at batch size 10,000: ", done.stdout, re.MULTILINE)
+    assert re.search(r"^`manage.py status` takes \d+\.\d\d s, goal under 1 s: ", done.stdout, re.MULTILINE)
     assert "all useractions were in the queue at the end, each once" in done.stdout
 
 
+@pytest.mark.fault
+@pytest.mark.long
 def test_the_indexers_quick_benchmark_prints_its_table_once_all_has_arrived(es, elasticsearch_url):
     command = [sys.executable, "-m", "benchmarks.index", "--quick", "--elasticsearch", elasticsearch_url]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
@@ -40,6 +43,17 @@ def test_the_indexers_quick_benchmark_prints_its_table_once_all_has_arrived(es, 
     assert re.search(r"^\| 50 \|( [\d,]+/s \|){3} \d\.\d\d \|", done.stdout, re.MULTILINE)
 
 
+@pytest.mark.fault
+@pytest.mark.long
+def test_the_quick_benchmark_of_bulks_prints_a_row_once_all_has_arrived(es, elasticsearch_url):
+    command = [sys.executable, "-m", "benchmarks.bulk", "--quick", "--url", elasticsearch_url]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^\| http://\S+ \|( [\d,]+/s \|){2} \d\.\d\d \|", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.fault
+@pytest.mark.long
 def test_zooms_quick_benchmark_counts_calls_once_all_has_arrived():
     command = [sys.executable, "-m", "benchmarks.zoom", "--quick"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
@@ -55,10 +69,10 @@ def test_medians_are_compared_with_the_goal(goal, verdict):
     assert line.split() == ["2", "50", "1,000", "100", "75", "0.75", f"{goal:.1f}", "1.0000", "1.0000", verdict]
 
 
-def test_what_the_system_does_not_tell_is_a_dash():
+def test_what_the_system_does_not_report_is_a_dash():
     assert speeds([result(cpu=None)]).splitlines()[-1].split()[-3:-1] == ["-", "-"]
     assert shares([result(cpu=None)]).splitlines()[-1].split()[-2:] == ["-", "-"]
-    assert memory(Memory(10_000, None)).endswith("- (this system does not tell)")
+    assert memory(Memory(10_000, None)).endswith("- (this system does not report it)")
 
 
 def test_shares_are_of_one_core():
@@ -68,6 +82,11 @@ def test_shares_are_of_one_core():
 @pytest.mark.parametrize(("peak", "verdict"), [(149, "met"), (150, "MISSED")])
 def test_memory_has_a_goal_too(peak, verdict):
     assert memory(Memory(10_000, peak)).endswith(f"{peak} MB at its peak, goal under 150 MB: {verdict}")
+
+
+@pytest.mark.parametrize(("fastest", "verdict"), [(0.99, "met"), (1.0, "MISSED")])
+def test_status_has_a_goal_for_its_time(fastest, verdict):
+    assert status([2.0, fastest]).endswith(f"takes {fastest:.2f} s, goal under 1 s: {verdict}")
 
 
 @pytest.fixture

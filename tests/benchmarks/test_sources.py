@@ -2,8 +2,8 @@ import re
 import subprocess
 import sys
 
-from simulators import databases
-from simulators.stack import ROOT
+from devservers import databases
+from devservers.stack import ROOT
 
 
 def test_every_source_gives_all_rows_and_is_measured():

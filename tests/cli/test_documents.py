@@ -6,9 +6,9 @@ from click.testing import CliRunner
 from uaharvest import assembly, settings
 from uaharvest.cli import cli
 from uaharvest.cli.context import Context
+from uaharvest.documents.document import Document
 from uaharvest.errors import Exit
-from uaharvest.sinks.documents import Document
-from uaharvest.sinks.elasticsearch import ElasticsearchStore
+from uaharvest.sinks.cluster.store import ClusterStore
 from uaharvest.sinks.sqlite import SqliteStore
 
 DAY = "useractions-2026.11.20"
@@ -52,7 +52,7 @@ def test_get_shows_one_document_and_says_if_there_is_none(manage, small_site):
     assert lines(manage("documents", "get", "episodes", "m", **small_site)[1]) == [{"title": "t"}]
     code, said, error = manage("documents", "get", "episodes", "x", **small_site)
     assert (code, said) == (Exit.USAGE, "")
-    assert error.startswith("ID: no document 'x' is in episodes.")
+    assert error.startswith("ID: episodes has no document 'x'.")
 
 
 def test_export_prints_a_line_for_each_document_and_how_many_there_were(manage, small_site):
@@ -75,16 +75,19 @@ def test_setup_says_what_became_of_each_template_under_either_name(manage, es, e
     assert code == Exit.DONE
     assert said.splitlines() == [
         "uaharvest-shared: created (version 1)",
-        "uaharvest-useractions: created (version 2)",
+        "uaharvest-retention: created (version 1)",
+        "uaharvest-useractions: created (version 3)",
         "uaharvest-episodes: created (version 1)",
-        "uaharvest-meetings: created (version 2)",
-        "uaharvest-sessions: created (version 2)",
+        "uaharvest-meetings: created (version 3)",
+        "uaharvest-sessions: created (version 3)",
     ]
     assert "unchanged" in manage("setup", command, ES_HOST=elasticsearch_url)[1]
 
 
 def test_setup_refuses_to_overwrite_a_newer_template(manage, templates, es, elasticsearch_url):
-    es.indices.put_index_template(name="uaharvest-sessions", index_patterns=["sessions-*"], version=99)
+    es.indices.put_index_template(
+        name="uaharvest-sessions", body={"index_patterns": ["sessions-*"], "version": 99}
+    )
     code, said, error = manage("setup", "index-templates", ES_HOST=elasticsearch_url)
     assert (code, said) == (Exit.BLOCKED, "")
     assert "uaharvest-sessions in version 99" in error
@@ -96,8 +99,10 @@ def test_sqlite_needs_no_templates(manage, small_site):
     assert "needs no index templates" in said
 
 
-def test_documents_of_elasticsearch_are_read_by_the_same_commands(manage, templates, es, elasticsearch_url):
-    list(ElasticsearchStore(es).write([Document(DAY, "1", {"mpid": "m"})]))
+def test_documents_of_elasticsearch_are_read_by_the_same_commands(
+    manage, templates, es, cluster, elasticsearch_url
+):
+    list(ClusterStore(cluster).write([Document(DAY, "1", {"mpid": "m"})]))
     es.indices.refresh(index=DAY)
     site = {"ES_HOST": elasticsearch_url}
     assert lines(manage("documents", "list", **site)[1]) == [{"index": DAY, "documents": 1}]

@@ -12,13 +12,14 @@ import pytest
 import requests
 from click.testing import CliRunner
 
-from simulators import stack
-from uaharvest import assembly, settings
+from devservers import stack
+from tests.fakes import beat_is_heard
+from uaharvest import settings
 from uaharvest.cli import cli
 from uaharvest.cli.context import Context
+from uaharvest.documents.document import Document
 from uaharvest.errors import HarvestError
 from uaharvest.runs.local import LocalHints
-from uaharvest.sinks.documents import Document
 from uaharvest.sinks.sqlite import SqliteStore
 
 NOW = datetime(2025, 3, 5, 12, tzinfo=UTC)  # by the clock of Opencast
@@ -32,7 +33,7 @@ class Workers:
     def queues(self):
         return {}
 
-    def alive(self):
+    def alive(self, wait=None):
         return {}
 
     def hints(self, stream="useractions"):
@@ -46,6 +47,7 @@ class Site:
         self.environment = environment
         self.store = SqliteStore(documents)
         self._patch = monkeypatch
+        beat_is_heard(settings.load(environment))
         with urllib.request.urlopen(f"{environment['MATTERHORN_ENGAGE_HOST']}/_sim/episodes") as answer:
             self.episodes = json.load(answer)["episodes"]
 
@@ -82,7 +84,7 @@ class Site:
 def opencast():
     with stack.opencast_simulator("--rows", "10", "--episodes", "45") as server:
         offset = (NOW - datetime.now(UTC)).total_seconds()
-        requests.post(f"{server.url}/_sim/clock", json={"offset_seconds": offset}, timeout=10).raise_for_status()
+        requests.post(f"{server.url}/_sim/clock", json={"offset_seconds": offset}, timeout=60).raise_for_status()
         yield server
 
 
@@ -105,6 +107,8 @@ def site(opencast, empty_redis, bucket, tmp_path, monkeypatch):
             "S3_HARVEST_TS_BUCKET": bucket,
             "DOCUMENTS_URL": f"sqlite:///{documents}",
             "HARVEST_OVERLAP_SECONDS": "0",
+            # The host's clock may be ahead of the real one.
+            "HARVEST_MAX_SKEW_SECONDS": "86400",
         },
         documents,
         monkeypatch,
@@ -142,6 +146,37 @@ def test_the_old_name_and_both_spellings_work(site, arguments):
     assert done.exit_code == 0, done.stderr
     assert site.indexed() == shown(site.episodes[:6])
     assert "The watermark stays" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "enqueue"])
+def test_a_mistyped_pattern_is_an_error_that_names_it(site, monkeypatch, command):
+    class Deaf(Workers):
+        def hints(self, stream="useractions"):
+            return LocalHints()
+
+    monkeypatch.setattr(f"{__name__}.Workers", Deaf)
+    site.watched(site.episodes[:3], "useractions-2017.10.01")
+    done = site.manage(command, "episodes", "-s", "useractions-2018.*")
+    assert done.exit_code == 2
+    assert "no index matches 'useractions-2018.*'" in done.stderr
+    assert site.status()["open_runs"] == []
+
+
+def test_a_day_without_an_index_is_not_closed_and_history_that_comes_later_has_its_episodes(site):
+    rows = [{"created": (YESTERDAY + timedelta(minutes=n)).timestamp()} for n in range(3)]
+    url = f"{site.environment['MATTERHORN_ENGAGE_HOST']}/_sim/rows"
+    site.watched(site.episodes[10:12], f"useractions-{YESTERDAY - timedelta(days=1):%Y.%m.%d}")
+    requests.post(url, json={"rows": rows}, timeout=60).raise_for_status()
+    done = site.manage("run", "episodes", OPENCAST_PROFILE="dce")
+    assert done.exit_code == 4, done.stderr
+    assert "but Opencast has 3 useractions of that day" in done.stderr
+    assert site.manage("status").exit_code == 4
+    assert site.indexed() == set()
+    site.watched(site.episodes[:5])
+    done = site.manage("run", "episodes", OPENCAST_PROFILE="dce")
+    assert done.exit_code == 0, done.stderr
+    assert site.indexed() == shown(site.episodes[:5])
+    assert site.manage("status").exit_code == 0
 
 
 def test_one_episode_is_indexed_by_its_id_with_its_progress_shown(site):
@@ -192,7 +227,7 @@ def test_elasticsearch_on_the_command_line_is_asked_in_place_of_the_configured_s
     def no_episodes(given, *_, **__):
         raise HarvestError(f"{given.documents_url} {given.es_url}")
 
-    monkeypatch.setattr(assembly, "episodes", no_episodes)
+    monkeypatch.setattr("uaharvest.cli.episodes.episodes_engine", no_episodes)
     assert site.manage("run", "episodes", "--es_host", "es:9201").stderr == "None http://es:9201/\n"
 
 
@@ -201,11 +236,11 @@ def test_elasticsearch_on_the_command_line_is_asked_in_place_of_the_configured_s
     [
         (("run", "episodes", "--mpid", "a", "-s", "b"), "Expected one of them"),
         (("run", "episodes", "--mpid", ""), "is empty"),
-        (("enqueue", "episodes", "--admin_host", "a"), "--admin-host: connections and credentials are never put"),
+        (("enqueue", "episodes", "--admin_host", "a"), "--admin-host: messages never contain connections"),
         (("enqueue", "episodes", "-E", "a"), "MATTERHORN_ENGAGE_HOST"),
         (("enqueue", "episodes", "-u", "a"), "MATTERHORN_REST_USER"),
         (("enqueue", "episodes", "-p", "geheim"), "MATTERHORN_REST_PASS"),
-        (("enqueue", "load_episodes", "-e", "a"), "`manage.py run episodes` takes it"),
+        (("enqueue", "load_episodes", "-e", "a"), "`manage.py run episodes` accepts this option"),
         (("enqueue", "episodes", "-t", "a"), "INDEX_INFIX"),
     ],
 )

@@ -10,7 +10,8 @@ import boto3
 import pytest
 from click.testing import CliRunner
 
-from simulators import stack
+from devservers import stack
+from tests.fakes import beat_is_heard
 from uaharvest import assembly, settings
 from uaharvest.cli import cli
 from uaharvest.cli.context import Context
@@ -33,7 +34,7 @@ class Workers:
     def queues(self):
         return {}
 
-    def alive(self):
+    def alive(self, wait=None):
         return {}
 
     def drain_index(self, indexers):
@@ -48,6 +49,7 @@ class Site:
         self.letters = assembly.dead_letters(self.settings)
         self.workers = Workers()
         self._patch = monkeypatch
+        beat_is_heard(self.settings)
 
     def send(self, *bodies):
         sqs = boto3.client("sqs")
@@ -77,7 +79,7 @@ def environment(queue_name, bucket, valkey_url, redis, tmp_path):
 
 @pytest.fixture
 def site(environment, monkeypatch):
-    monkeypatch.setattr("uaharvest.inbox.WAIT", 0)  # ministack has one server: an empty answer is an empty queue
+    monkeypatch.setattr("uaharvest.sinks.receiver.WAIT", 0)  # of one server an empty answer is an empty queue
     yield Site(environment, monkeypatch)
     settings.current.cache_clear()
 
@@ -106,12 +108,14 @@ def test_what_becomes_a_dead_letter_shows_in_the_exit_code_and_in_status(site):
 
 def test_what_blocks_it_stands_in_status_until_it_is_mended(site, tmp_path):
     site.send(record(1))
-    blocked = site.manage("run", "index", DOCUMENTS_URL=f"sqlite:///{tmp_path / 'not-there' / 'x.db'}")
-    assert blocked.exit_code == Exit.BLOCKED
+    folder = tmp_path / "not-there"
+    site.environment["DOCUMENTS_URL"] = f"sqlite:///{folder / 'x.db'}"
+    assert site.manage("run", "index").exit_code == Exit.BLOCKED
     status = site.manage("status")
     assert status.exit_code == Exit.BLOCKED
     assert "index is blocked" in status.stdout
     assert "Check DOCUMENTS_URL" in status.stdout
+    folder.mkdir()
     assert site.manage("run", "index").exit_code == Exit.DONE
     assert site.manage("status").exit_code == Exit.DONE
 
@@ -122,7 +126,7 @@ def test_a_dead_letter_is_indexed_by_replay_and_one_that_still_cannot_be_read_st
     result = site.manage("dead-letters", "replay", "--all")
     assert result.exit_code == Exit.DEAD_LETTERS
     assert "index/record-7: 1 sent" in result.stdout
-    assert "index/message-m: stays" in result.stderr
+    assert "index/message-m: not replayed" in result.stderr
     assert list(site.letters.names()) == ["index/message-m"]
     assert site.store.indices() == {INDEX: 1}
 

@@ -1,10 +1,13 @@
 """What a person sees of the progress."""
 
+import io
+import re
 import time
 
 import pytest
+from rich.console import Console
 
-from uaharvest.cli.progress import STILL, Clock, shown
+from uaharvest.cli.progress import STILL, Clock, _bar, shown
 from uaharvest.runs.watch import Snapshot
 
 
@@ -62,3 +65,21 @@ def test_if_nothing_moves_for_long_it_is_said_once(clock):
             clock[0] += STILL + 1
             show(snapshot())
     assert said == ["still"]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100, 200])
+def test_a_narrow_terminal_cuts_nothing(columns):
+    written = io.StringIO()
+    console = Console(file=written, width=columns, force_terminal=True, color_system=None)
+    with _bar(console) as show:
+        show(snapshot(done=3, records=1_234_567, windows=48))
+    assert "…" not in written.getvalue()
+    words = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue()).split()
+    assert {"1/48", "slices", "3/4", "records", "1,234,567"} <= set(words)
+
+
+def test_a_pipe_gets_no_bar_even_with_force_color(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with shown(wanted=True) as show:
+        show(snapshot(ended=True))
+    assert "\x1b" not in capsys.readouterr().err

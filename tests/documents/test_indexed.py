@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from uaharvest.documents.indexed import document, records
 from uaharvest.errors import PoisonError
 from uaharvest.geolite import nowhere
-from uaharvest.settings import Settings
 
-SITE = Settings()
 # The literal message of contracts.md §2.0.
 MESSAGE = {
     "action_id": 12580,
@@ -26,10 +24,10 @@ MESSAGE = {
 }
 
 
-def indexed(changes=None, *, without=(), site=SITE, locate=nowhere):
+def indexed(changes=None, *, without=(), infix=None, locate=nowhere):
     record = {name: value for name, value in {**MESSAGE, **(changes or {})}.items() if name not in without}
     [read] = records(json.dumps(record))
-    return document(read, locate, site)
+    return document(read, locate, infix)
 
 
 def footprint(**action):
@@ -91,7 +89,7 @@ def test_without_an_agent_there_is_no_ua(agent):
 
 
 def test_the_index_is_that_of_the_events_utc_day():
-    made = indexed({"timestamp": "2026-11-20T20:30:00.123-05:00"}, site=Settings(index_infix="prod"))
+    made = indexed({"timestamp": "2026-11-20T20:30:00.123-05:00"}, infix="prod")
     assert made.index == "useractions-prod-2026.11.21"
     assert made.body["@timestamp"] == "2026-11-21T01:30:00.123Z"
 
@@ -174,7 +172,7 @@ def test_a_reason_holds_nothing_of_the_message():
 def test_a_record_without_a_usable_id_or_time_is_poison_and_stays_as_it_was(change):
     record = {**MESSAGE, **change}
     with pytest.raises(PoisonError, match=r"action_id|timestamp"):
-        document(record, nowhere, SITE)
+        document(record, nowhere, None)
     assert record == {**MESSAGE, **change}
 
 
@@ -204,7 +202,7 @@ def test_no_body_gives_anything_but_documents_that_can_be_written_or_poison(body
     try:
         for record in records(body):
             try:
-                made = document(record, nowhere, SITE)
+                made = document(record, nowhere, None)
             except PoisonError:
                 continue
             json.dumps(made.body, allow_nan=False, ensure_ascii=False).encode()

@@ -6,27 +6,26 @@ import pytest
 from uaharvest import settings
 from uaharvest.documents.indices import index_name
 from uaharvest.errors import BadInputError
-from uaharvest.settings import Settings
 
 DAY = dt.date(2026, 1, 9)
 
 
 def test_a_daily_index_is_named_by_family_and_day():
-    assert index_name("useractions", DAY, Settings()) == "useractions-2026.01.09"
+    assert index_name("useractions", DAY, None) == "useractions-2026.01.09"
 
 
 def test_the_sites_infix_stands_between_them_as_in_production():
-    site = Settings(index_infix="matterhorn-production")
-    assert index_name("useractions", DAY, site) == "useractions-matterhorn-production-2026.01.09"
+    infix = "matterhorn-production"
+    assert index_name("useractions", DAY, infix) == "useractions-matterhorn-production-2026.01.09"
 
 
 def test_a_family_with_one_index_has_no_day():
-    assert index_name("episodes", None, Settings()) == "episodes"
-    assert index_name("episodes", None, Settings(index_infix="x")) == "episodes-x"
+    assert index_name("episodes", None, None) == "episodes"
+    assert index_name("episodes", None, "x") == "episodes-x"
 
 
 def test_a_year_has_four_digits_however_early():
-    assert index_name("useractions", dt.date(26, 1, 9), Settings()) == "useractions-0026.01.09"
+    assert index_name("useractions", dt.date(26, 1, 9), None) == "useractions-0026.01.09"
 
 
 @pytest.mark.parametrize("infix", ["Prod", "-x", "a b", "a*", "a/b", "é", "x" * 101])

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simulators.zoom.generator import Generator, make_people
+from simulators.zoom.rows import dashboard_participant, participant_rows, report_participant
 from uaharvest.documents.meeting import attendance, fields, union, uuid
 from uaharvest.documents.session import sessions
-from uaharvest.documents.values import seconds
+from uaharvest.zoom.rows import read_meeting, read_participant, read_reported_participant
 
 # Zoom's own sample; with end before start, as it is there.
 SAMPLE = json.loads(
@@ -26,8 +28,12 @@ SAMPLE = json.loads(
 EIGHT = dt.datetime(2026, 11, 20, 8, tzinfo=dt.UTC)
 
 
+def document(row, host_id):
+    return fields(read_meeting(row), host_id)
+
+
 def test_zooms_own_sample_has_the_old_fields_in_the_old_units_and_what_v2_adds():
-    assert fields(SAMPLE, "2pyjK5VNQHadb2BY6Z4GbA") == {
+    assert document(SAMPLE, "2pyjK5VNQHadb2BY6Z4GbA") == {
         "uuid": "gm8s9L+PTEC+FG3sFbd1Cw==",
         "meeting_series_id": "93201235621",
         "topic": "Share Now",
@@ -65,33 +71,6 @@ def test_zooms_own_sample_has_the_old_fields_in_the_old_units_and_what_v2_adds()
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("00:56", 56),
-        ("56:07", 3367),
-        ("90:00", 5400),
-        ("01:00:00", 3600),
-        ("26:00:05", 93605),
-        ("123:00:00", 442800),
-        ("1:02:00:00", 93600),
-        ("00:56.9", 56),
-        (" 00:56 ", 56),
-        ("", None),
-        ("4 mins", None),
-        ("56", None),
-        (":56", None),
-        ("-1:00", None),
-        (56, None),
-        (None, None),
-        ("1:2:3:4:5", None),
-        ("\u0660\u0660:\u0665\u0666", None),
-    ],
-)
-def test_a_duration_is_minutes_and_seconds_or_any_number_of_hours(text, expected):
-    assert seconds(text) == expected
-
-
-@pytest.mark.parametrize(
     ("row", "expected"),
     [
         ({"duration": "", "start_time": "2026-11-20T08:00:00Z", "end_time": "2026-11-21T10:00:00Z"}, 93600),
@@ -100,16 +79,16 @@ def test_a_duration_is_minutes_and_seconds_or_any_number_of_hours(text, expected
     ],
 )
 def test_where_zoom_gives_no_duration_the_times_tell_it(row, expected):
-    assert fields(row, None).get("duration") == expected
+    assert document(row, None).get("duration") == expected
 
 
 def test_what_is_not_known_is_no_field_so_that_an_upsert_keeps_it():
     empty = {"uuid": "u==", "start_time": "", "end_time": "", "duration": "", "participants": 0, "email": ""}
-    assert fields(empty, None) == {"uuid": "u==", "participant_sessions": 0}
+    assert document(empty, None) == {"uuid": "u==", "participant_sessions": 0}
 
 
 def test_recording_is_true_or_false_also_as_v1_had_it():
-    assert [fields({"has_recording": value}, None).get("recording") for value in (True, 1, "0", "", 2)] == [
+    assert [document({"has_recording": value}, None).get("recording") for value in (True, 1, "0", "", 2)] == [
         True,
         True,
         False,
@@ -122,7 +101,7 @@ def test_recording_is_true_or_false_also_as_v1_had_it():
     "row", [{}, {"uuid": ""}, {"uuid": None}, {"uuid": []}, {"uuid": "x" * 513}, {"uuid": "\ud800"}, None, "u", 5]
 )
 def test_a_row_without_a_usable_uuid_is_no_meeting(row):
-    assert uuid(row) is None
+    assert uuid(read_meeting(row)) is None
 
 
 # What sessions tell
@@ -136,7 +115,11 @@ def stay(person, join, leave, **changes):
 
 
 def told(*rows):
-    return attendance(sessions("u", rows, lambda _: None)[0])
+    return attendance(read(map(read_participant, rows)))
+
+
+def read(rows):
+    return sessions("u", list(rows), lambda _: None)[0]
 
 
 def test_a_person_who_comes_again_is_one_participant():
@@ -148,6 +131,27 @@ def test_overlapping_devices_and_breakout_rooms_count_once():
     room = stay("a", 5, 25, bo_mtg_id="room")
     found = told(stay("a", 0, 30), stay("a", 10, 40), room)
     assert (found["person_seconds"], found["peak_participants"], found["breakout_sessions"]) == (40 * 60, 1, 1)
+
+
+def numbered(number, name, join, leave, room="", **more):
+    row = stay("", join, leave, user_name=name, bo_mtg_id=room, **more)
+    return row | {"user_id": str(16_778_240 + 1024 * number)}
+
+
+def test_a_guest_and_a_signed_in_participant_of_the_same_number_in_two_rooms_are_two():
+    found = told(numbered(0, "Guest", 0, 60), numbered(0, "Ann", 0, 55, "R1", email="ann@example.edu"))
+    assert (found["unique_participants"], found["person_seconds"]) == (2, 6_900)
+
+
+def test_four_students_of_two_rooms_that_number_alike_are_four():
+    rooms = {"R1": 0, "R2": 10}
+    rows = [
+        numbered(number, f"Student {room}{number}", start, start + 60, room)
+        for room, start in rooms.items()
+        for number in (0, 1)
+    ]
+    found = told(*rows)
+    assert (found["unique_participants"], found["person_seconds"]) == (4, 14_400)
 
 
 def test_who_only_waited_did_not_take_part():
@@ -189,7 +193,7 @@ def test_seconds_and_peak_are_those_that_counting_every_minute_gives(rows):
     there = [
         {
             one.person
-            for one in sessions("u", rows, lambda _: None)[0]
+            for one in read(map(read_participant, rows))
             if not one.waiting and one.join and one.leave and one.join <= at < one.leave
         }
         for at in (EIGHT + dt.timedelta(minutes=minute) for minute in range(41))
@@ -220,5 +224,57 @@ ODD = JSON | st.sampled_from(["2026-11-20T16:00:00Z", "26:00:00", [{"field": 5}]
 
 @given(row=st.dictionaries(st.sampled_from(sorted(SAMPLE)), ODD), host=st.none() | st.text())
 def test_no_foreign_row_raises(row, host):
-    uuid(row)
-    json.dumps(fields(row, host), ensure_ascii=False, allow_nan=False).encode()
+    uuid(read_meeting(row))
+    json.dumps(document(row, host), ensure_ascii=False, allow_nan=False).encode()
+
+
+# Simulated accounts: any day, any seed
+
+DAYS = [
+    *(dt.date(2026, 11, 1) + dt.timedelta(days=number) for number in range(60)),  # 25 November failed once
+    *map(
+        dt.date.fromisoformat, ("2024-02-29", "2026-03-08", "2026-03-29", "2026-10-25", "2026-12-31", "2027-01-01")
+    ),
+]
+WORLDS = [(1, day) for day in DAYS] + [(seed, dt.date(2026, 11, 24)) for seed in range(40)]
+
+
+@pytest.mark.parametrize("source", ["dashboard", "report"])
+def test_people_are_as_many_as_the_simulated_account_can_show_whatever_the_day_and_the_seed(source):
+    shown = {"dashboard": _dashboard_rows, "report": _report_rows}[source]
+    wrong = [
+        (seed, day, meeting.kind, found, meeting.distinguishable)
+        for seed, day in WORLDS
+        for meeting in Generator(seed, make_people(seed, 20), day).make(24)  # all kinds but the large one
+        for found in [attendance(read(shown(meeting)))["unique_participants"]]
+        if not meeting.distinguishable[0] <= found <= meeting.distinguishable[1]
+    ]
+    assert wrong == []
+
+
+def test_each_join_is_a_session_of_its_own_whatever_the_day_and_the_seed():
+    wrong = [
+        (seed, day, meeting.kind)
+        for seed, day in WORLDS
+        for meeting in Generator(seed, make_people(seed, 20), day).make(24)
+        for found in [read(_dashboard_rows(meeting))]
+        if len(found) != len({session.key for session in meeting.sessions})
+    ]
+    assert wrong == []
+
+
+LATER = 2**52  # ms; all is over
+
+
+def _dashboard_rows(meeting):
+    return [
+        read_participant(dashboard_participant(one, LATER, live=False, registered=False))
+        for one in participant_rows(meeting, LATER)
+    ]
+
+
+def _report_rows(meeting):
+    return [
+        read_reported_participant(report_participant(one, meeting, LATER))
+        for one in participant_rows(meeting, LATER)
+    ]

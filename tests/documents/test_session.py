@@ -1,12 +1,14 @@
 """Sessions: the old fields and units, the quirks of foreign rows, and which row is which session."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from uaharvest.documents.session import place, reason, sessions
+from uaharvest.zoom.rows import read_participant
 
 # Zoom's own sample, as its documentation has it.
 SAMPLE = json.loads(
@@ -54,8 +56,12 @@ def row(**changes):
     return usual | changes
 
 
+def parsed(rows):
+    return [read_participant(row) for row in rows]
+
+
 def read(*rows, meeting="u==", locate=lambda _: None):
-    found, odd = sessions(meeting, rows, locate)
+    found, odd = sessions(meeting, parsed(rows), locate)
     assert odd == []
     return found
 
@@ -213,7 +219,39 @@ def test_city_and_country_come_from_the_location(location, city, country):
     ],
 )
 def test_a_reason_is_plain_text_without_the_name_of_who_left(said, name, expected):
-    assert reason(said, name) == expected
+    assert reason(read_participant({"leave_reason": said}).leave_reason, name) == expected
+
+
+LARGE = 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x reason:" * (LARGE // 9),
+        "reason: " * (LARGE // 8),
+        "<br" + " " * LARGE,
+        "<" * LARGE,
+        "<a" * LARGE,
+        "left " * (LARGE // 5),
+        "a" * LARGE,
+        " " * LARGE,
+        "a " * LARGE,
+        "(" * LARGE,
+        "," * LARGE,
+        "&lt;br" * (LARGE // 6),
+    ],
+)
+def test_no_text_takes_longer_than_its_length_allows(text):
+    began = time.process_time()
+    for name in ("Ann", text, "a " * 100 + "b"):
+        reason(text, name)
+    place(text)
+    assert time.process_time() - began < 4  # over 8 s with patterns that took quadratic time
+
+
+def test_a_reason_that_may_hold_a_name_too_long_to_look_for_is_left_out():
+    assert reason("x" * 300 + " was moved.", "x" * 300) is None
 
 
 def test_rows_of_the_waiting_room_and_of_breakout_rooms_are_marked():
@@ -306,9 +344,59 @@ def test_others_are_other_people(one, other):
     assert first != second
 
 
-def test_the_row_of_a_breakout_room_is_that_of_the_same_join_in_the_main_room():
-    first, second = people(row(id="z"), row(id="", user_name="", bo_mtg_id="room"))
+# Zoom numbers the participants of every room alike: a user_id is one join's only within (meeting, room).
+
+
+def test_the_same_number_in_another_room_is_another_person():
+    guest, signed_in = row(user_name="Guest"), row(id="z", user_name="Ann", bo_mtg_id="R1")
+    assert len({*people(guest, signed_in)}) == len({*people(signed_in, guest)}) == 2
+
+
+def test_four_students_who_are_numbered_alike_in_two_rooms_are_four():
+    students = [
+        row(user_id=f"{16_778_240 + 1024 * number}", user_name=f"Student {room}{number}", bo_mtg_id=room)
+        for room in ("R1", "R2")
+        for number in (0, 1)
+    ]
+    assert len({*people(*students)}) == 4
+
+
+def test_rows_of_one_room_with_the_same_number_are_one_join():
+    first, second = people(
+        row(id="z", bo_mtg_id="R1"), row(user_name="", bo_mtg_id="R1", join_time="2026-11-20T16:10:00Z")
+    )
     assert first == second
+
+
+@pytest.mark.parametrize("name", ["id", "participant_user_id", "registrant_id", "email", "participant_uuid"])
+def test_in_another_room_a_person_is_found_by_each_identity(name):
+    same = {name: "same"}
+    first, second = people(row(user_name="Ann", **same), row(user_id="9", user_name="", bo_mtg_id="R1", **same))
+    assert first == second
+
+
+def test_in_another_room_a_person_is_found_by_name_if_nobody_else_has_it():
+    ann, room = row(id="z", user_name="Ann"), row(user_id="9", user_name="ann ", bo_mtg_id="R1")
+    assert len({*people(ann, room)}) == 1
+    another = row(id="y", user_name="Ann", user_id="7")
+    assert len({*people(ann, another, room)}) == 3  # whose row of the room is it?
+
+
+def test_a_guest_with_the_name_of_somebody_in_the_same_room_is_another_person():
+    first, second = people(row(id="z", user_name="Ann"), row(user_id="9", user_name="Ann"))
+    assert first != second
+
+
+@pytest.mark.parametrize("weaker", ["registrant_id", "email", "participant_uuid", "user_name"])
+def test_nobody_is_taken_for_another_whose_id_differs(weaker):
+    same = {weaker: "same"}
+    rows = (row(id="y", **same), row(id="z", user_id="9", bo_mtg_id="R1", **same))
+    assert len({*people(*rows)}) == 2
+
+
+def test_a_room_row_of_which_nothing_is_known_is_nobody_elses():
+    first, second = people(row(id="z"), row(id="", user_name="", bo_mtg_id="room"))
+    assert first != second
 
 
 def test_what_only_one_row_of_a_join_tells_holds_for_all_rows_of_the_person():
@@ -335,22 +423,49 @@ NAMES = st.sampled_from([*sorted(SAMPLE), "groupId"])
 
 @given(rows=st.lists(st.one_of(JSON, st.dictionaries(NAMES, ODD)), max_size=4))
 def test_no_foreign_row_raises_and_each_is_a_session_or_refused(rows):
-    found, odd = sessions("u", rows, lambda _: None)
+    found, odd = sessions("u", parsed(rows), lambda _: None)
     assert len({one.id for one in found}) == len(found) <= len(rows) - len(odd)
     for one in found:
         assert one.fields["duration"] is None or one.fields["duration"] >= 0
         json.dumps(one.fields, ensure_ascii=False, allow_nan=False).encode()
 
 
+FEW = st.sampled_from(["", "a", "b"])
+PEOPLE = st.lists(
+    st.fixed_dictionaries(
+        dict.fromkeys(("id", "registrant_id", "email", "participant_uuid", "user_name", "bo_mtg_id"), FEW)
+        | {
+            "user_id": st.sampled_from(["1", "2"]),
+            "join_time": st.sampled_from([f"2026-11-20T16:00:0{n}Z" for n in range(9)]),
+        }
+    ),
+    max_size=7,
+)
+
+
+@given(rows=PEOPLE, order=st.randoms())
+def test_people_do_not_depend_on_the_order_of_rows(rows, order):
+    def partition(listed):
+        persons = {}
+        for one in read(*listed):
+            persons.setdefault(one.person, set()).add(one.id)
+        return sorted(map(sorted, persons.values()))
+
+    rows = list({one.id: row for row in rows for one in read(row)}.values())  # each session once
+    shuffled = list(rows)
+    order.shuffle(shuffled)
+    assert partition(rows) == partition(shuffled)
+
+
 @given(rows=st.lists(st.dictionaries(NAMES, ODD), max_size=4))
 def test_sessions_do_not_depend_on_the_order_or_repetition_of_rows(rows):
-    first, _ = sessions("u", rows, lambda _: None)
-    second, _ = sessions("u", [*reversed(rows), *rows], lambda _: None)
+    first, _ = sessions("u", parsed(rows), lambda _: None)
+    second, _ = sessions("u", parsed([*reversed(rows), *rows]), lambda _: None)
     assert {one.id for one in first} == {one.id for one in second}
 
 
 def test_a_row_that_tells_nothing_is_refused():
-    found, odd = sessions("u", [{}, None, [], "x", {"user_name": "Ann", "join_time": ""}], lambda _: None)
+    found, odd = sessions("u", parsed([{}, None, [], "x", {"user_name": "Ann", "join_time": ""}]), lambda _: None)
     assert (found, len(odd)) == ([], 5)
     assert "Ann" not in str([error for _, error in odd])
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uaharvest.documents.episode_part import episode_part
 from uaharvest.documents.useraction import record
 from uaharvest.opencast.actions import read_action
-from uaharvest.opencast.episodes import episode_part
 
 
 def message(raw, result=None):

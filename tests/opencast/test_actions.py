@@ -3,7 +3,8 @@ import datetime as dt
 import pytest
 
 from uaharvest.errors import PoisonError
-from uaharvest.opencast.actions import UserAction, read_action, told_omitted
+from uaharvest.opencast.actions import read_action, report_omitted
+from uaharvest.rows.useractions import UserAction
 
 CREATED = "2014-09-01T12:46:18.181-04:00"
 SESSION = {
@@ -101,15 +102,15 @@ def test_a_session_that_all_share_says_nothing_of_anybody():
 
 
 def test_what_was_left_out_is_told_with_the_switches_to_set():
-    line = told_omitted({"without_user": 1200, "without_address": 1200, "without_session": 0, "gone": 3})
+    line = report_omitted({"without_user": 1200, "without_address": 1200, "without_session": 0, "gone": 3})
     assert "the address of 1,200, user of 1,200 useractions" in line
     assert (
         "if org.opencastproject.usertracking.log.ip, org.opencastproject.usertracking.log.user are true in"
         " etc/org.opencastproject.usertracking.impl.UserTrackingServiceImpl.cfg"
     ) in line
     assert "browser" not in line
-    assert "browser" in told_omitted({"without_session": 1})
-    assert told_omitted({}) == ""
+    assert "browser" in report_omitted({"without_session": 1})
+    assert report_omitted({}) == ""
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.lock import Lock
 
 from uaharvest.errors import BlockedError, SourceError
-from uaharvest.opencast.cache import EpisodeCache, fetch_from
+from uaharvest.opencast.cache import NO_EPISODE, EpisodeCache, Failing, fetch_from
 
 
 class Source:
@@ -116,22 +116,106 @@ def test_a_look_up_that_fails_caches_nothing_and_can_be_tried_again_at_once(serv
     assert cache(server, Source()).get_many(["a"]) == {"a": '{"title":"a"}'}
 
 
-def test_after_a_failure_the_look_ups_that_have_not_begun_are_left(server):
-    asked, raised = [], threading.Event()
+def test_of_a_search_that_is_down_only_a_few_are_asked_for(server):
+    asked = []
 
     def fetch(mpid):
         asked.append(mpid)
-        if mpid == "0":
-            raise SourceError("Opencast is away")
-        assert raised.wait(20)
-        return {}
+        raise SourceError("Opencast is away")
 
     episodes = cache(server, fetch)
     with pytest.raises(SourceError):
-        episodes.get_many(map(str, range(20)))
-    raised.set()
+        episodes.get_many(map(str, range(100)))
     episodes._threads.shutdown(wait=True)
-    assert len(asked) <= 5  # the one that failed, three beside it, and one that its thread had begun
+    assert len(asked) <= 5  # one in each thread, and the neutral one
+
+
+# One episode's refusal
+
+
+class Refusing(Source):
+    """A search that fails at some episodes."""
+
+    def __init__(self, errors, *, down=False):
+        super().__init__()
+        self.errors = errors
+        self.down = down
+
+    def __call__(self, mpid):
+        self.asked.append(mpid)
+        if self.down or mpid in self.errors:
+            raise self.errors.get(mpid) or SourceError("down")
+        return {} if mpid == NO_EPISODE else {"title": mpid}
+
+
+def test_a_refusal_of_one_episode_is_its_own_and_asked_for_once_in_a_while(server):
+    source = Refusing({"bad": BlockedError("403 from a firewall")})
+    episodes = cache(server, source)
+    for _ in range(3):
+        assert episodes.get_many(["a", "bad", "b"]) == {"a": '{"title":"a"}', "b": '{"title":"b"}'}
+    assert source.asked.count("bad") == 1
+    assert episodes.failing(["a", "bad"]) == {"bad": Failing("403 from a firewall", final=True)}
+    assert 250 < server.ttl(*server.keys("*failing*")) <= 300
+
+
+def test_an_episode_at_which_the_search_breaks_is_tried_again_and_then_given_up(server):
+    source = Refusing({"bad": SourceError("500")})
+    episodes = cache(server, source)
+    for tries in range(1, 4):
+        assert episodes.get_many(["bad"]) == episodes.get_many(["bad"]) == {}
+        assert source.asked.count("bad") == tries
+        assert episodes.failing(["bad"]) == {"bad": Failing("500", final=tries == 3)}
+        server.delete(*server.keys("*failing*"))  # its time is over
+    assert server.keys()  # how often it was tried is remembered
+
+
+def test_a_search_that_is_down_is_nobodys_refusal(server):
+    source = Refusing({}, down=True)
+    with pytest.raises(SourceError, match="down"):
+        cache(server, source).get_many(["bad"])
+    assert server.keys() == []
+
+
+def test_a_search_that_refuses_everybody_blocks(server):
+    refused = BlockedError("who are you?")
+    source = Refusing({"a": refused, NO_EPISODE: refused})
+    with pytest.raises(BlockedError, match="who are you"):
+        cache(server, source).get_many(["a"])
+    assert server.keys() == []
+
+
+@pytest.mark.parametrize("error", [SourceError("500"), BlockedError("403")])
+def test_a_search_that_fails_at_all_it_has_is_not_the_episodes_fault(server, error):
+    mpids = [str(number) for number in range(8)]
+    with pytest.raises(type(error)):
+        cache(server, Refusing(dict.fromkeys(mpids, error))).get_many(mpids)
+    assert server.keys() == []
+
+
+def test_one_that_was_found_before_shows_that_the_search_now_fails_at_all(server):
+    source = Refusing({})
+    episodes = cache(server, source)
+    episodes.get_many(["good"])
+    source.errors = dict.fromkeys(["good", "a"], SourceError("500"))
+    with pytest.raises(SourceError):
+        episodes.get_many(["a"])
+    assert episodes.failing(["a"]) == {}
+
+
+def test_many_refused_ids_hide_no_episode_that_is_found(server):
+    """Anybody may store useractions with any id."""
+    bad = {f"' OR {number}=1 --": BlockedError("403") for number in range(20)}
+    source = Refusing(bad)
+    assert cache(server, source).get_many([*bad, "good"]) == {"good": '{"title":"good"}'}
+
+
+def test_who_asks_again_is_not_held_off_by_a_former_refusal(server):
+    source = Refusing({"bad": BlockedError("403")})
+    episodes = cache(server, source)
+    episodes.get_many(["bad"])
+    source.errors = {}
+    assert episodes.get_many(["bad"]) == {}
+    assert episodes.ask_again(["bad"]) == {"bad": '{"title":"bad"}'}
 
 
 def test_the_lock_of_a_worker_that_died_is_waited_for_until_it_expires(server, monkeypatch):
@@ -233,11 +317,3 @@ def test_an_episode_of_opencast_is_taken_apart_and_a_missing_one_is_empty():
 
     fetch = fetch_from(Answers())
     assert (fetch("a"), fetch("b")) == ({"title": "Lecture 1"}, {})
-
-
-def test_it_is_told_whether_look_ups_work_at_all(server):
-    def down(mpid):
-        raise SourceError("the search is down")
-
-    assert cache(server, Source()).answers()
-    assert not cache(server, down).answers()

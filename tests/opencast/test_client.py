@@ -257,8 +257,13 @@ class TestWorkflows:
 
 class TestNow:
     def test_the_clock_is_that_of_a_search_for_nothing(self, mocked):
-        mocked.get(EPISODE, json={"search-results": {}}, headers=DATE)
+        mocked.get(EPISODE, json={"search-results": {"total": "0"}}, headers=DATE)
         assert opencast().now() == dt.datetime(2026, 11, 20, 16, 0, 5, tzinfo=dt.UTC)
+
+    def test_an_answer_that_is_no_result_of_a_search_does_not_pass_for_a_search_that_works(self, mocked):
+        mocked.get(EPISODE, json={}, headers=DATE)
+        with pytest.raises(SourceError, match="without a list of results"):
+            opencast().now()
 
     def test_the_admin_hosts_errors_name_its_setting(self, mocked):
         mocked.get(EPISODE, body=requests.ConnectionError(ConnectionRefusedError(111, "Connection refused")))
@@ -482,7 +487,7 @@ def connected(server, **kwargs):
     try:
         yield client
     finally:
-        client._session.close()
+        client._upstream.session.close()
 
 
 def test_one_challenge_serves_many_requests_on_one_connection(server):

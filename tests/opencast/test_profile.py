@@ -2,7 +2,7 @@ import contextlib
 
 import pytest
 
-from simulators import stack
+from devservers import stack
 from uaharvest.errors import SourceError
 from uaharvest.opencast.client import Opencast
 from uaharvest.opencast.profile import ask, found_profile, kept_profile

@@ -5,8 +5,8 @@ import pytest
 
 from tests.fakes import Clock, FakeOpencast, at, span
 from uaharvest.errors import BlockedError, SourceError
-from uaharvest.opencast.source import ActionsSource, Page, TooMany
-from uaharvest.runs.windows import Interval
+from uaharvest.intervals import Interval
+from uaharvest.opencast.source import ActionsSource, SlicePage, TooMany
 
 NEW_YORK = ZoneInfo("America/New_York")
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -34,7 +34,7 @@ def source(opencast):
 
 
 def ids(page):
-    assert isinstance(page, Page)
+    assert isinstance(page, SlicePage)
     return sorted(action.id for action in page.actions)
 
 

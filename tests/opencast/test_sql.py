@@ -8,13 +8,14 @@ import pytest
 import requests
 import sqlalchemy as sa
 
-from simulators import databases, stack
-from uaharvest.errors import BadInputError, BlockedError, SourceError
+from devservers import databases, stack
+from tests.answers.tcp import HOST, TcpProxy
+from uaharvest.errors import BadInputError, BlockedError, RetryableError, SourceError
+from uaharvest.intervals import Interval
 from uaharvest.opencast.actions import read_action
 from uaharvest.opencast.client import Opencast
 from uaharvest.opencast.source import TooMany
-from uaharvest.opencast.sql import ATTEMPTS, PAGES, SqlSource, _as_told, _Row, connect
-from uaharvest.runs.windows import Interval
+from uaharvest.opencast.sql import ASKED, PAGES, RETRIES, SqlSource, _as_reported, _Row, connect
 
 NEW_YORK = ZoneInfo("America/New_York")
 UTC_ZONE = ZoneInfo("UTC")
@@ -39,7 +40,7 @@ class Turns:
         self.waits.append(wait)
 
 
-class Told:
+class EngageHost:
     """An Opencast that tells rows as it was told to, or refuses."""
 
     base_url = "http://engage.example.edu/"
@@ -47,18 +48,25 @@ class Told:
     def __init__(self):
         self.rows = {}
         self.error = None
+        self.down = None
+        self.broken = set()
         self.asked = []
+
+    def now(self):
+        if self.down:
+            raise self.down
+        return NOON
 
     def action(self, row_id):
         self.asked.append(row_id)
-        if self.error:
-            raise self.error
+        if self.error or row_id in self.broken:
+            raise self.error or SourceError("500 at this row")
         return self.rows.get(row_id)
 
 
 @pytest.fixture
 def opencast():
-    return Told()
+    return EngageHost()
 
 
 @pytest.fixture
@@ -126,14 +134,14 @@ def test_records_are_field_for_field_those_of_rest(source_of, tables, profile):
     with stack.opencast_simulator(
         "--profile", profile, "--auth", "open", "--rows", "600", "--until", until
     ) as server:
-        page = requests.get(f"{server.url}/usertracking/actions.json", params={"limit": 9999}, timeout=10).json()
+        page = requests.get(f"{server.url}/usertracking/actions.json", params={"limit": 9999}, timeout=60).json()
         databases.insert(tables, page["actions"]["action"])
         client = Opencast(server.url)
         source = source_of(NEW_YORK)
         source._opencast = client
         end = datetime.fromisoformat(until) + timedelta(seconds=1)
         found = source.fetch(Interval(end - timedelta(hours=2), end), 1000)
-        client._session.close()
+        client._upstream.session.close()
     told = sorted(map(read_action, page["actions"]["action"]), key=lambda action: (action.created, action.id))
     assert found.actions == told
     assert [action.created.isoformat() for action in found.actions] == [each.created.isoformat() for each in told]
@@ -163,7 +171,7 @@ def test_what_is_null_is_absent(source, tables):
 )
 def test_playing_may_be_a_bit_a_number_or_a_boolean(stored, read):
     kept = _Row(1, datetime(2026, 3, 3), "mp", 0, 0, 0, "PLAY", stored, "s", None, None, None)
-    action = read_action(_as_told(kept, UTC_ZONE))
+    action = read_action(_as_reported(kept, UTC_ZONE))
     assert (action.is_playing, action.is_live) == read
 
 
@@ -316,11 +324,30 @@ def test_without_usertracking_by_rest_rows_are_read_all_the_same(source, tables,
     assert ids(source.fetch(span(0, 9), 99)) == [1]
 
 
-def test_an_opencast_that_does_not_answer_now_is_waited_for(source, tables, opencast):
+def test_an_opencast_that_is_down_is_an_outage_and_no_fault_of_the_slice(source, tables, opencast):
     add(tables, at(5))
-    opencast.error = SourceError("Opencast is down.")
-    with pytest.raises(SourceError):
+    opencast.error = opencast.down = SourceError("Opencast is down.")
+    with pytest.raises(RetryableError) as raised:
         source.fetch(span(0, 9), 99)
+    assert not isinstance(raised.value, SourceError)
+    opencast.error = None
+    assert ids(source.fetch(span(0, 9), 99)) == [1]
+    assert opencast.asked[-1] == 1  # it is asked again, not taken for checked
+
+
+def test_a_row_at_which_opencast_fails_does_not_keep_the_zone_from_being_checked(source_of, tables, opencast):
+    add(tables, at(5), at(6))
+    opencast.broken = {1}
+    opencast.rows = {2: {"id": 2, "created": at(6).astimezone(NEW_YORK).isoformat()}}
+    with pytest.raises(BlockedError, match="OPENCAST_TIMEZONE is 'UTC'"):
+        source_of().fetch(span(0, 9), 99)
+
+
+def test_an_opencast_that_fails_at_every_row_tells_nothing(source, tables, opencast):
+    add(tables, *map(at, range(5)))
+    opencast.error = SourceError("500")
+    assert len(ids(source.fetch(span(0, 9), 99))) == 5
+    assert len(opencast.asked) == ASKED
 
 
 def test_rows_of_the_future_show_a_wrong_zone_even_then(source, tables, opencast):
@@ -394,7 +421,7 @@ def test_a_server_that_is_not_there_is_tried_again_after_growing_pauses(source_o
         SourceError, match=r"does not answer: .*Does it run, and is OPENCAST_DATABASE_URL right\?"
     ) as error:
         source.now()
-    assert len(pauses) == ATTEMPTS - 1
+    assert len(pauses) == RETRIES.attempts - 1
     assert pauses[0] < pauses[2]
     assert databases.PASSWORD not in str(error.value)
 
@@ -409,6 +436,47 @@ def test_a_statement_that_takes_too_long_is_given_up_and_not_asked_again(source_
     ):
         source._ask(sa.text(sleep), {}, 0)
     assert seen.count(sleep) == 1
+
+
+def test_a_server_whose_table_is_locked_does_not_answer(source_of, tables, monkeypatch):
+    """Else the engine takes the lock for the fault of one slice, and gives that one up."""
+    monkeypatch.setattr("uaharvest.opencast.sql.STATEMENT_SECONDS", 1)
+    source = source_of()
+    source.now()
+    mysql = tables.dialect.name == "mysql"
+    with tables.connect() as connection:
+        connection.exec_driver_sql("LOCK TABLES oc_user_action WRITE" if mysql else "LOCK TABLE oc_user_action")
+        try:
+            with pytest.raises(SourceError):
+                source.now()
+        finally:
+            connection.exec_driver_sql("UNLOCK TABLES" if mysql else "ROLLBACK")
+    source.now()
+
+
+def test_a_server_that_hangs_is_given_up_after_the_time_of_one_statement(source_of, database, tables, monkeypatch):
+    monkeypatch.setattr("uaharvest.opencast.sql.STATEMENT_SECONDS", 1)
+    monkeypatch.setattr("uaharvest.opencast.sql.GRACE_SECONDS", 0)
+    with TcpProxy(database.port) as proxy:
+        source = source_of(url=database.url.replace(f":{database.port}/", f":{proxy.port}/"))
+        source.now()
+        with proxy.failing("silent"), pytest.raises(SourceError, match=f"{HOST}:{proxy.port} does not answer"):
+            source.now()
+        assert proxy.met == 1
+        assert source.now()
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameter"),
+    [("mariadb", "nonsense=1"), ("mariadb", "ssl_ca=/nowhere"), ("postgresql", "nonsense=1")],
+)
+def test_a_parameter_that_the_driver_does_not_take_is_named(kind, parameter):
+    engine = connect(f"{kind}://harvester:hidden@127.0.0.1:1/opencast?{parameter}")
+    source = SqlSource(engine, UTC_ZONE, Turns(), EngageHost(), pause=lambda _: pytest.fail("nothing to wait for"))
+    with pytest.raises(BlockedError, match="OPENCAST_DATABASE_URL") as refused:
+        source.now()
+    assert "Does it run" not in str(refused.value)
+    assert "hidden" not in str(refused.value)
 
 
 @pytest.mark.fault
@@ -431,3 +499,126 @@ def test_an_address_that_cannot_be_used_is_not_shown(url):
     with pytest.raises(BadInputError, match=r"OPENCAST_DATABASE_URL: \(set\) cannot be used") as refused:
         connect(url)
     assert "hidden" not in str(refused.value)
+
+
+# What a server says, and what that is called
+
+
+@contextlib.contextmanager
+def changed(tables, do, undo):
+    with tables.begin() as connection:
+        connection.exec_driver_sql(do)
+    try:
+        yield
+    finally:
+        with tables.begin() as connection:
+            connection.exec_driver_sql(undo)
+
+
+ACCOUNTS = {
+    "mysql": [
+        (
+            "ALTER USER harvester ACCOUNT LOCK",
+            "ALTER USER harvester ACCOUNT UNLOCK",
+            "has locked the account of user 'harvester'",
+        ),
+        (
+            "ALTER USER harvester PASSWORD EXPIRE",
+            "ALTER USER harvester IDENTIFIED BY '{password}'",
+            "an expired password",
+        ),
+        (
+            "ALTER TABLE oc_user_session RENAME TO elsewhere",
+            "ALTER TABLE elsewhere RENAME TO oc_user_session",
+            "lacks a table or column",
+        ),
+    ],
+    "postgresql": [
+        ("ALTER ROLE harvester NOLOGIN", "ALTER ROLE harvester LOGIN", "refuses to log user 'harvester' in"),
+        (
+            "ALTER TABLE oc_user_session RENAME TO elsewhere",
+            "ALTER TABLE elsewhere RENAME TO oc_user_session",
+            "lacks a table or column",
+        ),
+        (
+            "REVOKE pg_read_all_data FROM harvester",
+            "GRANT pg_read_all_data TO harvester",
+            "does not let user 'harvester' read that",
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", range(3))
+def test_what_a_person_must_change_is_called_by_its_name(source_of, tables, case):
+    do, undo, says = ACCOUNTS[tables.dialect.name][case]
+    connected, fresh = source_of(), source_of()
+    connected.total(at(0), at(1))
+    source = fresh if "ALTER USER" in do or "ALTER ROLE" in do else connected
+    with changed(tables, do, undo.format(password=databases.PASSWORD)), pytest.raises(BlockedError) as blocked:
+        source.fetch(span(0, 9), 99)
+    said = str(blocked.value)
+    assert says in said
+    assert "Does it run" not in said
+    assert "OPENCAST_DATABASE_URL" in said
+    if "lacks" in says:
+        assert "harvester" not in said.replace("'opencast'", "")
+    source_of().total(at(0), at(1))
+
+
+class RefusedError(Exception):
+    """What a driver raises."""
+
+    def __init__(self, *args, sqlstate=None):
+        super().__init__(*args)
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (RefusedError(1045, "Access denied"), BlockedError, "refuses to log user"),
+        (RefusedError(1044, "Access denied"), BlockedError, "use this database"),
+        (RefusedError(1049, "Unknown database"), BlockedError, "is not there"),
+        (RefusedError(1142, "SELECT command denied"), BlockedError, "read that"),
+        (RefusedError(1146, "no such table"), BlockedError, "lacks a table"),
+        (RefusedError(3118, "locked"), BlockedError, "has locked"),
+        (RefusedError(4151, "locked"), BlockedError, "has locked"),
+        (RefusedError(1820, "change it"), BlockedError, "expired password"),
+        (RefusedError(1862, "expired"), BlockedError, "expired password"),
+        (RefusedError(1130, "Host"), BlockedError, "from this host"),
+        (RefusedError(2026, "SSL is required but the server doesn't support it"), BlockedError, "with TLS"),
+        (RefusedError("server does not support SSL, but SSL was required"), BlockedError, "with TLS"),
+        (RefusedError(1205, "Lock wait timeout exceeded"), SourceError, "is busy"),
+        (RefusedError(1213, "Deadlock found"), SourceError, "is busy"),
+        (RefusedError("x", sqlstate="55P03"), SourceError, "is busy"),
+        (RefusedError("x", sqlstate="40P01"), SourceError, "is busy"),
+        (RefusedError(1040, "Too many connections"), SourceError, "is busy"),
+        (RefusedError(2003, "Can't connect"), SourceError, "does not answer"),
+        (RefusedError(2003, "CERTIFICATE_VERIFY_FAILED"), BlockedError, "certificate"),
+        (RefusedError("x", sqlstate="28P01"), BlockedError, "refuses to log user"),
+        (RefusedError("x", sqlstate="42P01"), BlockedError, "lacks a table"),
+        (RefusedError("x", sqlstate="42883"), BlockedError, "lacks a table"),
+        (RefusedError("x", sqlstate="42501"), BlockedError, "read that"),
+        (RefusedError("x", sqlstate="3D000"), BlockedError, "is not there"),
+        (RefusedError("x", sqlstate="53300"), SourceError, "is busy"),
+        (RefusedError("x", sqlstate="57P03"), SourceError, "is busy"),
+        (RefusedError("x", sqlstate="XX000"), SourceError, "does not answer"),
+        (RefusedError('connection failed: FATAL:  database "d" does not exist'), BlockedError, "is not there"),
+        (RefusedError('FATAL:  role "h" does not exist'), BlockedError, "refuses to log user"),
+        (RefusedError("FATAL:  the database system is starting up"), SourceError, "is busy"),
+        (RefusedError("FATAL:  sorry, too many clients already"), SourceError, "is busy"),
+        (
+            RefusedError("FATAL:  Passwort-Authentifizierung fehlgeschlagen"),
+            BlockedError,
+            "refuses the connection",
+        ),
+        (RefusedError("connection refused"), SourceError, "does not answer"),
+    ],
+)
+def test_each_code_has_a_line_of_its_own(error, kind, says):
+    source = SqlSource(connect("mariadb://harvester:hidden@db/opencast"), UTC_ZONE, Turns(), EngageHost())
+    failure = source._failure(sa.exc.OperationalError("SELECT", {}, error))
+    assert type(failure) is kind
+    assert says in str(failure)
+    assert "hidden" not in str(failure)

@@ -15,7 +15,7 @@ from uaharvest.opencast.stock import DaySource, ServerClock
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 3, 4, 11, 0, 30, 250_000, tzinfo=UTC)
 TODAY = date(2026, 3, 4)
-NO_PACE = SimpleNamespace(turn=lambda wait: None)
+NO_THROTTLE = SimpleNamespace(turn=lambda wait: None)
 
 
 class Scene:
@@ -29,7 +29,7 @@ class Scene:
         return DaySource(
             self.opencast,
             zone,
-            NO_PACE,
+            NO_THROTTLE,
             clock=lambda: self.clock.now.timestamp() + self.skew,
             pause=self.clock.forward,
         )

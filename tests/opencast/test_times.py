@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import Clock, FakeOpencast
-from uaharvest.opencast.times import WallRange, ambiguous, look_back, told_as, wall_from, wall_range
-from uaharvest.runs.windows import Interval
+from uaharvest.intervals import Interval
+from uaharvest.opencast.times import WallRange, ambiguous, look_back, reported_as, wall_from, wall_range
 
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
@@ -184,7 +184,7 @@ def test_a_wall_time_lies_in_the_range_of_the_slice_that_it_is_told_in_and_in_no
     zone = ZoneInfo(change[0])
     there = datetime.fromisoformat(change[1]).replace(tzinfo=UTC).astimezone(zone)
     wall = there.replace(tzinfo=None, fold=0) + timedelta(seconds=away)
-    told = told_as(wall, zone)
+    told = reported_as(wall, zone)
     if told is None:  # the clocks skipped it
         return
     bound = (told + timedelta(seconds=seconds)).astimezone(UTC).replace(microsecond=0)
@@ -201,9 +201,9 @@ def test_a_wall_time_lies_in_the_range_of_the_slice_that_it_is_told_in_and_in_no
     ],
 )
 def test_a_wall_time_is_told_as_java_takes_it(wall, told):
-    assert told_as(wall, NEW_YORK).isoformat() == told
+    assert reported_as(wall, NEW_YORK).isoformat() == told
 
 
 def test_a_wall_time_that_the_clocks_skip_is_none():
-    assert told_as(datetime(2026, 3, 8, 2), NEW_YORK) is None
-    assert told_as(datetime(2026, 3, 8, 2, 59, 59), NEW_YORK) is None
+    assert reported_as(datetime(2026, 3, 8, 2), NEW_YORK) is None
+    assert reported_as(datetime(2026, 3, 8, 2, 59, 59), NEW_YORK) is None

@@ -10,18 +10,17 @@ from zoneinfo import ZoneInfo
 import pytest
 import requests
 
-from simulators import stack
+from devservers import stack
 from simulators.opencast.profiles import PROFILES
-from uaharvest import assembly
+from uaharvest.documents.episode_part import episode_part
 from uaharvest.errors import BlockedError
+from uaharvest.intervals import Interval
 from uaharvest.opencast.actions import read_action
 from uaharvest.opencast.client import Opencast
-from uaharvest.opencast.episodes import episode_part
-from uaharvest.runs.engine import Options
 from uaharvest.runs.local import LocalHints, drive
 from uaharvest.runs.watch import RunWatch
-from uaharvest.runs.windows import Interval
 from uaharvest.settings import Settings
+from uaharvest.streams.engines.useractions import useractions_engine
 
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -38,11 +37,11 @@ def asked(server, user="admin", password="opencast", **options):
     try:
         yield client
     finally:
-        client._session.close()
+        client._upstream.session.close()
 
 
 def truth(server, path):
-    answer = requests.get(f"{server.url}/_sim/{path}", timeout=10)
+    answer = requests.get(f"{server.url}/_sim/{path}", timeout=60)
     return answer.json()
 
 
@@ -125,13 +124,13 @@ def harvested(server, redis_url, **settings):
     )
     printed, hints = io.StringIO(), LocalHints()
     with contextlib.redirect_stdout(printed):
-        engine = assembly.useractions(chosen, hints)
-        options = Options.of(chosen)
+        engine = useractions_engine(chosen, hints)
+        options = engine.usual_options
         asked_for = Interval(UNTIL - timedelta(hours=2), UNTIL + timedelta(seconds=1))
         run = engine.ask(asked_for, options, may_move=False, private=True)
-        watch = RunWatch(engine.ledger, run, chosen.max_window)
+        watch = RunWatch(engine.ledger, engine.state, run, chosen.max_window)
         drive(engine, hints, watch, run=run, options=options, show=lambda _: None)
-    engine.ledger.redis.close()
+    engine.ledger._redis.close()
     # In this process logs are printed too.
     messages = [json.loads(line) for line in printed.getvalue().splitlines() if line.startswith("{")]
     assert len({message["action_id"] for message in messages}) == len(messages)
@@ -238,7 +237,7 @@ def test_a_server_without_usertracking_is_told_from_a_wrong_address(without_user
 def test_a_stale_nonce_costs_one_more_request():
     with stack.opencast_simulator("--rows", "1", "--nonce-seconds", "10") as server, asked(server) as client:
         client.any_actions()
-        requests.post(f"{server.url}/_sim/clock", json={"offset_seconds": 11}, timeout=10).raise_for_status()
+        requests.post(f"{server.url}/_sim/clock", json={"offset_seconds": 11}, timeout=60).raise_for_status()
         before = counted(server)
         for _ in range(3):
             client.any_actions()
@@ -250,6 +249,8 @@ def test_a_server_that_takes_us_for_a_browser_whose_session_has_ended():
         stack.opencast_simulator("--rows", "1", "--profile", "oc9") as server,
         asked(server, None, None) as client,
     ):
-        client._session.headers["X-Requested-With"] = "XMLHttpRequest"
-        with pytest.raises(BlockedError, match=r"refused an anonymous request \(419\). Set MATTERHORN_REST_USER"):
+        client._upstream.session.headers["X-Requested-With"] = "XMLHttpRequest"
+        with pytest.raises(
+            BlockedError, match=r"refused an anonymous request \(419\): Session expired. Set MATTERHORN_REST_USER"
+        ):
             client.any_actions()

@@ -1,17 +1,27 @@
 import dataclasses
-from datetime import UTC, datetime
+import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.fakes import at, span
-from uaharvest.runs.ledger import PREFIX, Claim, Ledger, Run
+from uaharvest import keys as keys_
+from uaharvest.keys import HISTORY, PREFIX, RUN_SENT
+from uaharvest.runs.ledger import Claim, EndedRun, Ledger, Run, SliceCounts
+from uaharvest.runs.state import StreamState
 
 LEASE = 60
+COUNTERS = keys_.COUNTERS("useractions")
 
 
 @pytest.fixture
 def ledger(client):
     return Ledger(client, "useractions", lease=LEASE)
+
+
+@pytest.fixture
+def state(client):
+    return StreamState(client, "useractions")
 
 
 def run(run_id="one", **others):
@@ -77,14 +87,13 @@ def test_explicit_and_private_runs_leave_the_slot_alone(ledger):
     assert ledger.open(run("two", kind="explicit"), ["a"])
     assert ledger.open(run("three", kind="private"), ["a"])
     assert ledger.live().id == "one"
-    assert ledger.asked() == ["two"]
+    assert ledger.explicit() == ["two"]
 
 
 def test_streams_share_nothing(ledger, client):
     other = Ledger(client, "zoom", lease=LEASE)
     ledger.open(run(), ["a"])
-    ledger.block("working", "why", 4)
-    assert (other.live(), other.blocked(), other.asked()) == (None, None, [])
+    assert (other.live(), other.explicit()) == (None, [])
 
 
 def test_a_slice_planned_twice_is_one_slice(ledger):
@@ -314,24 +323,24 @@ def test_a_slice_that_was_given_up_is_no_progress(ledger):
 # Closing
 
 
-def test_a_closed_run_leaves_its_history_and_nothing_else(ledger, client):
+def test_a_closed_run_leaves_its_history_and_counts_and_the_counters_and_nothing_else(ledger, state, client):
     ledger.open(run(), ["a", "b"])
     ledger.take("one", 1)
     ledger.claim("one", "a", "t")
-    ledger.mark("one", [ledger.sent_key("one")], [(1.0, 1)], delivered=1)
+    ledger.mark("one", [RUN_SENT("one")], [(1.0, 1)], delivered=1)
     assert ledger.close(ledger.live(), "void", "why")
-    assert set(client.keys()) == {f"{PREFIX}history:useractions"}
-    (entry,) = ledger.history()
-    assert (entry["id"], entry["outcome"], entry["note"], entry["delivered"]) == ("one", "void", "why", 1)
+    assert set(client.keys()) == {f"{PREFIX}history:useractions", COUNTERS}
+    (entry,) = state.history()
+    assert (entry.id, entry.outcome, entry.note, entry.delivered) == ("one", "void", "why", 1)
 
 
-def test_what_a_stream_counts_is_counted_while_the_run_is_open_and_after(ledger):
+def test_what_a_stream_counts_is_counted_while_the_run_is_open_and_after(ledger, state):
     ledger.open(run(), ["a"])
     ledger.count("one", {"without_user": 2, "without_address": 1})
     ledger.count("one", {"without_user": 3})
     assert ledger.live().counts == {"without_user": 5, "without_address": 1}
     ledger.close(ledger.live(), "done")
-    assert ledger.history()[0]["counts"] == {"without_user": 5, "without_address": 1}
+    assert state.history()[0].counts == {"without_user": 5, "without_address": 1}
 
 
 def test_counting_brings_no_run_back(ledger, client):
@@ -348,19 +357,19 @@ def test_close_frees_the_slot_only_if_it_still_holds_this_run(ledger, client):
     assert ledger.live().id == "two"
 
 
-def test_a_run_is_put_into_the_history_once(ledger):
+def test_a_run_is_put_into_the_history_once(ledger, state):
     ledger.open(run(), [])
     live = ledger.live()
     assert ledger.close(live, "done")
     assert not ledger.close(live, "void")
-    assert [entry["outcome"] for entry in ledger.history()] == ["done"]
+    assert [entry.outcome for entry in state.history()] == ["done"]
 
 
-def test_the_history_is_bounded_and_newest_first(ledger):
+def test_the_history_is_bounded_and_newest_first(ledger, state):
     for number in range(53):
         ledger.open(run(str(number)), [])
         ledger.close(ledger.live(), "done")
-    assert [entry["id"] for entry in ledger.history()] == [str(n) for n in range(52, 2, -1)]
+    assert [entry.id for entry in state.history()] == [str(n) for n in range(52, 2, -1)]
 
 
 # Marks
@@ -376,12 +385,12 @@ def test_confirmed_rows_are_known_and_counted_in_one_step(ledger, client):
 
 def test_marking_after_the_run_is_gone_keeps_the_ids_and_does_not_bring_the_run_back(ledger, client):
     ledger.mark("gone", ["known"], [(1.0, 1)], delivered=1)
-    assert client.keys() == ["known"]
+    assert set(client.keys()) == {"known", COUNTERS}
 
 
 def test_marking_after_an_explicit_run_is_gone_does_not_bring_back_what_it_sent(ledger, client):
-    ledger.mark("gone", [ledger.sent_key("gone"), "known"], [(1.0, 1)], delivered=1)
-    assert client.keys() == ["known"]
+    ledger.mark("gone", [RUN_SENT("gone"), "known"], [(1.0, 1)], delivered=1)
+    assert set(client.keys()) == {"known", COUNTERS}
 
 
 def test_a_thousand_rows_fit_in_one_mark(ledger, client):
@@ -407,20 +416,20 @@ def test_the_next_window_opens_once_and_only_when_all_of_the_present_one_is_done
 def test_an_explicit_run_that_redis_lost_can_be_forgotten(ledger, client):
     ledger.open(run(kind="explicit"), ["a"])
     client.unlink(key())
-    assert ledger.asked() == ["one"]
+    assert ledger.explicit() == ["one"]
     ledger.forget("one")
-    assert ledger.asked() == []
+    assert ledger.explicit() == []
 
 
-def test_a_private_run_leaves_nothing_behind_if_its_process_dies(ledger, client):
+def test_a_private_run_leaves_nothing_but_counts_behind_if_its_process_dies(ledger, client):
     ledger.open(run(kind="private", asked=span(0, 120)), ["ab"])
     ledger.take("one", 9)
     ledger.claim("one", "ab", "t")
     ledger.split("one", "ab", ["a", "b"])
     ledger.take("one", 9)
     ledger.claim("one", "a", "t")
-    ledger.mark("one", [ledger.sent_key("one")], [(1.0, 1)], delivered=1)
-    assert all(client.ttl(name) > 0 for name in list(client.keys()))
+    ledger.mark("one", [RUN_SENT("one")], [(1.0, 1)], delivered=1)
+    assert all(client.ttl(name) > 0 for name in set(client.keys()) - {COUNTERS})
 
 
 def test_what_the_workers_share_has_no_time_limit(ledger, client):
@@ -430,50 +439,42 @@ def test_what_the_workers_share_has_no_time_limit(ledger, client):
     assert {client.ttl(name) for name in list(client.keys())} == {-1}
 
 
-# What stands on the stream
-
-
-def test_a_reason_stands_since_it_first_came_up(ledger, client):
-    ledger.block("working", "why", 4)
-    first = ledger.blocked()
-    assert (first["reason"], first["exit_code"]) == ("why", 4)
-    client.hset(
-        f"{PREFIX}blocked:useractions", "working", '{"reason": "why", "since": "long ago", "exit_code": 4}'
+def test_the_history_tells_what_a_run_was(ledger, state):
+    ledger.open(run(kind="explicit"), ["a", "b"])
+    ledger.complete("one", "a", found=7, dead=1)
+    assert ledger.close(ledger.run("one"), "done", "why")
+    (ended,) = state.history()
+    assert ended == EndedRun(
+        id="one",
+        kind="explicit",
+        start=at(0),
+        end=at(60),
+        outcome="done",
+        note="why",
+        slices=1,
+        records=7,
+        delivered=0,
+        dead_letters=1,
+        counts={},
+        seconds=ended.seconds,
+        closed_at=ended.closed_at,
     )
-    ledger.block("working", "why", 4)
-    assert ledger.blocked()["since"] == "long ago"
-    ledger.block("working", "something else", 4)
-    assert ledger.blocked()["since"] != "long ago"
+    assert abs(datetime.now(UTC) - ended.closed_at) < timedelta(minutes=1)
 
 
-def test_what_succeeds_at_one_place_says_nothing_of_the_other(ledger):
-    ledger.block("opening", "zone", 4)
-    ledger.block("working", "queue", 4)
-    ledger.unblock("working")
-    assert ledger.blocked()["reason"] == "zone"
-    ledger.unblock("opening")
-    assert ledger.blocked() is None
+def test_the_history_is_read_though_other_versions_wrote_more_or_less(ledger, state, client):
+    ledger.open(run(), [])
+    ledger.close(ledger.live(), "done")
+    (ended,) = state.history()
+    entry = {**ended.entry(), "more": 1}
+    del entry["counts"]
+    client.lset(HISTORY("useractions"), 0, json.dumps(entry))
+    assert state.history() == [ended]
 
 
-def test_gaps_are_kept_until_they_end_before_the_bound(ledger):
-    ledger.add_gap(span(0, 10))
-    ledger.add_gap(span(5, 20))
-    assert ledger.gaps() == [span(0, 10), span(5, 20)]
-    ledger.trim_gaps(at(9))
-    assert len(ledger.gaps()) == 2
-    ledger.trim_gaps(at(10))
-    assert ledger.gaps() == [span(5, 20)]
-
-
-def test_gaps_in_time_that_is_harvested_again_are_dropped(ledger):
-    ledger.drop_gaps(at(0))
-    for gap in (span(0, 10), span(9, 30), span(10, 20), span(40, 50)):
-        ledger.add_gap(gap)
-    ledger.drop_gaps(at(10))
-    assert ledger.gaps() == [span(0, 10), span(9, 30)]
-
-
-def test_status_sees_when_beat_was_alive(ledger):
-    assert ledger.ticked_at() is None
-    ledger.tick()
-    assert ledger.ticked_at().tzinfo is UTC
+def test_outstanding_slices_are_due_claimed_or_put_off(ledger):
+    ledger.open(run(), ["a", "b", "c", "d"])
+    ledger.claim("one", "a", "t")
+    put_off = ledger.claim("one", "b", "t")
+    ledger.release("one", put_off, delay=60, attempts=1, waits=1, reason="why")
+    assert ledger.slices("one") == SliceCounts(due=2, claimed=1, put_off=1)

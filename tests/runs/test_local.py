@@ -13,7 +13,8 @@ from uaharvest.runs.watch import LiveWatch, RunWatch
 @pytest.fixture
 def world(client):
     world = World(client, max_span=60)
-    world.mailbox = world.engine.hints = LocalHints()
+    world.mailbox = LocalHints()
+    world.use(hints=world.mailbox)
     world.start_at(NOON)
     world.clock.now = at(180)
     world.opencast.add(at(1), at(100), at(150))
@@ -21,12 +22,14 @@ def world(client):
 
 
 def drive_asked(world, run):
-    watch = RunWatch(world.ledger, run, world.settings.max_window)
+    watch = RunWatch(world.ledger, world.engine.state, run, world.settings.max_window)
     return drive(world.engine, world.mailbox, watch, run=run, options=world.options(), show=lambda _: None)
 
 
 def drive_live(world, **options):
-    watch = LiveWatch(world.ledger, world.store, since=NOON, until=at(170), expected=3, max_window=300)
+    watch = LiveWatch(
+        world.ledger, world.engine.state, world.store, since=NOON, until=at(170), expected=3, max_window=300
+    )
     shown = []
     chosen = world.options(**options)
     last = drive(world.engine, world.mailbox, watch, run=None, options=chosen, show=shown.append)
@@ -54,13 +57,13 @@ def test_an_explicit_run_is_not_ended_by_what_stops_the_live_ones(world):
 
 
 def test_what_blocked_the_stream_before_is_tried_once_before_it_ends_a_run(world):
-    world.ledger.block("working", "the queue was gone", 4)
+    world.engine.state.failed("working", BlockedError("the queue was gone"))
     run = world.engine.ask(span(0, 50), world.options(), may_move=False)
     assert drive_asked(world, run).records == 1
-    assert world.ledger.blocked() is None
+    assert world.engine.state.blocked() is None
 
 
-@pytest.mark.parametrize("step", ["advance", "advance_asked"])
+@pytest.mark.parametrize("step", ["advance", "advance_explicit"])
 def test_while_another_worker_plans_the_window_it_is_waited_for(world, monkeypatch, step):
     run = world.engine.ask(span(0, 170), world.options(check_span=False), may_move=False)
     planned, pauses = getattr(world.engine, step), []
@@ -87,7 +90,7 @@ def test_a_blocked_slice_ends_a_run(world):
 
 
 def test_what_stands_on_a_stream_is_raised_as_the_error_that_it_was(world):
-    world.ledger.block("opening", "too long", SpanRefusedError.exit_code)
+    world.engine.state.failed("opening", SpanRefusedError("too long"))
     with pytest.raises(SpanRefusedError, match="too long"):
-        raise_if_blocked(world.ledger.blocked())
+        raise_if_blocked(world.engine.state.blocked())
     raise_if_blocked(None)

@@ -27,9 +27,9 @@ from redis import Redis
 
 from tests.fakes import World, at, unavailable
 from uaharvest.errors import HarvestError, RetryableError, SourceError
+from uaharvest.intervals import Interval, whole_second
+from uaharvest.keys import PREFIX
 from uaharvest.runs import failures
-from uaharvest.runs.ledger import PREFIX
-from uaharvest.runs.windows import Interval, whole_second
 
 OVERLAP = 90
 LONGEST = 120
@@ -40,9 +40,10 @@ PATIENCE = 20  # seconds of real time after which a worker that reaches no gate 
 
 GATES = st.sampled_from(
     [
-        *("the next", "the end", "the end", "the end", "after the request", "before open", "after open"),
-        *("before the delivery", "after the delivery", "before mark", "before complete", "after complete"),
-        *("before the put", "after the put", "before close"),
+        *("the next", "the end", "the end", "the end", "after the request", "before run_open", "after run_open"),
+        *("before the delivery", "after the delivery"),
+        *("before run_mark", "before slice_complete", "after slice_complete"),
+        *("before the put", "after the put", "before run_close"),
     ]
 )
 
@@ -345,7 +346,7 @@ class Harvest(RuleBasedStateMachine):
     @invariant()
     def what_is_known_has_arrived(self):
         arrived = set(map(str, self.world.sink.arrived))
-        for key in self.client.scan_iter(f"{PREFIX}known:*:*:*"):
+        for key in self.client.scan_iter(f"{PREFIX}known:*:*:*", _type="zset"):
             assert set(self.client.zrange(key, 0, -1)) <= arrived
 
     def teardown(self):
@@ -372,7 +373,7 @@ class Harvest(RuleBasedStateMachine):
             stored = world.store.read()
             if (
                 world.live is None
-                and not world.ledger.asked()
+                and not world.ledger.explicit()
                 and world.clock.now - stored.mark.at <= timedelta(seconds=LAG + self.harvest_takes)
             ):
                 break
@@ -388,13 +389,13 @@ class Harvest(RuleBasedStateMachine):
     def no_row_is_missing(self):
         mark = self.world.mark
         arrived = set(self.world.sink.arrived)
-        buried = [(payload["start"], payload["end"]) for kind, payload in self.world.dead() if kind == "slice"]
+        given_up = [(payload["start"], payload["end"]) for kind, payload in self.world.dead() if kind == "slice"]
         missing = [
             row
             for row in self.world.opencast.rows
             if mark.floor <= row.created < mark.at
             and row.id not in arrived
-            and not any(start <= f"{row.created:%FT%TZ}" < end for start, end in buried)
+            and not any(start <= f"{row.created:%FT%TZ}" < end for start, end in given_up)
         ]
         assert not missing
 
@@ -437,6 +438,7 @@ def test_no_row_is_lost_or_needlessly_sent_twice(redis, valkey_url, machine):
 
 
 @pytest.mark.fault
+@pytest.mark.long
 @MACHINES
 def test_no_row_is_lost_or_needlessly_sent_twice_in_many_more_ways(redis, valkey_url, machine):
     check(machine, valkey_url, 250, 60)

@@ -72,6 +72,7 @@ def test_no_row_of_a_stock_opencast_is_lost_or_needlessly_sent_twice(redis, valk
 
 
 @pytest.mark.fault
+@pytest.mark.long
 @MACHINES
 def test_no_row_of_a_stock_opencast_is_lost_or_needlessly_sent_twice_in_many_more_ways(redis, valkey_url, machine):
     check(machine, valkey_url, 150, 50)

@@ -17,20 +17,20 @@ def world(client):
 
 
 def work_off(world, run):
-    world.engine.advance_asked(run.id)
+    world.engine.advance_explicit(run.id)
     while world.mailbox.slices:
         world.work()
-        world.engine.advance_asked(run.id)
+        world.engine.advance_explicit(run.id)
 
 
 def test_an_explicit_run_goes_window_by_window_to_its_end(world):
     run = world.engine.ask(span(0, 280), world.options(), may_move=False)
-    watch = RunWatch(world.ledger, run, 100)
+    watch = RunWatch(world.ledger, world.engine.state, run, 100)
     first = watch.poll()
     assert (first.window, first.windows, first.records, first.expected, first.ended) == (1, 3, 0, 4, False)
-    world.engine.advance_asked(run.id)
+    world.engine.advance_explicit(run.id)
     world.work()
-    world.engine.advance_asked(run.id)
+    world.engine.advance_explicit(run.id)
     second = watch.poll()
     assert (second.window, second.records, second.ended) == (2, 1, False)
     work_off(world, run)
@@ -42,11 +42,13 @@ def test_a_run_that_redis_lost_is_an_error_and_never_done(world):
     run = world.engine.ask(span(0, 280), world.options(), may_move=False)
     world.redis.flushall()
     with pytest.raises(HarvestError, match="Redis has lost its data"):
-        RunWatch(world.ledger, run, 100).poll()
+        RunWatch(world.ledger, world.engine.state, run, 100).poll()
 
 
 def test_live_runs_are_added_up_until_the_watermark_is_there(world):
-    watch = LiveWatch(world.ledger, world.store, since=NOON, until=at(290), expected=4, max_window=100)
+    watch = LiveWatch(
+        world.ledger, world.engine.state, world.store, since=NOON, until=at(290), expected=4, max_window=100
+    )
     world.engine.advance()
     first = watch.poll()
     assert (first.window, first.windows, first.records, first.ended) == (1, 3, 0, False)
@@ -58,7 +60,13 @@ def test_live_runs_are_added_up_until_the_watermark_is_there(world):
 def test_runs_that_had_ended_before_do_not_count(world):
     world.harvest()
     watch = LiveWatch(
-        world.ledger, world.store, since=world.mark.at, until=world.mark.at, expected=0, max_window=100
+        world.ledger,
+        world.engine.state,
+        world.store,
+        since=world.mark.at,
+        until=world.mark.at,
+        expected=0,
+        max_window=100,
     )
     assert (watch.poll().records, watch.poll().ended) == (0, True)
 

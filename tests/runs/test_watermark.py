@@ -1,7 +1,9 @@
 import io
+import itertools
 import json
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import boto3
@@ -214,6 +216,18 @@ def test_a_throttle_that_stays_is_retryable():
         with pytest.raises(RetryableError, match="SlowDown"):
             store.replace(first(NOON), '"old"')
     assert len(pauses) == 4
+
+
+def test_an_s3_that_hangs_is_not_written_to_again_and_again(monkeypatch):
+    """By then botocore has waited for most of a minute."""
+    passing = itertools.count(0.0, 47.0)
+    monkeypatch.setattr("uaharvest.retries.time", SimpleNamespace(monotonic=lambda: next(passing)))
+    stub, store, pauses = stubbed()
+    with stub:
+        stub.add_client_error("put_object", "RequestTimeout", http_status_code=400)
+        with pytest.raises(RetryableError, match="RequestTimeout"):
+            store.replace(first(NOON), '"old"')
+    assert pauses == []
 
 
 def test_a_write_that_arrived_though_its_answer_was_a_failure_is_done():

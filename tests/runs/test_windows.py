@@ -6,7 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from uaharvest.errors import BlockedError, SpanRefusedError
-from uaharvest.runs.windows import Interval, duration, guard_span, next_window, whole_second, without
+from uaharvest.intervals import Interval, duration, whole_second, without
+from uaharvest.runs.windows import allowed_skew, guard_clock, guard_span, next_window, stepped_back
 
 NOON = datetime(2026, 3, 3, 12, tzinfo=UTC)
 
@@ -160,3 +161,28 @@ def test_a_longer_span_is_refused_by_its_total_seconds(span):
 )
 def test_a_duration_is_said_as_people_say_it(seconds, said):
     assert duration(seconds) == said
+
+
+# Clocks
+
+
+@pytest.mark.parametrize(("lag", "overlap", "allowed"), [(10, 3600, 1810), (10, 0, 10), (0, 0, 0), (60, 601, 360)])
+def test_a_clock_may_be_ahead_by_the_lag_and_half_the_overlap(lag, overlap, allowed):
+    assert allowed_skew(lag, overlap) == allowed
+
+
+@pytest.mark.parametrize("ahead", [-86_400, 0, 1810])
+def test_a_clock_that_is_behind_or_a_little_ahead_passes(ahead):
+    guard_clock(at(ahead), NOON, allowed=1810, where="Opencast")
+
+
+def test_a_clock_that_is_further_ahead_is_refused_with_both_clocks_and_their_settings():
+    with pytest.raises(BlockedError) as refused:
+        guard_clock(at(7200), NOON, allowed=1810, where="Opencast at http://x/ (MATTERHORN_ENGAGE_HOST)")
+    words = ("is 2 h ahead", "14:00:00 and 2026-03-03 12:00:00 UTC", "30 min 10 s", "MATTERHORN_ENGAGE_HOST")
+    assert all(word in str(refused.value) for word in (*words, "REDIS_URL", "HARVEST_MAX_SKEW_SECONDS"))
+
+
+@pytest.mark.parametrize(("behind", "small"), [(0, False), (1, True), (15, True), (1810, True), (1811, False)])
+def test_a_small_step_back_of_a_clock_is_told_from_a_watermark_in_the_future(behind, small):
+    assert stepped_back(at(behind), NOON, allowed=1810) is small

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from simulators import stack
+from devservers import stack
 
 # Stands in for a Python: tells VERSION, makes "virtual environments" that hold nothing but itself.
 FAKE_PYTHON = """#!/bin/sh
@@ -138,6 +138,8 @@ def test_a_failed_installation_gives_pips_last_error_and_does_not_count_as_done(
     assert "ready" in run(project).stdout
 
 
+@pytest.mark.fault
+@pytest.mark.long
 def test_without_a_registry_one_line_names_the_log_of_the_real_pip(project):
     closed = f"http://{stack.HOST}:{stack.free_port()}/simple"
     settings = {"PIP_INDEX_URL": closed, "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}

@@ -1,10 +1,15 @@
 """What both document stores have in common: the same tests run on Elasticsearch and on SQLite."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
+from uaharvest.documents.document import Document
 from uaharvest.errors import BlockedError
-from uaharvest.sinks.documents import Document, Written, require_few
-from uaharvest.sinks.elasticsearch import ElasticsearchStore
+from uaharvest.intervals import Interval
+from uaharvest.sinks import Receipt
+from uaharvest.sinks.cluster.store import ClusterStore
+from uaharvest.sinks.documents import Within, require_few
 from uaharvest.sinks.sqlite import SqliteStore
 
 DAY = "useractions-2026.11.20"
@@ -15,13 +20,13 @@ def store(request, tmp_path):
     if request.param == "sqlite":
         return SqliteStore(tmp_path / "documents.db")
     request.getfixturevalue("templates")
-    return ElasticsearchStore(request.getfixturevalue("es"))
+    return ClusterStore(request.getfixturevalue("cluster"))
 
 
 @pytest.fixture
 def settled(store, request):
     """Lets what was written be found by searches."""
-    if isinstance(store, ElasticsearchStore):
+    if isinstance(store, ClusterStore):
         return lambda: request.getfixturevalue("es").indices.refresh(index="_all")
     return lambda: None
 
@@ -49,10 +54,24 @@ def test_what_is_not_there_is_none_by_id_and_by_index(store):
     assert store.get("useractions-2026.11.21", "1") is None
 
 
+def test_of_many_documents_those_that_exist_are_returned(store):
+    write(store, *(Document(DAY, str(number), {"action_id": number, "mpid": "ü"}) for number in range(1500)))
+    keys = [(DAY, str(number)) for number in range(2500)]
+    found = store.get_many([*keys, ("useractions-2026.11.21", "1"), ("episodes", 'a"b')])
+    assert found == {key: {"action_id": number, "mpid": "ü"} for number, key in enumerate(keys[:1500])}
+    assert store.get_many([]) == {}
+
+
 def test_a_repeat_replaces_the_whole_document(store):
     write(store, Document(DAY, "1", {"mpid": "a", "huid": "h"}))
     assert write(store, Document(DAY, "1", {"mpid": "b"})) == [(DAY, "1")]
     assert store.get(DAY, "1") == {"mpid": "b"}
+
+
+def test_version_zero_yields_to_what_is_there(store):
+    write(store, Document(DAY, "1", {"mpid": "a"}))
+    assert write(store, Document(DAY, "1", {"mpid": "b"}, version=0)) == [(DAY, "1")]
+    assert store.get(DAY, "1") == {"mpid": "a"}
 
 
 def test_of_versions_the_highest_stays_and_a_lower_one_counts_as_confirmed(store):
@@ -167,4 +186,36 @@ def test_more_than_a_few_and_more_than_5_percent_refused_block(refused, total, b
 def test_documents_show_no_content_in_their_repr():
     document = Document(DAY, "1", {"huid": "60002627"})
     assert "60002627" not in repr(document)
-    assert "60002627" not in repr(Written(confirmed=[document]))
+    assert "60002627" not in repr(Receipt(confirmed=[document]))
+
+
+def test_ids_are_those_of_one_index_and_of_a_half_open_interval(store, settled):
+    begin = datetime(2026, 11, 20, 7, tzinfo=UTC)
+    hour = Interval(begin, begin + timedelta(hours=1))
+    instants = {"1": "06:59:59.999", "2": "07:00:00.000", "3": "07:59:59.999", "4": "08:00:00.000"}
+    write(
+        store,
+        *(Document(DAY, name, {"@timestamp": f"2026-11-20T{at}Z"}) for name, at in instants.items()),
+        Document("useractions-2026.11.21", "5", {"@timestamp": "2026-11-20T07:30:00.000Z"}),
+    )
+    settled()
+    assert sorted(store.ids(DAY)) == ["1", "2", "3", "4"]
+    assert sorted(store.ids(DAY, Within("@timestamp", hour))) == ["2", "3"]
+    assert list(store.ids("useractions-1999.01.01", Within("@timestamp", hour))) == []
+
+
+def test_more_ids_than_a_page_are_each_returned_once(store, settled):
+    write(store, *(Document(DAY, str(number), {"action_id": number}) for number in range(10_050)))
+    settled()
+    found = list(store.ids(DAY))
+    assert len(found) == 10_050
+    assert len(set(found)) == 10_050
+
+
+def test_a_tally_counts_the_documents_by_the_value_of_a_field(store, settled):
+    index = "sessions-2026.11.20"
+    write(store, *(Document(index, str(number), {"meeting": f"m{number % 3}"}) for number in range(7)))
+    write(store, Document(index, "none", {"user_name": "Kim"}))
+    settled()
+    assert store.tally(index, "meeting") == {"m0": 3, "m1": 2, "m2": 2}
+    assert store.tally("sessions-1999.01.01", "meeting") == {}

@@ -301,13 +301,110 @@ def test_more_than_five_percent_refused_is_blocked_and_none_of_them_is_reported(
     assert len(confirmed) == 100 - bad
 
 
-def test_oversized_records_count_as_refused_too():
-    confirmed, said = deliver_until_error(sink(Queue(limit=1024)), [*records(4, 2000), record(9)], BlockedError)
-    assert ids(confirmed) == [9]
-    assert "refuses 4 of 5 records: 2,028 bytes" in said
+@pytest.mark.parametrize("big", [1, 4, 100])
+def test_what_is_too_big_for_the_queue_is_refused_each_and_never_blocks(big):
+    queue = Queue(limit=1024)
+    outgoing = [record(number, 2000) for number in range(big)] + [record(1000)]
+    confirmed, refused = deliver(sink(queue), outgoing)
+    assert (ids(confirmed), len(refused)) == ([1000], big)
+    assert refused[0][1] == "2,028 bytes; a message of this queue holds 1,024"
 
 
-# When a request fails
+def test_a_lecture_with_a_long_description_does_not_block_a_real_queue(aws):
+    """300 kB of description in each of its useractions; the queue holds what queues held until 2025."""
+    client = boto3.client("sqs")
+    client.create_queue(QueueName="small", Attributes={"MaximumMessageSize": "262144"})
+    outgoing = [record(number, 300_000) for number in range(8)] + [record(number) for number in range(8, 12)]
+    confirmed, refused = deliver(SqsSink(client, "small"), outgoing)
+    assert ids(confirmed) == [8, 9, 10, 11]
+    assert sorted(row.id for row, _ in refused) == list(range(8))
+
+
+def test_a_queue_that_was_made_smaller_meanwhile_refuses_by_size_and_does_not_block():
+    def entry(body):
+        return {**SENDER, "Code": "InvalidParameterValue"} if len(body) > 1024 else None
+
+    queue = Queue(limit=REQUEST_BYTES, entry=entry)
+    target = sink(queue)
+    deliver(target, records(1))
+    queue._limit = 1024
+    confirmed, refused = deliver(target, [record(number, 2000) for number in range(8)] + [record(8)])
+    assert (ids(confirmed), len(refused)) == ([8], 8)
+
+
+@pytest.mark.parametrize("code", ["BatchRequestTooLong", "InvalidMessageContents", "413"])
+def test_a_request_that_is_refused_for_what_is_in_it_goes_again_message_by_message(code):
+    def send(QueueUrl, Entries):  # noqa: N803
+        if len(Entries) > 1 or '"action_id": 3,' in Entries[0]["MessageBody"]:
+            raise refusal(code)
+        return {"Successful": [{"Id": Entries[0]["Id"]}]}
+
+    queue = Queue()
+    queue.send_message_batch = send
+    confirmed, refused = deliver(sink(queue, threads=1), records(10))
+    assert ids(confirmed) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert [row.id for row, _ in refused] == [3]
+    assert code in refused[0][1]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"Failed": [{}]},
+        {"Failed": [{"Id": "0"}]},
+        {"Failed": [{"Id": "x", "SenderFault": True, "Code": "InvalidMessageContents"}]},
+        {"Successful": [{"Id": "99"}, {}]},
+    ],
+)
+def test_an_answer_that_says_nothing_of_a_message_confirms_and_refuses_nothing(answer):
+    queue = Queue()
+    queue.send_message_batch = lambda QueueUrl, Entries: answer  # noqa: N803
+    deliver_until_error(sink(queue), records(1), RetryableError)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"Attributes": {}}, {"Attributes": {"MaximumMessageSize": "many"}}])
+def test_a_queue_that_says_nothing_of_itself_blocks(attributes):
+    queue = Queue()
+    queue.get_queue_attributes = lambda **_: attributes
+    for call in (lambda: deliver(sink(queue), records(1)), lambda: sink(queue).depth()):
+        with pytest.raises(BlockedError, match="AWS_ENDPOINT_URL"):
+            call()
+    queue.get_queue_url = lambda **_: {}
+    with pytest.raises(BlockedError, match="AWS_ENDPOINT_URL"):
+        deliver(sink(queue), records(1))
+
+
+@pytest.mark.parametrize("code", ["KMS.DisabledException", "KmsAccessDenied", "AccessDenied"])
+def test_a_key_that_cannot_be_used_is_no_bad_record(code):
+    queue = Queue(entry=lambda body: {"SenderFault": True, "Code": code, "Message": "key"})
+    deliver_until_error(sink(queue), records(1), BlockedError)
+
+
+def test_a_queue_that_is_made_keeps_messages_for_fourteen_days_and_a_short_one_is_named(aws):
+    client = boto3.client("sqs")
+    deliver(SqsSink(client, "made-for-long"), records(1))
+    *_, made = SqsSink(client, "made-for-long").look()
+    assert (made.retention, made.warning) == (1_209_600, "")
+    client.create_queue(QueueName="short", Attributes={"MessageRetentionPeriod": "345600"})
+    *_, short = SqsSink(client, "short").look()
+    assert "4 days" in short.warning or "4 d" in short.warning
+
+
+def test_who_makes_the_queue_at_the_same_time_with_other_attributes_is_no_failure():
+    queue = Queue()
+    looked = iter([refusal("QueueDoesNotExist", "GetQueueUrl"), None])
+
+    def get_queue_url(QueueName):  # noqa: N803
+        if error := next(looked):
+            raise error
+        return {"QueueUrl": "url"}
+
+    def create_queue(**_):
+        raise refusal("QueueNameExists", "CreateQueue")
+
+    queue.get_queue_url, queue.create_queue = get_queue_url, create_queue
+    assert len(deliver(sink(queue), records(1))[0]) == 1
 
 
 @pytest.mark.parametrize(

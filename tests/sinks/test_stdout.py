@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from uaharvest.documents.document import Document
+from uaharvest.errors import HarvestError
 from uaharvest.sinks import Outgoing
-from uaharvest.sinks.documents import Document
 from uaharvest.sinks.stdout import StdoutSink, StdoutStore
 
 ROOT = Path(__file__).parents[2]
@@ -88,3 +89,38 @@ except HarvestError as error:
     assert process.wait() == 1
     assert said.startswith("stdout was closed by its reader")
     assert "Exception ignored" not in said
+
+
+@pytest.mark.parametrize(
+    ("redirect", "words"),
+    [
+        ("> /dev/full", "No space left on device"),
+        (">&-", "Bad file descriptor"),
+        ("1< /dev/null", "Bad file descriptor"),
+    ],
+)
+def test_a_stdout_that_takes_nothing_ends_with_one_line(redirect, words):
+    program = (
+        "import sys; from uaharvest.sinks import Outgoing; from uaharvest.sinks.stdout import StdoutSink\n"
+        "from uaharvest.errors import HarvestError\n"
+        "try: list(StdoutSink(sys.stdout).deliver([Outgoing(1, 0.0, '{}')]))\n"
+        "except HarvestError as error: print(error, file=sys.stderr); sys.exit(1)\n"
+    )
+    command = f'exec {sys.executable} -c "$PROGRAM" {redirect}'
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=ROOT,
+        env={**os.environ, "PROGRAM": program},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert words in done.stderr
+
+
+def test_a_stream_that_was_closed_in_this_process_is_named():
+    stream = io.StringIO()
+    stream.close()
+    with pytest.raises(HarvestError, match="it is closed"):
+        list(StdoutSink(stream).deliver(records(1)))

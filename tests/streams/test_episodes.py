@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -9,21 +10,25 @@ from zoneinfo import ZoneInfo
 import pytest
 from redis import Redis
 
-from simulators import stack
+from devservers import stack
 from uaharvest import aws, settings
 from uaharvest.dead_letters import DeadLetters
+from uaharvest.documents.document import Document
 from uaharvest.errors import BadInputError, BlockedError, RetryableError, SourceError
+from uaharvest.intervals import Interval
+from uaharvest.keys import PREFIX
 from uaharvest.opencast.client import ADMIN_HOST, Opencast
-from uaharvest.opencast.pace import Pace
-from uaharvest.runs.engine import Engine, Options
-from uaharvest.runs.ledger import PREFIX, Ledger
+from uaharvest.opencast.throttle import Throttle
+from uaharvest.runs.engine import Engine
+from uaharvest.runs.ledger import Ledger
+from uaharvest.runs.policy import Policy
 from uaharvest.runs.watermark import WatermarkStore, first
-from uaharvest.runs.windows import Interval
 from uaharvest.settings import Settings
-from uaharvest.sinks.documents import Document, Written
-from uaharvest.sinks.elasticsearch import ElasticsearchStore
+from uaharvest.sinks import Receipt
+from uaharvest.sinks.cluster.store import ClusterStore
 from uaharvest.sinks.sqlite import SqliteStore
-from uaharvest.streams.episodes import CHUNK, DAY, Chosen, Chunk, Episodes
+from uaharvest.streams.episodes import DAY, Chosen, Chunk, Episodes
+from uaharvest.streams.specs.episodes import CHUNK
 
 MONDAY = datetime(2026, 11, 16, tzinfo=UTC)
 TUESDAY, WEDNESDAY, THURSDAY = (MONDAY + n * DAY for n in (1, 2, 3))
@@ -79,7 +84,7 @@ class Store(SqliteStore):
             raise self.error
         yield from super().write([document for document in documents if document.id not in self.refuses])
         refused = [(document, "mapper_parsing_exception") for document in documents if document.id in self.refuses]
-        yield Written(refused=refused)
+        yield Receipt(refused=refused)
 
 
 class Mailbox:
@@ -96,6 +101,27 @@ class Mailbox:
         self.slices.append((run_id, slice_id))
 
 
+class Upstream:
+    """What is known of the useractions; by default they are harvested elsewhere, and days without any are empty."""
+
+    def __init__(self):
+        self.until = None
+        self.blocked = ()
+        self.count = 0
+        self.error = None
+
+    def harvested_until(self):
+        return self.until
+
+    def held(self):
+        return self.blocked
+
+    def rows(self, interval):
+        if self.error:
+            raise self.error
+        return self.count
+
+
 class World:
     """An engine of the episodes with all that it touches."""
 
@@ -110,24 +136,28 @@ class World:
         self.marks = WatermarkStore(aws.s3_client(), bucket, "episodes", ZoneInfo("UTC"))
         self.letters = DeadLetters(aws.s3_client(), bucket, "dead/")
         self.ledger = Ledger(client, "episodes", lease=self.settings.lease)
+        self.upstream = Upstream()
         self.stream = Episodes(
             engage,
             admin,
             self.store,
             self.letters,
             self.settings,
-            pace=Pace(client, "episodes"),
+            upstream=self.upstream,
+            throttle=Throttle(client, "episodes"),
             index="episodes",
             ready_after=AT,
             chosen=chosen,
         )
         self.engine = Engine(
             self.stream,
+            client=client,
             ledger=self.ledger,
             watermarks=self.marks,
             letters=self.letters,
             hints=self.mailbox,
             settings=self.settings,
+            policy=Policy.of(self.settings),
             destination="here",
         )
 
@@ -170,7 +200,7 @@ class World:
         return [(letter.kind, letter.payload) for letter in map(self.letters.get, self.letters.names("episodes"))]
 
     def last(self):
-        return self.ledger.history()[0]
+        return self.engine.state.history()[0]
 
 
 @pytest.fixture
@@ -210,18 +240,91 @@ def test_a_run_is_a_day_and_missed_days_are_caught_up_one_by_one(world):
     world.watched(TUESDAY, "a", "b")
     world.harvest()
     assert (world.indexed, world.mark) == (["a", "b"], WEDNESDAY)
-    assert [(entry["start"][:10], entry["delivered"]) for entry in reversed(world.ledger.history())] == [
+    assert [(f"{entry.start:%F}", entry.delivered) for entry in reversed(world.engine.state.history())] == [
         ("2026-11-16", 1),
         ("2026-11-17", 2),
     ]
 
 
-def test_a_day_without_useractions_is_done_at_once(world):
+def test_a_day_of_which_opencast_has_no_useractions_is_done_at_once(world):
+    world.watched(MONDAY - DAY, "before")
     world.harvest()
     assert (world.indexed, world.mark) == ([], WEDNESDAY)
 
 
+def test_a_day_without_an_index_is_not_closed_while_opencast_has_useractions_of_it(world):
+    world.watched(TUESDAY, "b")
+    world.upstream.count = 1234
+    with pytest.raises(BlockedError, match=r"useractions\*-2026\.11\.16, but Opencast has 1,234 useractions"):
+        world.harvest()
+    assert (world.indexed, world.mark) == ([], MONDAY)
+    assert "watermark set --stream episodes 2026-11-17T00:00:00Z" in world.engine.state.blocked().reason
+    world.watched(MONDAY, "a")  # history that was taken later
+    world.harvest()
+    assert (world.indexed, world.mark, world.engine.state.blocked()) == (["a", "b"], WEDNESDAY, None)
+
+
+def test_a_person_may_confirm_that_a_day_has_none(world):
+    world.watched(TUESDAY, "b")
+    world.upstream.count = 1
+    with pytest.raises(BlockedError):
+        world.harvest()
+    world.marks.move(TUESDAY)
+    world.harvest()
+    assert (world.indexed, world.mark, world.engine.state.blocked()) == (["b"], WEDNESDAY, None)
+
+
+def test_where_no_useractions_are_indexed_at_all_no_day_is_closed(world):
+    with pytest.raises(
+        BlockedError, match=r"no useractions are indexed\. Check the indexer or Logstash, INDEX_INFIX"
+    ):
+        world.harvest()
+    assert world.mark == MONDAY
+
+
+def test_another_sites_indices_are_not_this_sites(make):
+    world = make(index_infix="stack")
+    world.start_at(MONDAY)
+    world.watched(MONDAY, "a", index="useractions-other-2026.11.16")
+    with pytest.raises(BlockedError, match="no index matches useractions-stack-2026"):
+        world.harvest()
+
+
+def test_an_opencast_that_cannot_say_closes_no_day(world):
+    world.watched(TUESDAY, "b")
+    world.upstream.error = SourceError("No whole answer")
+    with pytest.raises(SourceError):
+        world.harvest()
+    assert world.mark == MONDAY
+
+
+def test_a_day_waits_for_the_harvest_and_for_the_index_of_its_useractions(world):
+    world.watched(MONDAY, "a")
+    world.watched(TUESDAY, "b")
+    world.upstream.until = TUESDAY + 15 * HOUR
+    with pytest.raises(RetryableError, match="useractions are harvested up to 2026-11-17 15:00:00 UTC"):
+        world.harvest()
+    assert (world.indexed, world.mark) == (["a"], TUESDAY)
+    world.upstream.until, world.upstream.blocked = WEDNESDAY, ["useractions-2026.11.17"]
+    with pytest.raises(BlockedError, match=r"the index useractions-2026\.11\.17 takes no documents"):
+        world.harvest()
+    world.upstream.blocked = ["useractions-2026.11.18"]
+    world.harvest()
+    assert (world.indexed, world.mark) == (["a", "b"], WEDNESDAY)
+
+
+@pytest.mark.parametrize("pattern", ["useractoins-*", "useractions-2025*", "a,b"])
+def test_a_pattern_that_matches_no_index_is_an_error_that_names_it(world, make, pattern):
+    world.watched(MONDAY, "a")
+    asking = make(chosen=Chosen(source_index_pattern=pattern))
+    now = world.opencast.clock
+    with pytest.raises(BadInputError, match=f"no index matches '{re.escape(pattern)}'"):
+        asking.engine.ask(Interval(now - DAY, now), asking.engine.usual_options, may_move=False)
+    assert world.ledger.explicit() == []
+
+
 def test_a_day_waits_until_its_useractions_are_indexed(world):
+    world.watched(MONDAY, "a")
     world.opencast.clock = WEDNESDAY + AT - timedelta(seconds=1)
     world.harvest()
     assert world.mark == TUESDAY
@@ -281,7 +384,7 @@ def test_each_episode_is_asked_for_once_however_often_it_was_watched(world):
     world.watched(MONDAY, *"abcde")
     world.harvest()
     assert sorted(world.opencast.asked) == list("abcde")
-    assert (world.ledger.history()[-1]["slices"], world.ledger.history()[-1]["records"]) == (3, 5)
+    assert (world.engine.state.history()[-1].slices, world.engine.state.history()[-1].records) == (3, 5)
 
 
 def test_a_lost_redis_costs_the_day_once_more_and_no_episode(world):
@@ -327,9 +430,9 @@ def test_what_is_missing_is_counted_and_holds_back_nothing(world):
     world.opencast.clock = TUESDAY + AT
     world.harvest()
     assert world.indexed == ["a", "d"]
-    assert world.last()["records"] == 4
-    assert world.last()["delivered"] == 2
-    assert world.last()["counts"] == {
+    assert world.last().records == 4
+    assert world.last().delivered == 2
+    assert world.last().counts == {
         "gone": 2,
         "without_attachments": 2,
         "without_start": 2,
@@ -403,7 +506,7 @@ def test_a_refused_document_is_counted_though_its_chunk_was_tried_again(world):
     world.opencast.failing = {}
     world.time_passes()
     world.harvest()
-    assert (world.last()["dead_letters"], len(world.dead())) == (1, 1)
+    assert (world.last().dead_letters, len(world.dead())) == (1, 1)
 
 
 def test_an_outage_of_a_host_or_of_the_store_uses_up_no_attempts(world):
@@ -435,12 +538,35 @@ def test_a_refusal_blocks_the_stream_and_heals_by_itself(world):
     world.engine.advance()
     world.opencast.down = BlockedError("refused user 'harvester'")
     world.work()
-    assert world.ledger.blocked("working")["reason"] == "refused user 'harvester'"
+    assert world.engine.state.blocked("working").reason == "refused user 'harvester'"
     world.opencast.down = None
     world.time_passes()
     world.harvest()
-    assert world.ledger.blocked() is None
+    assert world.engine.state.blocked() is None
     assert (world.indexed, world.mark) == (["a", "b", "c"], WEDNESDAY)
+
+
+def test_one_episode_that_is_refused_is_its_own_dead_letter_and_blocks_nothing(world):
+    world.watched(MONDAY, *"abc")
+    world.opencast.failing = {"b": BlockedError("403 from a firewall")}
+    world.opencast.clock = TUESDAY + AT
+    world.harvest()
+    assert world.engine.state.blocked() is None
+    assert (world.indexed, world.last().dead_letters) == (["a", "c"], 1)
+    assert world.dead() == [("record", {"mpid": "b"})]
+    world.opencast.failing = {}
+    assert world.engine.stream.redeliver({"mpid": "b"}) == 1
+
+
+def test_a_host_that_refuses_all_that_it_has_blocks_though_its_clock_answers(make):
+    world = make(batch_size=CHUNK)
+    world.start_at(MONDAY)
+    world.watched(MONDAY, *"abcdef")
+    world.opencast.failing = dict.fromkeys("abcdef", BlockedError("403"))
+    world.opencast.clock = TUESDAY + AT
+    world.harvest()
+    assert world.engine.state.blocked("working").reason == "403"
+    assert world.dead() == []
 
 
 def test_a_document_that_the_store_refuses_becomes_a_dead_letter_and_the_others_are_written(world):
@@ -477,21 +603,21 @@ def test_chosen_episodes_are_indexed_by_workers_that_know_nothing_of_the_choice(
     world.watched(TUESDAY, "b")
     asking = make(chosen=chosen)
     now = world.opencast.clock
-    run = asking.engine.ask(Interval(now - DAY, now), Options.of(asking.settings), may_move=False)
+    run = asking.engine.ask(Interval(now - DAY, now), asking.engine.usual_options, may_move=False)
     assert run.expected == len(indexed)
-    world.engine.advance_asked(run.id)
+    world.engine.advance_explicit(run.id)
     world.work()
-    world.engine.advance_asked(run.id)
+    world.engine.advance_explicit(run.id)
     assert (world.indexed, world.mark) == (indexed, MONDAY)
-    assert world.last()["outcome"] == "done"
+    assert world.last().outcome == "done"
 
 
 def test_what_a_person_had_indexed_is_indexed_again_in_its_turn(world, make):
     world.watched(TUESDAY, "a")
     asking = make(chosen=Chosen(mpid="a"))
     now = world.opencast.clock
-    run = asking.engine.ask(Interval(now - DAY, now), Options.of(asking.settings), may_move=False)
-    world.engine.advance_asked(run.id)
+    run = asking.engine.ask(Interval(now - DAY, now), asking.engine.usual_options, may_move=False)
+    world.engine.advance_explicit(run.id)
     world.work()
     world.harvest()
     assert world.opencast.asked == ["a", "a"]
@@ -519,17 +645,17 @@ def test_every_episode_of_a_campus_is_indexed_counted_or_both(simulator, make):
     world.engine.advance()
     world.work()
     world.engine.advance()
-    entry = next(entry for entry in world.ledger.history() if entry["records"])
+    entry = next(entry for entry in world.engine.state.history() if entry.records)
     shown = [
         episode
         for episode in truth
         if episode["state"] == "published" or (episode["state"] == "deleted" and simulator.profile == "dce")
     ]
     assert world.indexed == sorted(episode["id"] for episode in shown)
-    assert entry["counts"]["gone"] == len(truth) + 2 - len(shown)
-    assert entry["counts"]["without_attachments"] == sum(episode["stills"] == 0 for episode in shown)
-    assert entry["counts"]["without_duration"] == sum(episode["duration_ms"] is None for episode in shown)
-    assert entry["counts"]["without_workflow"] == sum(episode["live"] for episode in shown)
+    assert entry.counts["gone"] == len(truth) + 2 - len(shown)
+    assert entry.counts["without_attachments"] == sum(episode["stills"] == 0 for episode in shown)
+    assert entry.counts["without_duration"] == sum(episode["duration_ms"] is None for episode in shown)
+    assert entry.counts["without_workflow"] == sum(episode["live"] for episode in shown)
     assert world.dead() == []
     for episode in shown:
         found = world.store.get("episodes", episode["id"])
@@ -542,8 +668,8 @@ def test_every_episode_of_a_campus_is_indexed_counted_or_both(simulator, make):
 
 
 @pytest.mark.usefixtures("templates")
-def test_in_elasticsearch_too_episodes_are_found_by_day_and_what_is_unknown_this_time_is_kept(make, es):
-    store = ElasticsearchStore(es)
+def test_in_elasticsearch_too_episodes_are_found_by_day_and_what_is_unknown_this_time_is_kept(make, es, cluster):
+    store = ClusterStore(cluster)
     world = make(store=store, batch_size=CHUNK)
     world.start_at(MONDAY)
     many = [f"{number:04}" for number in range(1100)]  # more than a page of the composite aggregation
@@ -569,7 +695,7 @@ def test_in_elasticsearch_too_episodes_are_found_by_day_and_what_is_unknown_this
         "crn": "10002",
     }
     term = {"bool": {"filter": [{"term": {"year": "2026"}}, {"term": {"term": "03"}}, {"term": {"mpid": "a"}}]}}
-    assert es.count(index="episodes*", query=term)["count"] == 1
+    assert es.count(index="episodes*", body={"query": term})["count"] == 1
 
 
 # Settings
@@ -587,7 +713,7 @@ def test_what_is_no_time_of_day_is_refused(value):
 
 
 def test_episodes_are_harvested_where_what_they_need_is_set():
-    assert not Settings().episodes
-    assert not settings.load({"MATTERHORN_ADMIN_HOST": "admin"}).episodes
-    assert settings.load({"MATTERHORN_ADMIN_HOST": "admin", "ES_HOST": "es"}).episodes
-    assert settings.load({"MATTERHORN_ADMIN_HOST": "admin", "DOCUMENTS_URL": "sqlite:///d.db"}).episodes
+    assert not Settings().episodes_enabled
+    assert not settings.load({"MATTERHORN_ADMIN_HOST": "admin"}).episodes_enabled
+    assert settings.load({"MATTERHORN_ADMIN_HOST": "admin", "ES_HOST": "es"}).episodes_enabled
+    assert settings.load({"MATTERHORN_ADMIN_HOST": "admin", "DOCUMENTS_URL": "sqlite:///d.db"}).episodes_enabled

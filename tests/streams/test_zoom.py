@@ -9,28 +9,36 @@ from zoneinfo import ZoneInfo
 import pytest
 from redis import Redis
 
-from uaharvest import aws
+from uaharvest import assembly, aws, settings
 from uaharvest.dead_letters import DeadLetters
 from uaharvest.documents.meeting import LONGEST_ID
 from uaharvest.errors import (
     BadInputError,
     BlockedError,
     BusyError,
+    IndexBlockedError,
     PoisonError,
     PutOffError,
     RetryableError,
     SourceError,
 )
+from uaharvest.intervals import Interval
+from uaharvest.keys import PREFIX
 from uaharvest.runs.days import DAY
-from uaharvest.runs.engine import Engine, Options
-from uaharvest.runs.ledger import PREFIX, Ledger
+from uaharvest.runs.engine import Engine
+from uaharvest.runs.ledger import Ledger
+from uaharvest.runs.policy import Policy
 from uaharvest.runs.watermark import WatermarkStore, first
-from uaharvest.runs.windows import Interval
 from uaharvest.settings import Settings
-from uaharvest.sinks.documents import Written
+from uaharvest.sinks import Receipt
 from uaharvest.sinks.sqlite import SqliteStore
-from uaharvest.streams.zoom import Meeting, Meetings
-from uaharvest.zoom.client import MeetingUnavailableError, Page
+from uaharvest.streams.zoom import Meetings
+from uaharvest.streams.zoom.lists import MOST_WAITS
+from uaharvest.streams.zoom.slices import Meeting, parse_slice
+from uaharvest.zoom.failures import DaysRefusedError, MeetingUnavailableError
+from uaharvest.zoom.lists import MeetingsPage, RefusedHost
+from uaharvest.zoom.participants import Participants
+from uaharvest.zoom.rows import read_meeting, read_participant
 
 MONDAY = datetime(2026, 11, 16, tzinfo=UTC)
 TUESDAY, WEDNESDAY, THURSDAY, FRIDAY = (MONDAY + n * DAY for n in (1, 2, 3, 4))
@@ -52,6 +60,8 @@ class FakeZoom:
         self.calls = Counter()
         self.asked = []
         self.hosts = {"h@example.edu": "host-1"}
+        self.totals = {}
+        self.source = "dashboard"
 
     def meet(self, uuid, start, *people, kind="past", **changes):
         """Add a meeting of so many people, an hour long."""
@@ -98,7 +108,9 @@ class FakeZoom:
                 raise self.down
             self.calls[f"{kind} {at}"] += 1
             rest = len(listed) > at + 2
-            yield Page(listed[at : at + 2], str(at + 2) if rest else "", "dashboard", 0)
+            yield MeetingsPage(
+                [read_meeting(row) for row in listed[at : at + 2]], str(at + 2) if rest else "", "dashboard", 0
+            )
             if not rest:
                 return
             at += 2
@@ -112,7 +124,10 @@ class FakeZoom:
             raise self.down or self.failing[uuid]
         self.asked.append(uuid)
         assert kind == next(of for of, _, row in self.rows if row["uuid"] == uuid)
-        return self.rooms[uuid]
+        return Participants(self.joins(uuid), total=self.totals.get(uuid), source=self.source)
+
+    def joins(self, uuid):
+        return [read_participant(row) for row in self.rooms[uuid]]
 
 
 class Store(SqliteStore):
@@ -121,15 +136,20 @@ class Store(SqliteStore):
     def __init__(self, path):
         super().__init__(path)
         self.refuses = set()
+        self.blocked = {}  # indices that take nothing, and why
         self.error = None
 
     def write(self, documents):
         documents = list(documents)
         if self.error:
             raise self.error
+        blocked = {one.index: self.blocked[one.index] for one in documents if one.index in self.blocked}
+        documents = [document for document in documents if document.index not in blocked]
         refused = [document for document in documents if document.id in self.refuses]
         yield from super().write([document for document in documents if document not in refused])
-        yield Written(refused=[(document, "mapper_parsing_exception") for document in refused])
+        yield Receipt(refused=[(document, "mapper_parsing_exception") for document in refused])
+        if blocked:
+            raise IndexBlockedError(blocked)
 
 
 class Mailbox:
@@ -149,16 +169,18 @@ class Mailbox:
 class World:
     """An engine of the meetings with all that it touches."""
 
-    def __init__(self, client, bucket, path, *, zoom=None, patience=1.0, locate=lambda _: None, **changes):
+    def __init__(
+        self, client, bucket, path, *, zoom=None, patience=1.0, locate=lambda _: None, deployment="", **changes
+    ):
         chosen = {"opencast_zone": ZoneInfo("UTC"), "attempts": 3, "lease": 3600, "max_window": 86400}
         self.settings = Settings(**(chosen | changes))
         self.redis = client
         self.zoom = zoom or FakeZoom()
         self.store = Store(path)
         self.mailbox = Mailbox()
-        self.marks = WatermarkStore(aws.s3_client(), bucket, "zoom", ZoneInfo("UTC"))
+        self.marks = WatermarkStore(aws.s3_client(), bucket, f"zoom{deployment}", ZoneInfo("UTC"))
         self.letters = DeadLetters(aws.s3_client(), bucket, "dead/")
-        self.ledger = Ledger(client, "zoom", lease=self.settings.lease)
+        self.ledger = Ledger(client, "zoom", lease=self.settings.lease, deployment=deployment)
         self.pauses = []
         self.stream = Meetings(
             self.zoom,
@@ -166,6 +188,7 @@ class World:
             self.letters,
             self.settings,
             client=client,
+            place=self.ledger.place,
             locate=locate,
             ready_after=AT,
             patience=patience,
@@ -173,11 +196,13 @@ class World:
         )
         self.engine = Engine(
             self.stream,
+            client=client,
             ledger=self.ledger,
             watermarks=self.marks,
             letters=self.letters,
             hints=self.mailbox,
             settings=self.settings,
+            policy=Policy.of(self.settings),
             destination="here",
         )
 
@@ -203,9 +228,9 @@ class World:
             self.work()
 
     def ask(self, day):
-        run = self.engine.ask(Interval(day, day + DAY), Options.of(self.settings), may_move=False)
+        run = self.engine.ask(Interval(day, day + DAY), self.engine.usual_options, may_move=False)
         while self.ledger.run(run.id):
-            self.engine.advance_asked(run.id)
+            self.engine.advance_explicit(run.id)
             self.work()
 
     def time_passes(self):
@@ -228,7 +253,7 @@ class World:
         return [(letter.kind, letter.payload) for letter in map(self.letters.get, self.letters.names("zoom"))]
 
     def last(self):
-        return self.ledger.history()[0]
+        return self.engine.state.history()[0]
 
 
 @pytest.fixture
@@ -273,7 +298,7 @@ def test_missed_days_are_caught_up_one_by_one(make):
     world.zoom.meet("b", TUESDAY + TEN, "Ann", "Bob")
     world.harvest()
     assert (world.sessions(), world.mark) == (["a Ann", "b Ann", "b Bob"], WEDNESDAY)
-    entries = [(one["start"][:10], one["delivered"], one["counts"]) for one in world.ledger.history()]
+    entries = [(f"{one.start:%F}", one.delivered, one.counts) for one in world.engine.state.history()]
     assert entries == [("2026-11-17", 1, {"sessions": 2}), ("2026-11-16", 1, {"sessions": 1})]
 
 
@@ -296,7 +321,7 @@ def test_a_watermark_that_zoom_does_not_keep_blocks_and_says_what_to_do(make):
     world.start_at(datetime(2026, 5, 1, tzinfo=UTC))
     with pytest.raises(BlockedError, match=r"six months.*watermark set --stream zoom"):
         world.engine.advance()
-    assert world.ledger.blocked()["exit_code"] == 4
+    assert world.engine.state.blocked().exit_code == 4
 
 
 # Lists and documents
@@ -355,9 +380,9 @@ def test_a_meeting_in_both_lists_is_one(world):
     world.zoom.meet("a", TUESDAY + TEN, "Ann", "Bob")
     world.zoom.rows.append(("pastOne", TUESDAY + TEN, world.zoom.rows[0][2]))
     world.zoom.rows.reverse()
-    world.zoom.participants = lambda uuid, kind: world.zoom.asked.append(uuid) or world.zoom.rooms[uuid]
+    world.zoom.participants = lambda uuid, _: world.zoom.asked.append(uuid) or Participants(world.zoom.joins(uuid))
     world.harvest()
-    assert (world.zoom.asked, world.last()["slices"]) == (["a"], 1)
+    assert (world.zoom.asked, world.last().slices) == (["a"], 1)
 
 
 def test_a_meeting_without_times_is_of_the_day_that_was_asked_for(world):
@@ -372,7 +397,7 @@ def test_a_meeting_without_times_is_of_the_day_that_was_asked_for(world):
 
 def test_a_slice_is_its_id_and_names_no_person(world):
     one = Meeting("pastOne", '/a"//\u00e4==', TUESDAY, "123abc")
-    assert Meeting.parse(str(one)) == one
+    assert parse_slice(str(one)) == one
     assert str(one).isascii()
     world.zoom.meet("a", TUESDAY + TEN, "Ann Smith")
     world.engine.advance()
@@ -498,17 +523,17 @@ def test_asked_for_again_a_day_is_fetched_again_and_the_watermark_stays(world):
     world.zoom.meet("a", TUESDAY + TEN, "Ann")
     world.harvest()
     world.ask(TUESDAY)
-    assert (world.zoom.asked, world.mark, world.last()["delivered"]) == (["a", "a"], WEDNESDAY, 1)
+    assert (world.zoom.asked, world.mark, world.last().delivered) == (["a", "a"], WEDNESDAY, 1)
 
 
 def test_a_range_is_harvested_day_by_day(world):
     for day in (MONDAY, TUESDAY, WEDNESDAY):
         world.zoom.meet(f"{day:%A}", day + HOUR, "Ann")
-    run = world.engine.ask(Interval(MONDAY, WEDNESDAY), Options.of(world.settings), may_move=False)
+    run = world.engine.ask(Interval(MONDAY, WEDNESDAY), world.engine.usual_options, may_move=False)
     while world.ledger.run(run.id):
-        world.engine.advance_asked(run.id)
+        world.engine.advance_explicit(run.id)
         world.work()
-    assert (world.meetings(), world.last()["delivered"]) == (["Monday", "Tuesday"], 2)
+    assert (world.meetings(), world.last().delivered) == (["Monday", "Tuesday"], 2)
 
 
 # Quotas
@@ -564,6 +589,23 @@ def test_lists_are_read_by_one_worker_at_a_time(make):
     assert (other.zoom.calls, world.sessions(), world.mark) == ({}, ["a Ann"], WEDNESDAY)
 
 
+def test_another_deployment_reads_its_lists_meanwhile(client, bucket, tmp_path):
+    world, other = (World(client, bucket, tmp_path / f"{name}.db", deployment=name) for name in ("one", "another"))
+    for one in (world, other):
+        one.start_at(TUESDAY)
+        one.zoom.meet("a", TUESDAY + TEN, "Ann")
+    hosts = world.zoom.host_ids
+
+    def meanwhile(first, last):
+        if other.mark == TUESDAY:
+            other.harvest()
+        return hosts(first, last)
+
+    world.zoom.host_ids = meanwhile
+    world.harvest()
+    assert (world.sessions(), world.mark) == (other.sessions(), other.mark) == (["a Ann"], WEDNESDAY)
+
+
 def test_who_read_for_longer_than_it_may_writes_nothing_over_what_another_reads(world):
     world.zoom.meet("a", TUESDAY + TEN, "Ann")
     hosts = world.zoom.host_ids
@@ -617,7 +659,7 @@ def test_a_meeting_that_zoom_has_not_is_counted_and_holds_back_nothing(world):
     world.zoom.failing = {"gone": MeetingUnavailableError("Zoom has no such meeting (404, code 3001).", 3001)}
     world.harvest()
     assert (world.sessions(), world.mark, world.dead()) == (["a Ann"], WEDNESDAY, [])
-    assert world.last()["counts"] == {"sessions": 1, "unavailable": 1, "without_participants": 1}
+    assert world.last().counts == {"sessions": 1, "unavailable": 1, "without_participants": 1}
     assert "unique_participants" not in world.store.get("meetings-2026.11.17", "gone")
 
 
@@ -638,7 +680,7 @@ def test_a_meeting_that_zoom_refuses_is_a_dead_letter_and_can_be_replayed(world)
     for _ in range(8):
         world.harvest()
         world.time_passes()
-    assert (world.sessions(), world.mark, world.last()["dead_letters"]) == (["b Ann"], WEDNESDAY, 1)
+    assert (world.sessions(), world.mark, world.last().dead_letters) == (["b Ann"], WEDNESDAY, 1)
     ((kind, payload),) = world.dead()
     assert (kind, payload) == ("slice", {"uuid": "/a//", "kind": "past", "start": "2026-11-17T10:00:00Z"})
     world.zoom.failing = {}
@@ -691,9 +733,9 @@ def test_a_list_that_is_refused_blocks_and_heals(world):
     world.zoom.full = [BlockedError("Give the app the scope dashboard:read:list_meetings:admin.")]
     with pytest.raises(BlockedError, match="scope"):
         world.engine.advance()
-    assert "scope" in world.ledger.blocked()["reason"]
+    assert "scope" in world.engine.state.blocked().reason
     world.harvest()
-    assert (world.ledger.blocked(), world.mark) == (None, WEDNESDAY)
+    assert (world.engine.state.blocked(), world.mark) == (None, WEDNESDAY)
 
 
 def test_a_document_that_is_refused_is_a_dead_letter_and_the_others_are_there(world):
@@ -703,7 +745,7 @@ def test_a_document_that_is_refused_is_a_dead_letter_and_the_others_are_there(wo
     world.store.refuses = {ann}
     world.redis.flushall()
     world.ask(TUESDAY)
-    assert (world.last()["dead_letters"], world.last()["counts"]) == (1, {"sessions": 1})
+    assert (world.last().dead_letters, world.last().counts) == (1, {"sessions": 1})
     ((kind, payload),) = world.dead()
     assert (kind, payload["document"]["body"]["user_name"]) == ("record", "Ann")
     with pytest.raises(PoisonError, match="mapper_parsing_exception"):
@@ -727,7 +769,7 @@ def test_a_row_that_is_no_participant_is_a_dead_letter(world):
     world.zoom.meet("a", TUESDAY + TEN, "Ann")
     world.zoom.rooms["a"].append({"user_name": "Nobody"})
     world.harvest()
-    assert (world.sessions(), world.last()["dead_letters"]) == (["a Ann"], 1)
+    assert (world.sessions(), world.last().dead_letters) == (["a Ann"], 1)
     assert world.dead() == [("record", {"uuid": "a", "row": {"user_name": "Nobody"}})]
     with pytest.raises(PoisonError, match="still cannot be read"):
         world.engine.stream.redeliver(world.dead()[0][1])
@@ -742,3 +784,278 @@ def test_a_uuid_that_no_document_can_have_is_a_dead_letter(world):
     assert (kind, len(payload["row"]["uuid"])) == ("record", LONGEST_ID + 1)
     with pytest.raises(PoisonError, match="still cannot be read"):
         world.engine.stream.redeliver(payload)
+
+
+# What is not whole
+
+
+def test_fewer_participants_than_the_list_says_are_written_counted_and_looked_for_again(world):
+    """American evening classes at 05:00 UTC: the list has three joins, the participants one."""
+    world.zoom.meet("a", TUESDAY + TEN, "Ann", participants=3)
+    world.harvest()
+    assert (world.sessions(), world.mark) == (["a Ann"], WEDNESDAY)
+    assert world.last().counts == {"sessions": 1, "incomplete": 1}
+    world.zoom.rooms["a"] += [
+        {**world.zoom.rooms["a"][0], "user_id": f"{n}", "user_name": f"B{n}"} for n in (7, 8)
+    ]
+    world.zoom.clock = THURSDAY + AT
+    world.harvest()
+    assert (world.zoom.asked, world.sessions()) == (["a", "a"], ["a Ann", "a B7", "a B8"])
+    assert world.store.get("meetings-2026.11.17", "a")["unique_participants"] == 3
+    world.zoom.clock = FRIDAY + AT
+    world.harvest()
+    assert world.zoom.asked == ["a", "a"]  # now it is known
+
+
+def test_fewer_participants_than_their_total_says_are_looked_for_again(world):
+    world.zoom.meet("a", TUESDAY + TEN, "Ann", participants=0)
+    world.zoom.totals = {"a": 2}
+    world.harvest()
+    assert world.last().counts == {"sessions": 1, "incomplete": 1}
+    world.zoom.totals = {}
+    world.zoom.clock = THURSDAY + AT
+    world.harvest()
+    assert (world.zoom.asked, world.last().counts) == (["a", "a"], {"sessions": 1})
+
+
+def test_fewer_participants_than_before_do_not_overwrite_what_more_of_them_told(world):
+    world.zoom.meet("a", TUESDAY + TEN, "Ann", "Bob")
+    world.harvest()
+    world.zoom.rooms["a"].pop()
+    world.ask(TUESDAY)
+    assert world.sessions() == ["a Ann", "a Bob"]
+    assert world.store.get("meetings-2026.11.17", "a")["unique_participants"] == 2
+    assert world.last().counts == {"sessions": 1, "incomplete": 1}
+
+
+def test_fewer_participants_than_another_deployment_has_are_told(client, bucket, tmp_path):
+    for name, people in {"one": ["Ann", "Bob"], "another": ["Ann"]}.items():
+        world = World(client, bucket, tmp_path / f"{name}.db", deployment=name)
+        world.start_at(TUESDAY)
+        world.zoom.meet("a", TUESDAY + TEN, *people)
+        world.harvest()
+        assert world.store.get("meetings-2026.11.17", "a")["unique_participants"] == len(people)
+
+
+def assert_reports_take_nothing_away(world, store, refresh):
+    world.zoom.meet("a", TUESDAY + TEN, "Ann", "Bob", has_pstn=True, user_type="Licensed")
+    richer = {"ip_address": "192.0.2.1", "device": "Mac", "location": "Cambridge (US)", "share_desktop": True}
+    for row in world.zoom.rooms["a"]:
+        row.update(richer)
+    world.harvest()
+    refresh()
+    sessions, details = list(store.export("sessions*")), store.get("meetings-2026.11.17", "a")
+    assert [(one["ip_address"], one["device"], one["city"]) for one in sessions] == [
+        ("192.0.2.1", "Mac", "Cambridge")
+    ] * 2
+    for row in world.zoom.rooms["a"]:
+        for name in richer:
+            del row[name]
+    world.zoom.change("a", has_pstn=None, user_type=None, duration=None, host_id="host-1")
+    world.zoom.source = "report"
+    world.ask(TUESDAY)
+    assert world.last().delivered == 0  # what the Dashboard listed, and reports gave, is not known
+    assert world.last().counts == {"sessions": 2, "from_report": 1}
+    refresh()
+    assert sorted(store.export("sessions*"), key=lambda one: one["_id"]) == sorted(
+        sessions, key=lambda one: one["_id"]
+    )
+    assert store.get("meetings-2026.11.17", "a") == details
+
+
+def test_rows_of_the_report_take_away_nothing_that_the_dashboard_said(world):
+    assert_reports_take_nothing_away(world, world.store, lambda: None)
+
+
+def test_rows_of_the_report_take_nothing_away_in_elasticsearch(world, templates, es, elasticsearch_url):
+    store = assembly.document_store(settings.load({"ES_HOST": elasticsearch_url, "INDEX_INFIX": ""}))
+    world.stream._documents._store = store
+    assert_reports_take_nothing_away(world, store, lambda: es.indices.refresh(index="_all"))
+
+
+def test_what_reports_gave_of_a_meeting_that_the_dashboard_listed_is_read_again(world):
+    world.zoom.meet("a", TUESDAY + TEN, "Ann")
+    world.zoom.source = "report"
+    world.harvest()
+    world.zoom.source = "dashboard"
+    world.zoom.rooms["a"][0]["ip_address"] = "192.0.2.1"
+    world.zoom.clock = THURSDAY + AT
+    world.harvest()
+    (session,) = world.store.export("sessions*")
+    assert session["ip_address"] == "192.0.2.1"
+
+
+# The place in the lists
+
+
+def snapshot(client):
+    return {key: client.dump(key) for key in client.scan_iter(f"{PREFIX}zoom:lists:*")}
+
+
+def set_back(raw, kept):
+    """Let Redis be what it was: a replica took over, or a snapshot was loaded."""
+    for key in list(raw.scan_iter(f"{PREFIX}zoom:lists:*")):
+        raw.delete(key)
+    for key, value in kept.items():
+        raw.restore(key, 0, value, replace=True)
+
+
+@pytest.mark.parametrize("pages", [1, 2])
+def test_a_redis_that_is_set_back_while_lists_are_read_loses_no_meeting(world, redis, pages):
+    for n in range(7):
+        world.zoom.meet(f"m{n}", TUESDAY + n * HOUR, "Ann")
+    kept, listed = {}, world.zoom.meetings
+
+    def meetings(first, last, kind, *, token=""):
+        for number, page in enumerate(listed(first, last, kind, token=token), 1):
+            if kind == "past" and not token and number == pages + 1:
+                kept.update(snapshot(redis))  # the position after so many pages
+            if kind == "past" and not token and number == pages + 2:
+                set_back(redis, kept)  # when the next one is read already
+            yield page
+
+    world.zoom.meetings = meetings
+    with pytest.raises(RetryableError, match="another page"):
+        world.engine.advance()
+    world.zoom.meetings = listed
+    world.harvest()
+    assert (world.sessions(), world.mark) == ([f"m{n} Ann" for n in range(7)], WEDNESDAY)
+
+
+def test_a_redis_that_loses_the_place_before_the_lists_are_done_begins_again(world, redis):
+    world.zoom.meet("a", TUESDAY + TEN, "Ann")
+    listed = world.zoom.meetings
+
+    def meetings(first, last, kind, *, token=""):
+        yield from listed(first, last, kind, token=token)
+        if kind == "pastOne":
+            set_back(redis, {})
+
+    world.zoom.meetings = meetings
+    with pytest.raises(RetryableError):
+        world.engine.advance()
+    world.zoom.meetings = listed
+    world.harvest()
+    assert (world.sessions(), world.mark) == (["a Ann"], WEDNESDAY)
+
+
+def test_a_list_that_is_always_put_off_for_a_moment_is_given_up(world):
+    world.zoom.full = [put_off(0.01)] * 100
+    with pytest.raises(PutOffError):
+        world.engine.advance()
+    assert len(world.pauses) == MOST_WAITS
+
+
+def test_a_slice_of_an_earlier_version_is_still_read():
+    one = parse_slice('["past","a",1763373600,"123abc"]')
+    assert (one.uuid, one.joins, one.listed_by) == ("a", 0, "dashboard")
+
+
+# Hosts and days
+
+
+@pytest.fixture
+def refusing(world):
+    """A world with the meeting `a`, and a host whose list, with the meeting `b`, is refused."""
+    listed = world.zoom.meetings
+    world.zoom.meet("a", TUESDAY + TEN, "Ann")
+    world.zoom.meet("b", TUESDAY + TEN, "Bob", kind="report")
+    world.zoom.refusal = PoisonError(
+        "Zoom's report/users/{id}/meetings answered 400, code 200, and answers for others."
+    )
+
+    def meetings(first, last, kind, *, token=""):
+        yield MeetingsPage([], "0", "report", 0, RefusedHost("host-9", "answered 400, code 200"))
+        yield from listed(first, last, kind, token="")
+
+    def meetings_of(host, first, last, kind):
+        assert (host, first, last) == ("host-9", TUESDAY.date(), TUESDAY.date())
+        if world.zoom.refusal:
+            raise world.zoom.refusal
+        return [read_meeting(world.zoom.rows[1][2])] if kind == "past" else []
+
+    world.zoom.meetings, world.zoom.meetings_of = meetings, meetings_of
+    world.zoom.participants = lambda uuid, _: Participants(world.zoom.joins(uuid), source="report")
+    return world
+
+
+def test_a_host_that_is_refused_is_a_dead_letter_that_counts_and_can_be_replayed(refusing):
+    for _ in range(8):
+        refusing.harvest()
+        refusing.time_passes()
+    assert (refusing.sessions(), refusing.mark) == (["a Ann"], WEDNESDAY)
+    assert refusing.last().dead_letters == 1
+    assert refusing.dead() == [("slice", {"host": "host-9", "from": "2026-11-17", "to": "2026-11-17"})]
+    refusing.zoom.refusal = None
+    assert refusing.stream.redeliver(json.loads(json.dumps(refusing.dead()[0][1]))) == 1
+    assert (refusing.sessions(), sorted(refusing.meetings())) == (["a Ann", "b Bob"], ["a", "b"])
+
+
+def test_a_host_whose_refusal_passes_is_no_dead_letter(refusing):
+    refusing.harvest()
+    refusing.zoom.refusal = None
+    refusing.time_passes()
+    refusing.harvest()
+    assert (refusing.sessions(), refusing.mark, refusing.dead()) == (["a Ann", "b Bob"], WEDNESDAY, [])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BadInputError("Zoom keeps meetings for six months: expected days from 2026-06-01 on."),
+        DaysRefusedError("Zoom answered for 2026-06-01 to 2026-06-03. It keeps six months."),
+        DaysRefusedError("Zoom refused the days (400, code 300)."),
+    ],
+)
+def test_whatever_says_that_the_watermark_is_too_old_says_how_to_move_it(world, error):
+    world.zoom.full = [error] * 2
+    with pytest.raises(BlockedError, match=r"watermark set --stream zoom 20\d\d-\d\d-\d\dT00:00:00Z$"):
+        world.engine.advance()
+
+
+def test_a_day_that_is_kept_is_read_though_those_looked_back_at_are_not(make):
+    world = make()
+    june = datetime(2026, 6, 1, tzinfo=UTC)
+    world.start_at(june, floor=june - 10 * DAY)
+    world.zoom.clock = june + DAY + AT
+    world.zoom.meet("a", june + TEN, "Ann")
+    world.harvest()
+    assert (world.sessions(), world.mark) == (["a Ann"], june + DAY)
+
+
+# One index that takes nothing
+
+
+def test_a_closed_index_of_a_day_that_was_read_holds_nothing_up(make):
+    world = make()
+    world.start_at(MONDAY)
+    world.zoom.meet("a", MONDAY + TEN, "Ann")
+    world.zoom.meet("b", TUESDAY + TEN, "Bob")
+    world.zoom.clock = TUESDAY + AT
+    world.harvest()
+    assert world.mark == TUESDAY
+    world.store.blocked = {"meetings-2026.11.16": "closed", "sessions-2026.11.16": "closed"}
+    world.zoom.clock = WEDNESDAY + AT
+    world.harvest()
+    assert (world.mark, world.sessions(), world.dead()) == (WEDNESDAY, ["a Ann", "b Bob"], [])
+    assert world.engine.state.failure() is None
+
+
+def test_a_blocked_index_keeps_its_meetings_only_is_shown_and_heals(make):
+    world = make()
+    world.start_at(TUESDAY, floor=MONDAY)
+    world.zoom.meet("a", MONDAY + TEN, "Ann")
+    world.zoom.meet("b", MONDAY + TEN, "Bob")
+    for number in range(5):
+        world.zoom.meet(f"t{number}", TUESDAY + TEN, "Tom")
+    world.store.blocked = {"sessions-2026.11.16": "the index sessions-2026.11.16 is closed"}
+    world.harvest()
+    assert (world.mark, len(world.sessions()), world.dead()) == (TUESDAY, 5, [])
+    standing = world.engine.state.blocked()
+    assert (standing.place, standing.reason) == ("index", "the index sessions-2026.11.16 is closed")
+    world.store.blocked = {}
+    for _ in range(3):
+        world.time_passes()
+        world.harvest()
+    assert (world.mark, len(world.sessions()), world.dead()) == (WEDNESDAY, 7, [])
+    assert world.engine.state.failure() is None

@@ -20,12 +20,14 @@ import redis
 import requests
 from celery import Celery
 
-from simulators import stack
+from devservers import stack
+from uaharvest import assembly
+from uaharvest import settings as settings_
 from uaharvest.dead_letters import DeadLetters
+from uaharvest.intervals import whole_second
 from uaharvest.opencast.times import ZoneInfo
-from uaharvest.runs.ledger import Ledger
+from uaharvest.redis_url import RedisUrl
 from uaharvest.runs.watermark import WatermarkStore
-from uaharvest.runs.windows import whole_second
 
 ZONE = "America/New_York"
 READERS = 4  # threads that empty the queue
@@ -44,8 +46,12 @@ class Site:
         self.workers = []
         self._resources = resources
         self._received = []
-        self.redis = resources.enter_context(redis.Redis.from_url(valkey.url, decode_responses=True))
-        self.ledger = Ledger(self.redis, "useractions", lease=int(environment["HARVEST_LEASE_SECONDS"]))
+        where = RedisUrl.parse(valkey.url)
+        self.redis = resources.enter_context(where.client(decode_responses=True, socket_timeout=60))
+        self.settings = settings_.load(environment)
+        self.ledger = assembly.ledger(self.settings, self.redis)
+        self.state = assembly.state(self.settings, self.redis)
+        self.state.tick(0)  # beat was heard
         s3 = boto3.client("s3")
         resources.callback(s3.close)
         bucket = environment["S3_HARVEST_TS_BUCKET"]
@@ -53,9 +59,11 @@ class Site:
         self.letters = DeadLetters(s3, bucket, "dead-letters/")
         self._sqs = boto3.client("sqs")
         resources.callback(self._sqs.close)
-        self._celery = Celery(broker=valkey.url)
+        self._celery = Celery()
         self._celery.config_from_object("celeryconfig")
-        self._celery.conf.broker_url = valkey.url
+        broker = where.broker({})
+        self._celery.conf.broker_url = broker.url
+        self._celery.conf.broker_transport_options |= broker.transport_options
         resources.callback(self._celery.close)
 
     # Processes
@@ -134,18 +142,18 @@ class Site:
 
     def look_once_more(self):
         """Let the workers open and end one more run; it has looked for all that there was at the call."""
-        seen = {entry["id"] for entry in self.ledger.history()}
+        seen = {entry.id for entry in self.state.history()}
         # The first new one may have been open already.
-        self.until(lambda: len({entry["id"] for entry in self.ledger.history()} - seen) > 1)
+        self.until(lambda: len({entry.id for entry in self.state.history()} - seen) > 1)
 
     def settle(self):
         """Let the workers look for what is new or late until they have looked once more and found nothing."""
-        seen = {entry["id"] for entry in self.ledger.history()}
+        seen = {entry.id for entry in self.state.history()}
 
         def looked_in_vain():
-            new = [entry for entry in self.ledger.history() if entry["id"] not in seen]
+            new = [entry for entry in self.state.history() if entry.id not in seen]
             # The first of them may have been opened before this call.
-            in_vain = len(new) > 1 and new[0]["outcome"] == "done" and not new[0]["delivered"]
+            in_vain = len(new) > 1 and new[0].outcome == "done" and not new[0].delivered
             return in_vain and self.ledger.live() is None
 
         self.until(looked_in_vain)
@@ -174,7 +182,7 @@ class Site:
     def in_mid_run(self):
         """Return the open run if some of its rows are sent and known, and a worker holds a slice."""
         run = self.ledger.live()
-        return run if run and run.delivered and self.ledger.slices(run.id)["claimed"] else None
+        return run if run and run.delivered and self.ledger.slices(run.id).claimed else None
 
     def in_first_half(self):
         """Return the open run if not even half of its slices are done."""
@@ -190,7 +198,7 @@ class Site:
     def all_hold_a_slice(self):
         """Return the open run if every worker has a slice of it in hand."""
         run = self.ledger.live()
-        busy = run and self.ledger.slices(run.id)["claimed"] == len(self.workers)
+        busy = run and self.ledger.slices(run.id).claimed == len(self.workers)
         return run if busy and not self._looking_up() else None
 
     def _looking_up(self):
@@ -301,12 +309,13 @@ def sites():
             seconds=1_800,
             workers=1,
             simulator=None,
+            valkey=None,
             appendonly=False,
             settings=MappingProxyType({}),
         ):
             number = next(_numbers)
             end = whole_second(datetime.now(UTC) - timedelta(seconds=20))
-            valkey = resources.enter_context(stack.valkey(appendonly=appendonly))
+            valkey = valkey or resources.enter_context(stack.valkey(appendonly=appendonly))
             if simulator is None:
                 data = ("--rows", str(rows), "--span-seconds", str(seconds), "--until", end.isoformat())
                 simulator = resources.enter_context(stack.opencast_simulator(*data, *simulator_arguments))

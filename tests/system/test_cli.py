@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import boto3
 import pytest
 
-from simulators import stack
-from uaharvest.runs.windows import whole_second
+from devservers import stack
+from uaharvest.intervals import whole_second
 
 ROWS = 300
 SECRETS = ("opencast-password", "redis-password")
@@ -54,7 +54,7 @@ def ids(done):
     return sorted(record["action_id"] for record in records(done))
 
 
-def assert_told_in_one_line(done, exit_code, *words):
+def assert_one_line_says(done, exit_code, *words):
     """The command failed with one line that has these words."""
     assert done.returncode == exit_code, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -205,7 +205,7 @@ def test_too_long_a_span_is_refused_with_3_and_two_ways_out(site):
 def test_a_refused_password_is_4_and_is_never_shown(site):
     wrong = "wrong-password"
     done = site.manage("run", "useractions", "--password", wrong)
-    assert_told_in_one_line(done, 4, "refused user 'admin' (401)", "MATTERHORN_REST_PASS")
+    assert_one_line_says(done, 4, "refused user 'admin' (401)", "MATTERHORN_REST_PASS")
     debug = site.manage("--debug", "run", "useractions", "--password", wrong)
     assert "Traceback" in debug.stderr
     for secret in (wrong, *SECRETS):
@@ -214,15 +214,14 @@ def test_a_refused_password_is_4_and_is_never_shown(site):
 
 def test_a_redis_that_is_down_is_one_line_without_its_password(site):
     url = f"redis://:{SECRETS[1]}@127.0.0.1:{stack.free_port()}/0"
-    for command in (["run", "useractions"], ["status"]):
-        done = site.manage(*command, REDIS_URL=url)
-        assert_told_in_one_line(done, 1, "Redis at 127.0.0.1:", "REDIS_URL")
-        assert SECRETS[1] not in done.stderr
+    done = site.manage("run", "useractions", REDIS_URL=url)
+    assert_one_line_says(done, 1, "Redis at 127.0.0.1:", "REDIS_URL")
+    assert SECRETS[1] not in done.stderr
 
 
 def test_an_opencast_that_is_down_is_one_line(site):
     host = f"127.0.0.1:{stack.free_port()}"
-    assert_told_in_one_line(site.manage("run", "useractions", "-H", host), 1, host)
+    assert_one_line_says(site.manage("run", "useractions", "-H", host), 1, host)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +247,7 @@ def test_an_opencast_that_is_down_is_one_line(site):
 )
 def test_bad_input_is_2_and_a_line_that_names_it_and_what_was_expected(site, arguments, words):
     done = site.manage(*arguments.split())
-    assert_told_in_one_line(done, 2, *words)
+    assert_one_line_says(done, 2, *words)
     assert "s3cret" not in done.stderr
 
 
@@ -268,7 +267,7 @@ def test_settings_that_are_wrong_or_missing_are_named_all_at_once(site):
     assert "HARVEST_LAG_SECONDS: 'soon'" in done.stderr
     assert "OPENCAST_TIMEZONE: 'Mars/Olympus'" in done.stderr
     missing = site.manage("run", "useractions", MATTERHORN_ENGAGE_HOST="", SQS_QUEUE_NAME="")
-    assert_told_in_one_line(missing, 2, "MATTERHORN_ENGAGE_HOST", "SQS_QUEUE_NAME", ".env")
+    assert_one_line_says(missing, 2, "MATTERHORN_ENGAGE_HOST", "SQS_QUEUE_NAME", ".env")
 
 
 # The watermark
@@ -316,7 +315,7 @@ def test_dead_letters_are_listed_shown_replayed_and_dropped(start_site):
     assert json.loads(site.manage("dead-letters", "show", name).stdout)["payload"]["record"]["action_id"] == row_id
     replayed = site.manage("dead-letters", "replay", name)
     assert (replayed.returncode, replayed.stdout) == (5, "")
-    assert f"{name}: stays: " in replayed.stderr
+    assert f"{name}: not replayed: " in replayed.stderr
     assert site.manage("status").returncode == 5
     assert site.manage("dead-letters", "drop", "--all", "--yes").returncode == 0
     assert site.manage("dead-letters", "list").stdout == "no dead letters\n"
@@ -363,4 +362,4 @@ def test_an_explicit_run_that_a_lost_redis_has_taken_must_be_asked_for_again(sit
     site.valkey.kill()
     site.valkey.start()
     lost = site.manage("status", "--follow", run_id)
-    assert_told_in_one_line(lost, 2, run_id, "ask for it again")
+    assert_one_line_says(lost, 2, run_id, "ask for the run again")

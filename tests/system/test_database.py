@@ -7,7 +7,7 @@ import pytest
 import requests
 from requests.auth import HTTPDigestAuth
 
-from simulators import databases
+from devservers import databases
 
 # By REST it could not be harvested: usertracking may be off there, and the profile is never asked for.
 FORCED = {"X-Requested-Auth": "Digest", "X-Opencast-Matterhorn-Authorization": "true"}
@@ -94,11 +94,11 @@ def test_a_password_that_is_wrong_blocks_and_status_says_so_without_it(start_sit
     assert done.returncode == 4
     assert "Check OPENCAST_DATABASE_URL" in done.stderr
     worker = site.add_worker(**wrong)
-    site.until(site.ledger.blocked)
+    site.until(site.state.blocked)
     status = site.manage("status", **wrong)
     assert status.returncode == 4
     assert "useractions is blocked" in status.stdout
-    assert "profile database, by OPENCAST_DATABASE_URL" in status.stdout
+    assert "profile database, set by OPENCAST_DATABASE_URL" in status.stdout
     for shown in (done.stdout, done.stderr, status.stdout, worker.output):
         assert "hidden" not in shown
         assert databases.PASSWORD not in shown
@@ -111,10 +111,49 @@ def test_a_database_that_is_killed_in_mid_run_costs_time_and_no_row(start_site_o
     tables.dispose()
     with site.caught(site.in_first_half):
         database.kill()
-    site.until(lambda: (run := site.ledger.live()) and site.ledger.slices(run.id)["put_off"] > 1)
+    site.until(lambda: (run := site.ledger.live()) and site.ledger.slices(run.id).put_off > 1)
     database.start()
     site.harvest(site.end)
     mark = site.settle()
     assert set(site.delivered()) == site.truth(mark.floor, mark.at)
     assert set(site.delivered().values()) == {1}
     assert site.letters.count("useractions") == 0
+
+
+@pytest.mark.fault
+@pytest.mark.long
+def test_an_engage_host_that_is_down_is_an_outage_and_no_slice_becomes_a_dead_letter(start_site_of):
+    settings = {"HARVEST_ATTEMPTS": "1", "HARVEST_BATCH_SIZE": "50"}
+    site = start_site_of(rows=200, seconds=300, workers=0, settings=settings)
+    site.simulate("faults", {"path": "any", "kind": "status", "status": 503})
+    site.add_workers(2)
+    site.until(site.something_put_off_twice)
+    assert site.letters.count("useractions") == 0
+    assert not site.delivered()
+    site.simulate("faults", method="DELETE")
+    site.harvest(site.end)
+    assert set(site.delivered()) == {row["id"] for row in site.rows}
+    assert set(site.delivered().values()) == {1}
+    assert site.letters.count("useractions") == 0
+
+
+def test_a_footprint_that_grew_is_sent_again_by_workers_when_its_session_goes_on(start_site_of, tables):
+    site = start_site_of(rows=20, seconds=300, workers=0, settings={})
+    footprint = site.rows[10] | {"id": 10**9, "type": "FOOTPRINT", "inpoint": 0, "outpoint": 5, "length": 5}
+    footprint |= {"sessionId": {"sessionId": "s1", "userId": "u"}}
+    open_ = footprint | {"id": 10**9 + 1, "sessionId": {"sessionId": "s2", "userId": "u"}}
+    databases.insert(tables, [footprint, open_])
+    site.add_worker()
+    site.harvest(site.end)
+    with tables.begin() as connection:
+        connection.exec_driver_sql(
+            f"UPDATE oc_user_action SET outpoint = 65, length = 65 WHERE id IN ({10**9}, {10**9 + 1})"
+        )
+    following = footprint | {"id": 10**9 + 2, "inpoint": 500, "outpoint": 505, "created": site.rows[-1]["created"]}
+    databases.insert(tables, [following])
+    site.until(lambda: site.delivered()[10**9] > 1)
+    site.settle()
+    lengths = [record["action"]["length"] for record in site.bodies() if record["action_id"] == 10**9]
+    assert lengths == [5, 65]
+    others = {row_id: times for row_id, times in site.delivered().items() if times > 1}
+    assert others == {10**9: 2}  # the other may still grow

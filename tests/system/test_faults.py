@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from simulators import stack
+from devservers import stack
 
 pytestmark = pytest.mark.fault
 
@@ -42,7 +42,7 @@ def test_a_pool_process_that_is_killed_while_it_sends_a_slice_loses_nothing(star
         site.kill_pool_process(site.workers[0])
     mark = site.harvest(site.end)
     assert unmarked <= repeats(assert_all_there(site, mark)) <= BATCH
-    assert run.id in {entry["id"] for entry in site.ledger.history()}
+    assert run.id in {entry.id for entry in site.state.history()}
 
 
 def test_workers_whose_host_loses_power_lose_nothing(start_site):
@@ -53,9 +53,10 @@ def test_workers_whose_host_loses_power_lose_nothing(start_site):
                 worker.kill()
         mark = site.harvest(site.end)
     assert 0 < repeats(assert_all_there(site, mark)) <= 2 * BATCH
-    assert run.id in {entry["id"] for entry in site.ledger.history()}
+    assert run.id in {entry.id for entry in site.state.history()}
 
 
+@pytest.mark.long
 def test_a_worker_that_sleeps_longer_than_its_lease_disturbs_nothing_when_it_wakes(start_site):
     site = start_site(workers=2, settings=ONE_EACH)
     sleeper, other = site.workers
@@ -77,9 +78,10 @@ def test_a_redis_that_loses_its_data_in_mid_run_costs_repeats_and_never_a_row(st
             site.valkey.start()
         mark = site.harvest(site.end)
         assert_all_there(site, mark)
-        assert run.id not in {entry["id"] for entry in site.ledger.history()}
+        assert run.id not in {entry.id for entry in site.state.history()}
 
 
+@pytest.mark.long
 def test_a_redis_that_loses_its_data_between_two_runs_costs_the_overlap_once_more(start_site):
     site = start_site(rows=600)
     with stack.supervised(*site.workers):
@@ -94,6 +96,7 @@ def test_a_redis_that_loses_its_data_between_two_runs_costs_the_overlap_once_mor
     assert sorted(delivered.values()) == [1] + 600 * [2]
 
 
+@pytest.mark.long
 def test_a_redis_with_aof_that_is_killed_goes_on_with_the_run(start_site):
     site = start_site(workers=2, appendonly=True)
     with stack.supervised(*site.workers):
@@ -102,9 +105,10 @@ def test_a_redis_with_aof_that_is_killed_goes_on_with_the_run(start_site):
             site.valkey.start()
         mark = site.harvest(site.end)
     assert repeats(assert_all_there(site, mark)) <= 2 * BATCH
-    assert run.id in {entry["id"] for entry in site.ledger.history()}
+    assert run.id in {entry.id for entry in site.state.history()}
 
 
+@pytest.mark.long
 def test_an_opencast_that_is_down_and_then_starts_with_503_costs_time_only(start_site):
     site = start_site("--start-503-seconds", "1.5", settings=ONE_ATTEMPT)
     with site.caught(site.in_mid_run):
@@ -117,6 +121,7 @@ def test_an_opencast_that_is_down_and_then_starts_with_503_costs_time_only(start
     assert site.letters.count("useractions") == 0
 
 
+@pytest.mark.long
 def test_a_fifth_of_all_requests_failing_in_five_ways_costs_time_only(start_site):
     site = start_site("--episodes", "30", settings={"HARVEST_BATCH_SIZE": "50"})
     for fault in (
@@ -133,7 +138,7 @@ def test_a_fifth_of_all_requests_failing_in_five_ways_costs_time_only(start_site
     site.simulate("faults", method="DELETE")
     assert repeats(assert_all_there(site, mark)) == 0
     # At once, and not only when later ticks looked for what is late.
-    assert site.ledger.history()[-1]["delivered"] == 2_000
+    assert site.state.history()[-1].delivered == 2_000
     assert site.letters.count("useractions") == 0
 
 
@@ -199,11 +204,12 @@ def test_an_outage_of_sqs_and_s3_costs_time_and_at_most_what_was_on_its_way(star
     assert site.letters.count("useractions") == 0
 
 
+@pytest.mark.long
 def test_a_wrong_password_blocks_with_the_line_that_mends_it_and_heals_by_itself(start_site):
     site = start_site(workers=0)
     wrong = {"MATTERHORN_REST_PASS": "open-sesame"}
     site.add_worker(**wrong)
-    site.until(site.ledger.blocked)
+    site.until(site.state.blocked)
     status = site.manage("status")
     assert status.returncode == 4
     line = next(line for line in status.stdout.splitlines() if "is blocked" in line)
@@ -216,11 +222,11 @@ def test_a_wrong_password_blocks_with_the_line_that_mends_it_and_heals_by_itself
         good.kill()  # with the password that is wrong again the run stands still in its midst
     site.workers.remove(good)
     site.add_worker(**wrong)
-    site.until(site.ledger.blocked)
+    site.until(site.state.blocked)
     site.workers.pop().kill()
     site.add_worker()
     mark = site.harvest(site.end)
-    assert site.ledger.blocked() is None
+    assert site.state.blocked() is None
     assert repeats(assert_all_there(site, mark)) <= BATCH
 
 
@@ -240,6 +246,12 @@ def test_a_poisonous_second_becomes_a_dead_letter_and_all_else_arrives(start_sit
     assert payload == {"start": f"{moment(bad):%FT%TZ}", "end": f"{moment(bad + 1):%FT%TZ}"}
     assert site.manage("status").returncode == 5
 
+    again = site.manage("dead-letters", "replay", "--all")  # the source still fails at it
+    assert (again.returncode, again.stdout) == (5, "")
+    assert f"{name}: not replayed: " in again.stderr
+    assert list(site.letters.names()) == [name]
+    assert not set(site.delivered()) & lost
+
     site.simulate("faults", method="DELETE")
     replayed = site.manage("dead-letters", "replay", "--all")
     assert (replayed.returncode, replayed.stderr) == (0, "")
@@ -248,6 +260,7 @@ def test_a_poisonous_second_becomes_a_dead_letter_and_all_else_arrives(start_sit
     assert site.manage("status").returncode == 0
 
 
+@pytest.mark.long
 def test_waits_between_requests_are_kept_by_all_workers_together_and_hold_no_episode_up(start_site):
     site = start_site("--episodes", "60", rows=1_400, workers=2, settings={"DEFAULT_INTERVAL": "1"})
     start, end = site.end - timedelta(seconds=1_800), site.end - timedelta(seconds=200)

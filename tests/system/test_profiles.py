@@ -22,7 +22,7 @@ import pytest
 import sqlalchemy as sa
 from redis import Redis
 
-from simulators import databases
+from devservers import databases
 from simulators.opencast.options import parse_options
 from simulators.opencast.profiles import PROFILES as SIMULATED
 from simulators.opencast.server import Application
@@ -30,12 +30,12 @@ from simulators.opencast.site import Site
 from simulators.opencast.table import Filter
 from simulators.serving import Server
 from tests.fakes import FakeSink
-from uaharvest import assembly
 from uaharvest.opencast import sql
 from uaharvest.opencast.profile import kept_profile
 from uaharvest.opencast.stock import DaySource
 from uaharvest.runs.local import LocalHints
 from uaharvest.settings import Settings
+from uaharvest.streams.engines import useractions as building
 from uaharvest.streams.stock import StockUseractions
 from uaharvest.streams.useractions import Useractions
 
@@ -102,7 +102,7 @@ class Database:
         self.statements = self.rows = 0
         self._writer = databases.engine(server)
         databases.create_tables(self._writer)
-        databases.insert(self._writer, map(json.loads, site.read_page(Filter(), 0, BACKLOG)[1]))
+        databases.insert(self._writer, map(json.loads, site.read_page(Filter(), 0, BACKLOG).bodies))
 
     def insert(self, site, ids):
         databases.insert(self._writer, [json.loads(site.read_row(row_id)) for row_id in ids])
@@ -181,7 +181,7 @@ class Evening:
         url = resources.enter_context(served(self.site))
         patch = resources.enter_context(pytest.MonkeyPatch.context())
         self.sink = FakeSink(chunk=100)
-        patch.setattr(assembly, "sink", lambda settings: self.sink)
+        patch.setattr(building, "sink", lambda settings, lost: self.sink)
         self.database = None
         if name in databases.KINDS:
             server = resources.enter_context(databases.database(name, zone="Asia/Tokyo"))
@@ -189,8 +189,12 @@ class Evening:
             resources.callback(self.database.close)
             self._set_clock_of_databases(patch)
         else:
-            days = functools.partial(DaySource, clock=self.clock.read, pause=self.clock.wait)
-            patch.setattr(assembly, "DaySource", days)
+            clock = self.clock
+
+            class Days(DaySource):
+                __init__ = functools.partialmethod(DaySource.__init__, clock=clock.read, pause=clock.wait)
+
+            patch.setattr(building, "DaySource", Days)
         settings = Settings(
             engage_url=url,
             opencast_user="admin",
@@ -207,8 +211,8 @@ class Evening:
         resources.callback(self.redis.close)
         self.redis.flushall()
         self.hints = LocalHints()
-        self.engine = assembly.useractions(settings, self.hints)
-        resources.callback(self.engine.ledger.redis.close)
+        self.engine = building.useractions_engine(settings, self.hints)
+        resources.callback(self.engine.ledger._redis.close)
         self.found = kept_profile(self.redis, f"{url}/")
 
     def pass_by(self):

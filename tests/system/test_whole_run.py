@@ -56,7 +56,7 @@ def test_four_workers_give_what_one_gives(start_site):
     four = start_site(workers=4, simulator=one.simulator)
     four.harvest(four.end)
     # In the first run, and not only when later ones looked for what is late.
-    assert [site.ledger.history()[-1]["delivered"] for site in (one, four)] == [2_000, 2_000]
+    assert [site.state.history()[-1].delivered for site in (one, four)] == [2_000, 2_000]
     contents = [sorted(json.dumps(record, sort_keys=True) for record in site.bodies()) for site in (one, four)]
     assert contents[0] == contents[1]
     assert len(contents[0]) == 2_000

@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import requests
 
-from simulators import stack
+from devservers import stack
 from uaharvest import assembly, settings
-from uaharvest.runs.ledger import Ledger
+from uaharvest.runs.ledger import Ledger, SliceCounts
+from uaharvest.runs.state import StreamState
 from uaharvest.sinks.documents import DocumentStore
+from uaharvest.streams.engines.zoom import zoom_quota
 from uaharvest.zoom.quota import Label
 
 NOW = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)  # by the account's clock
@@ -42,6 +44,9 @@ class Account:
         assert answer.ok, answer.text
         return answer.json()
 
+    def forget_faults(self):
+        requests.delete(f"{self.url}/_sim/faults", timeout=30).raise_for_status()
+
     def truth(self):
         return self.ask(f"truth?from={YESTERDAY}&sessions=1")
 
@@ -55,7 +60,9 @@ class Site:
     def __init__(self, environment):
         self.environment = environment
         self.settings = settings.load(environment)
-        self.ledger: Ledger = assembly.ledger(self.settings, stream="zoom")
+        self.redis = assembly.redis_client(self.settings)
+        self.ledger: Ledger = assembly.ledger(self.settings, self.redis, stream="zoom")
+        self.state: StreamState = assembly.state(self.settings, self.redis, stream="zoom")
         self.store: DocumentStore = assembly.document_store(self.settings)
 
     @contextlib.contextmanager
@@ -78,19 +85,17 @@ class Site:
         return run.delivered if run else 0
 
     def done(self):
-        return bool(self.ledger.history())
+        return bool(self.state.history())
 
     def parked(self):
         """Tell whether all that is left waits, and nobody works."""
         run = self.ledger.live()
-        return run is not None and self.ledger.slices(run.id) == {
-            "due": 0,
-            "claimed": 0,
-            "put_off": run.outstanding,
-        }
+        return run is not None and self.ledger.slices(run.id) == SliceCounts(
+            due=0, claimed=0, put_off=run.outstanding
+        )
 
     def last(self):
-        return self.ledger.history()[0]
+        return self.state.history()[0]
 
     def sessions(self):
         return Counter(
@@ -116,7 +121,7 @@ def until(is_so, what, seconds):
 @contextlib.contextmanager
 def account(meetings, *options, faults=()):
     """A simulated account with so many meetings yesterday."""
-    usual = ("--meetings", str(meetings), "--date", YESTERDAY, "--now", f"{NOW:%FT%TZ}", "--people", "300")
+    usual = ("--people", "300", "--meetings", str(meetings), "--date", YESTERDAY, "--now", f"{NOW:%FT%TZ}")
     orders = [word for fault in faults for word in ("--fault", json.dumps(fault))]
     with stack.zoom_simulator(*usual, *options, *orders) as server:
         yield Account(server.url)
@@ -133,6 +138,8 @@ def environment(redis, valkey_url, bucket):
         "REDIS_URL": valkey_url,
         "S3_HARVEST_TS_BUCKET": bucket,
         "OPENCAST_TIMEZONE": "UTC",
+        # The account's clock may be ahead of the real one.
+        "HARVEST_MAX_SKEW_SECONDS": "86400",
         "HARVEST_EVERY_SECONDS": "2",
         "HARVEST_LEASE_SECONDS": "6",
     }
@@ -185,9 +192,83 @@ def test_a_day_of_a_hundred_meetings_with_faults_and_a_killed_worker(environment
         site = Site(of(environment, zoom))
         took = harvest(site, zoom, workers=2, processes=2, kill_at=(0.2,), seconds=90)
         assert_all_is_there_once(site, zoom, capsys, took)
-        assert site.last()["delivered"] >= 100
+        assert site.last().delivered >= 100
 
 
+REFUSALS = [
+    {"kind": "status", "status": 403},  # a web page of a WAF
+    {"kind": "status", "status": 404},  # a proxy that takes no %2F
+    {"kind": "foreign", "status": 400},  # {"message"} without a code of Zoom's
+    {"kind": "error", "code": 200},  # as an account without a Dashboard
+    {"kind": "error", "code": 4711},
+]
+
+
+def test_meetings_that_are_refused_alone_are_dead_letters_and_hold_back_nothing(environment, tmp_path):
+    environment |= {"DOCUMENTS_URL": f"sqlite:///{tmp_path / 'documents.db'}", "HARVEST_ATTEMPTS": "2"}
+    with account(14) as zoom:
+        site = Site(of(environment, zoom))
+        meetings = zoom.truth()["meetings"]
+        refused = [one["uuid"] for one in meetings if one["type"] == "past"][: len(REFUSALS)]
+        for uuid, fault in zip(refused, REFUSALS, strict=True):
+            zoom.ask("faults", {**fault, "endpoint": "participants", "uuid": uuid})
+        with site.at_work(1, 2):
+            until(site.done, f"not done: {site.ledger.live()}", 120)
+        letters = assembly.dead_letters(site.settings)
+        dead = {letter.payload["uuid"]: letter.reason for letter in map(letters.get, letters.names("zoom"))}
+        assert dead.keys() == set(refused)
+        assert all("answers for others" in reason for reason in dead.values())
+        harvested = {uuid for uuid, *_ in site.sessions()}
+        assert harvested == {one["uuid"] for one in meetings} - set(refused)
+        assert assembly.watermarks(site.settings, "zoom").read().mark.at == NOW.replace(hour=0)
+        assert site.last().dead_letters == len(refused)
+        assert assembly.state(site.settings, stream="zoom").blocked() is None
+        calls = zoom.calls()
+        # Others were asked once in a while, and the reports never.
+        assert "report-participants" not in calls["endpoints"]
+        assert calls["endpoints"]["participants"] <= 14 + 4 * len(refused) + 12
+
+
+@pytest.mark.parametrize("fault", [REFUSALS[0], REFUSALS[2], REFUSALS[4]])
+def test_what_is_refused_of_all_meetings_blocks_and_heals(environment, tmp_path, fault):
+    environment |= {"DOCUMENTS_URL": f"sqlite:///{tmp_path / 'documents.db'}", "HARVEST_ATTEMPTS": "2"}
+    with account(6) as zoom:
+        site = Site(of(environment, zoom))
+        zoom.ask("faults", {**fault, "endpoint": "participants"})
+        with site.at_work(1, 2):
+            until(assembly.state(site.settings, stream="zoom").blocked, "not blocked", 60)
+            zoom.forget_faults()
+            until(site.done, f"not done: {site.ledger.live()}", 120)
+        assert assembly.state(site.settings, stream="zoom").blocked() is None
+        assert sum(site.sessions().values()) == zoom.truth()["distinct"]
+        assert not list(assembly.dead_letters(site.settings).names())
+
+
+def test_hosts_that_are_refused_alone_are_dead_letters_and_hold_back_no_other(environment, tmp_path):
+    environment |= {"DOCUMENTS_URL": f"sqlite:///{tmp_path / 'documents.db'}", "ZOOM_PLAN": "pro"}
+    environment["HARVEST_ATTEMPTS"] = "2"
+    with account(24, "--people", "8", "--plan", "pro", "--limit", "heavy=40/s") as zoom:
+        site = Site(of(environment, zoom))
+        meetings = [one for one in zoom.truth()["meetings"] if one["host_id"] and one["type"] == "past"]
+        refused = sorted({one["host_id"] for one in meetings})[:3]
+        faults = [
+            {"kind": "error", "code": 200},
+            {"kind": "status", "status": 403},
+            {"kind": "error", "code": 300},
+        ]
+        for host, fault in zip(refused, faults, strict=True):
+            zoom.ask("faults", {**fault, "endpoint": "report-user-meetings", "uuid": host})
+        with site.at_work(1, 2):
+            until(site.done, f"not done: {site.ledger.live()}", 120)
+        letters = assembly.dead_letters(site.settings)
+        assert sorted(letters.get(name).payload["host"] for name in letters.names("zoom")) == refused
+        assert {uuid for uuid, *_ in site.sessions()} == {
+            one["uuid"] for one in meetings if one["host_id"] not in refused
+        }
+        assert assembly.watermarks(site.settings, "zoom").read().mark.at == NOW.replace(hour=0)
+
+
+@pytest.mark.long
 @pytest.mark.fault
 def test_a_day_of_two_thousand_meetings_with_faults_and_killed_workers(
     environment, templates, elasticsearch_url, capsys
@@ -220,7 +301,7 @@ def test_a_days_quota_that_is_used_up_parks_the_run_and_it_resumes(environment, 
             until(site.parked, "not parked", 30)
             calls = zoom.calls()["labels"]["Heavy"]
             assert calls["refused_by_day"] <= 2  # each process may have been under way
-            usage = assembly.zoom_quota(site.settings, site.ledger.redis).usage()[Label.HEAVY]
+            usage = zoom_quota(site.settings, site.redis).usage()[Label.HEAVY]
             assert usage.exhausted_until - datetime.now(UTC) > timedelta(hours=11)  # it is noon there
             midnight_comes(zoom, redis)
             until(site.done, f"not resumed: {site.ledger.live()}", 30)

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 import boto3
 import pytest
 
-from simulators import stack
+from devservers import stack
 
 pytest.importorskip("pycurl", reason='kombu talks to SQS with pycurl: pip install "kombu[sqs]"')
 

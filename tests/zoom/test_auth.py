@@ -8,8 +8,10 @@ import requests
 import responses
 from redis import Redis
 
-from simulators import stack
+from devservers import stack
+from tests.zoom.servers import dripping
 from uaharvest.errors import BlockedError, PutOffError, SourceError
+from uaharvest.zoom import auth
 from uaharvest.zoom.auth import Gateway, ServerToServer, SignedJwt
 
 URL = "https://zoom.example.edu/oauth/token"
@@ -50,7 +52,7 @@ def at_simulator(client, zoom):
 
 
 def minted(zoom):
-    return requests.get(f"{zoom.url}/_sim/requests", timeout=5).json()["tokens"]
+    return requests.get(f"{zoom.url}/_sim/requests", timeout=60).json()["tokens"]
 
 
 def token_key(client):
@@ -232,7 +234,7 @@ class TestToken:
 
     @pytest.mark.parametrize("errors", ["new", "old"])
     def test_a_wrong_secret_is_told_of_in_either_shape(self, client, zoom, errors):
-        requests.post(f"{zoom.url}/_sim/options", json={"token-errors": errors}, timeout=5).raise_for_status()
+        requests.post(f"{zoom.url}/_sim/options", json={"token-errors": errors}, timeout=60).raise_for_status()
         with pytest.raises(BlockedError, match="Check ZOOM_KEY and ZOOM_SECRET"):
             login(client, f"{zoom.url}/oauth/token", "key", "wrong", "account").token()
 
@@ -264,3 +266,112 @@ def test_a_gateway_wants_no_token_and_blocks_where_it_refuses():
     assert Gateway().token() is None
     with pytest.raises(BlockedError, match="ZOOM_HEADER"):
         Gateway().refused(None)
+
+
+# A server that answers otherwise than it should
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed_and_blames_its_address_not_the_credentials(client, status):
+    """Whoever answers there would get the credentials, or the form."""
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        mock.post(
+            URL, status=status, headers={"Location": "https://us02web.zoom.example.edu/oauth/token?a=geheim"}
+        )
+        there = [
+            mock.add(method, "https://us02web.zoom.example.edu/oauth/token", json=ANSWER)
+            for method in ("GET", "POST")
+        ]
+        with pytest.raises(
+            BlockedError, match=rf"{status}.*ZOOM_TOKEN_URL.*https://us02web.zoom.example.edu"
+        ) as caught:
+            login(client).token()
+        assert [one.call_count for one in there] == [0, 0]
+    assert not any(word in str(caught.value) for word in ("ZOOM_KEY", "ZOOM_SECRET", "geheim"))
+
+
+@pytest.mark.parametrize("location", ["https://geheim@elsewhere.edu/", "javascript:1", "", "//x y/"])
+def test_a_redirect_to_what_is_no_host_is_not_shown(client, mocked, location):
+    mocked.post(URL, status=301, headers={"Location": location})
+    with pytest.raises(BlockedError, match=r"Check ZOOM_TOKEN_URL\.$"):
+        login(client).token()
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+@pytest.mark.parametrize("body", ["<html>", "", '{"message": "Forbidden"}', "[]", '{"reason": ["x"]}'])
+def test_what_is_no_answer_of_zooms_blames_no_credentials(client, mocked, status, body):
+    mocked.post(URL, status=status, body=body)
+    with pytest.raises(BlockedError, match=r"Check ZOOM_TOKEN_URL") as caught:
+        login(client).token()
+    assert "ZOOM_KEY" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [["invalid_grant"], {"a": 1}, 5, None, True])
+def test_an_error_of_any_shape_is_a_refusal(client, mocked, error):
+    mocked.post(URL, status=400, json={"error": error, "reason": {"x": 1}})
+    with pytest.raises(BlockedError, match="ZOOM_ACCOUNT_ID, ZOOM_KEY and ZOOM_SECRET"):
+        login(client).token()
+
+
+def test_an_error_that_is_null_beside_a_token_is_none(client, mocked):
+    mocked.post(URL, json={**ANSWER, "error": None})
+    assert login(client).token().value == "eyJ-one"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"access_token": None},
+        {"access_token": True},
+        {"access_token": 5},
+        {"access_token": ["eyJ"]},
+        {"access_token": ""},
+        {"access_token": "eyJ\r\nX-Evil: 1"},
+        {"access_token": "eyJé"},
+        {"expires_in": 0},
+        {"expires_in": -5},
+        {"expires_in": None},
+        {"expires_in": {}},
+    ],
+)
+def test_a_token_that_cannot_be_used_is_none(client, mocked, changes):
+    mocked.post(URL, json={**ANSWER, **changes})
+    with pytest.raises(SourceError):
+        login(client).token()
+    assert client.keys("*token*") == []
+
+
+@pytest.mark.parametrize("life", [10**30, 1e300, "86400000000"])
+def test_a_token_is_kept_for_a_day_at_most(client, mocked, life):
+    mocked.post(URL, json={**ANSWER, "expires_in": life})
+    login(client).token()
+    assert client.ttl(token_key(client)) <= 86_400
+
+
+def test_tokens_that_are_gone_at_once_are_not_asked_for_for_ever(client, mocked):
+    mocked.post(URL, json=ANSWER)
+    one = login(client)
+    one._store = lambda **_: 0  # a Redis that loses them
+    with pytest.raises(SourceError, match="end at once"):
+        one.token()
+    assert len(mocked.calls) <= 4
+
+
+def test_zooms_own_words_are_shown_without_what_was_sent(client, mocked):
+    reason = f"Invalid client_id or client_secret: {KEY} {SECRET} jill@example.edu geheim"
+    mocked.post(URL, status=400, json={"reason": reason, "error": "invalid_client"})
+    with pytest.raises(BlockedError, match=r"says .Invalid . or ") as caught:
+        login(client).token()
+    assert not any(word in str(caught.value) for word in ("geheim", "jill"))
+
+
+def test_an_answer_is_limited_in_size(client, mocked):
+    mocked.post(URL, body=b" " * 2_000_000)
+    with pytest.raises(SourceError, match="more than 1,000,000 bytes"):
+        login(client).token()
+
+
+def test_an_answer_is_limited_in_time(client, monkeypatch):
+    monkeypatch.setattr(auth, "LONGEST_ANSWER", 0.3)
+    with dripping() as url, pytest.raises(SourceError, match="end of its answer in time"):
+        login(client, url).token()

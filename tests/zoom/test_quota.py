@@ -1,3 +1,4 @@
+import contextlib
 import json
 import subprocess
 import sys
@@ -351,3 +352,28 @@ def _until(condition):
 
 def _next_midnight():
     return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+
+
+@pytest.mark.parametrize("left", ["-5", "1e400", "9" * 40, "-" + "9" * 40, "many", ""])
+def test_what_remains_may_be_no_number_that_can_be_and_calls_go_on(client, left):
+    one = Quota(client, "account", "pro")
+    one.answered(Label.HEAVY, {"X-RateLimit-Type": "Daily-limit", "X-RateLimit-Remaining": left})
+    with contextlib.suppress(PutOffError), one.permit(Label.HEAVY, patience=0):
+        pass
+    assert 0 <= one.usage()[Label.HEAVY].counted <= 30_001
+
+
+@pytest.mark.parametrize("header", ["Retry-After", "X-RateLimit-Reset", "Date"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0001-01-01T00:00:00+14:00",
+        "Mon, 01 Jan 0001 00:00:00 +1400",
+        "9999-12-31T23:59:59-14:00",
+        " ",
+        "x" * 60_000,
+    ],
+)
+def test_a_time_that_cannot_be_is_none(client, header, value):
+    until = Quota(client, "account", "pro").refused(Label.HEAVY, {"X-RateLimit-Type": "QPS", header: value}, "")
+    assert (until - datetime.now(UTC)).total_seconds() < 5

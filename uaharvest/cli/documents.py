@@ -1,24 +1,23 @@
-"""`documents`: look into the document store; `setup`: what must be there before the first document."""
+"""`documents`: inspect the document store."""
 
 import json
 
 import click
 
-from uaharvest import assembly, index_templates
+from uaharvest import assembly
 from uaharvest.cli.context import Context
 from uaharvest.errors import BadInputError
-from uaharvest.sinks import elasticsearch
 
 
 @click.group()
 def documents() -> None:
-    """Look into the document store (DOCUMENTS_URL, else ES_HOST)."""
+    """Inspect the document store (DOCUMENTS_URL, else ES_HOST)."""
 
 
 @documents.command("list")
 @click.pass_obj
 def list_(context: Context) -> None:
-    """List the indices and how many documents each holds, as JSON lines; in Elasticsearch up to a second old."""
+    """List the indices and their numbers of documents, as JSON lines. A server's may be a second old."""
     indices = assembly.document_store(context.settings).indices()
     for index, count in indices.items():
         click.echo(json.dumps({"index": index, "documents": count}))
@@ -31,11 +30,11 @@ def list_(context: Context) -> None:
 @click.argument("document_id", metavar="ID")
 @click.pass_obj
 def get(context: Context, *, index: str, document_id: str) -> None:
-    """Show one document as a line of JSON. It may hold data about a person."""
+    """Show one document as a line of JSON. It may contain personal data."""
     found = assembly.document_store(context.settings).get(index, document_id)
     if found is None:
         raise BadInputError(
-            f"ID: no document '{document_id}' is in {index}. `manage.py documents list` has the indices."
+            f"ID: {index} has no document '{document_id}'. `manage.py documents list` lists the indices."
         )
     click.echo(json.dumps(found))
 
@@ -44,31 +43,9 @@ def get(context: Context, *, index: str, document_id: str) -> None:
 @click.argument("index_pattern", metavar="INDEX")
 @click.pass_obj
 def export(context: Context, *, index_pattern: str) -> None:
-    """Print all documents of INDEX, which may have `*` (quote it), as JSON lines. They may hold data about persons."""
+    """Print all documents of INDEX, which may contain `*` (quote it), as JSON lines. They may contain personal data."""
     count = 0
     for document in assembly.document_store(context.settings).export(index_pattern):
         click.echo(json.dumps(document))
         count += 1
     click.echo(f"{count:,} documents", err=True)
-
-
-@click.group()
-def setup() -> None:
-    """Prepare what must be there before the first document."""
-
-
-@setup.command("index-templates")
-@click.pass_obj
-def load_index_templates(context: Context) -> None:
-    """Load the index templates into Elasticsearch, as often as you like; a newer version is not overwritten."""
-    settings = context.settings
-    if settings.documents_url:
-        click.echo(
-            f"documents are kept in {settings.documents_url} (DOCUMENTS_URL), which needs no index templates"
-        )
-        return
-    for template in index_templates.load(elasticsearch.connect(settings)):
-        click.echo(f"{template.name}: {template.outcome} (version {template.version})")
-
-
-setup.add_command(load_index_templates, "load-index-templates")  # the old tool's name; also with underscores

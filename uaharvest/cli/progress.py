@@ -1,34 +1,39 @@
-"""Progress as a live bar on a terminal and as plain lines elsewhere; always on stderr, for stdout may be data."""
+"""Shows progress as a live bar on a terminal and as plain lines elsewhere; on stderr, as stdout may carry data."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+from rich.table import Column
 
+from uaharvest.intervals import duration
 from uaharvest.runs.watch import Snapshot
-from uaharvest.runs.windows import duration
 
 LINE_EVERY = 5.0  # seconds between two plain lines
-STILL = 30.0  # seconds without progress after which a person wonders
+WIDE_ENOUGH = 120  # columns
+STILL = 30.0  # seconds without progress until `on_still` is called
 
 Show = Callable[[Snapshot], None]
 
 
 @contextlib.contextmanager
 def shown(*, wanted: bool, on_still: Callable[[], None] = lambda: None) -> Iterator[Show]:
-    """Give a function that shows each snapshot.
+    """Yield a function that shows each snapshot.
 
     Args:
-        wanted: Show anything at all.
-        on_still: Called once if nothing moves for 30 s.
+        wanted: Whether to show anything at all.
+        on_still: Called once if there is no progress for 30 s.
     """
-    console = Console(stderr=True)
+    # FORCE_COLOR does not make a pipe a terminal: a bar would fill it with cursor movements.
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    console = Console(stderr=True, force_terminal=terminal, markup=False, emoji=False, highlight=False)
     if not wanted:
         yield lambda _: None
-    elif console.is_terminal:
+    elif terminal:
         with _bar(console) as show:
             yield _watching(show, on_still)
     else:
@@ -37,11 +42,17 @@ def shown(*, wanted: bool, on_still: Callable[[], None] = lambda: None) -> Itera
 
 @contextlib.contextmanager
 def _bar(console: Console) -> Iterator[Show]:
-    columns = (
-        TextColumn("  {task.fields[window]}slices"),
-        BarColumn(34),
-        TextColumn("{task.completed}/{task.total}    records {task.fields[records]}    {task.fields[rate]}"),
-    )
+    # On a narrow terminal the numbers wrap onto a second line, and the bar is omitted, because it adds nothing.
+    whole = Column(overflow="fold")
+    columns: list[ProgressColumn] = [
+        TextColumn("  {task.fields[window]}slices", markup=False, table_column=whole),
+        *([BarColumn(34)] if console.width >= WIDE_ENOUGH else []),
+        TextColumn(
+            "{task.completed}/{task.total}    records {task.fields[records]}    {task.fields[rate]}",
+            markup=False,
+            table_column=whole.copy(),
+        ),
+    ]
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=None, window="", records="0", rate="")
         clock = Clock()
@@ -79,15 +90,15 @@ def _lines() -> Show:
 
 
 class Clock:
-    """Tells the rate and the time left."""
+    """Computes the rate and the time left."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
 
     def pace(self, snapshot: Snapshot) -> str:
-        """Return records per second since the beginning, and what is left at that rate."""
+        """Return records per second since the start, and the time left at that rate."""
         rate = snapshot.records / max(time.monotonic() - self._began, 0.1)
-        if snapshot.ended or not rate or not snapshot.expected:  # of some windows nothing is known before
+        if snapshot.ended or not rate or not snapshot.expected:  # for some windows the count is unknown in advance
             return f"{rate:,.0f}/s"
         left = max(snapshot.expected - snapshot.records, 0) / rate
         return f"{rate:,.0f}/s    about {duration(left)} left"
@@ -96,14 +107,14 @@ class Clock:
 def _watching(show: Show, on_still: Callable[[], None]) -> Show:
     state: tuple[int, int] | None = None
     since = time.monotonic()
-    told = False
+    reported = False
 
     def watch(snapshot: Snapshot) -> None:
-        nonlocal state, since, told
+        nonlocal state, since, reported
         if (snapshot.done, snapshot.records) != state:
             state, since = (snapshot.done, snapshot.records), time.monotonic()
-        elif not told and time.monotonic() - since > STILL:
-            told = True
+        elif not reported and time.monotonic() - since > STILL:
+            reported = True
             on_still()
         show(snapshot)
 

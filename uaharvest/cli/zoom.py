@@ -1,61 +1,49 @@
-"""`run zoom`, `enqueue zoom`: past meetings and their participants' sessions, into the document store."""
+"""`run zoom`, `enqueue zoom`: index past meetings and participants' sessions into the document store."""
 
-import dataclasses
-import re
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 import click
 
-from uaharvest import assembly
 from uaharvest import settings as settings_
-from uaharvest.cli.context import Context, combined
-from uaharvest.cli.harvest import (
+from uaharvest.cli.context import Context
+from uaharvest.cli.options import (
     Connections,
-    Opened,
+    Day,
+    Given,
+    combined,
+    follow_option,
     goes_elsewhere,
-    hand_over,
     refusing,
     with_options,
-    work_to_the_end,
 )
+from uaharvest.cli.outcome import leave_to_workers, name_of, work_to_the_end
 from uaharvest.errors import BadInputError
-from uaharvest.runs.days import DAY, midnight
-from uaharvest.runs.engine import Engine, Options
+from uaharvest.intervals import Interval
+from uaharvest.runs.days import DAY
+from uaharvest.runs.engine import Engine
 from uaharvest.runs.local import LocalHints
+from uaharvest.runs.opened import Opened
 from uaharvest.runs.watch import windows_of
-from uaharvest.runs.windows import Interval, whole_second
-from uaharvest.streams.zoom import Meetings
+from uaharvest.streams.engines.zoom import zoom_engine
+from uaharvest.streams.opening import DayRange, open_run
+from uaharvest.streams.specs.zoom import SPEC
 
-# A person waits for the next minute's calls; for the next day's the workers do.
-PATIENCE = 90.0
-# Zoom: give it a minute or two. What comes later is found by the look back.
+# Seconds that a command waits for quota: long enough for the next minute's calls. Workers wait for the next day's.
+QUOTA_WAIT = 90.0
+# Zoom needs a minute or two to list an ended meeting. The look-back finds meetings that appear later.
 READY_AFTER = timedelta(minutes=5)
-
-
-class Day(click.ParamType[datetime]):
-    """A day as `YYYY-mm-dd`, UTC; its beginning."""
-
-    name = "date"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:  # noqa: ARG002
-        """Return the beginning of the day."""
-        try:
-            if re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
-                return datetime.fromisoformat(value).replace(tzinfo=UTC)
-        except ValueError:
-            pass
-        name = max(param.opts, key=len) if param else "date"
-        raise BadInputError(f"{name}: '{value}' is no date. Expected YYYY-mm-dd (UTC), such as 2026-11-23.")
-
+SECOND = timedelta(seconds=1)
 
 shared_options = combined(
     click.option(
-        "--date", type=Day(), help="This day (UTC); default: those from the watermark up to yesterday (UTC)."
+        "--date", type=Day(), help="Only this day (UTC); default: the days from the watermark to yesterday (UTC)."
     ),
-    click.option("--from", "first", type=Day(), help="From this day on."),
-    click.option("--to", "last", type=Day(), help="Up to and with this day; default: yesterday."),
-    click.option("-f", "--follow", is_flag=True, help="Show the progress."),
+    click.option("--from", "first", type=Day(), help="First day (UTC)."),
+    click.option("--to", "last", type=Day(), help="Last day (UTC), included; default: yesterday."),
+    click.option(
+        "--dashboard", is_flag=True, help="Try the Dashboard again, even if Zoom said that the account has none."
+    ),
+    follow_option,
 )
 
 CONNECTIONS: Connections = {
@@ -65,41 +53,7 @@ CONNECTIONS: Connections = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Days:
-    """The days that a person asked for; None is what was not said."""
-
-    date: datetime | None
-    first: datetime | None
-    last: datetime | None
-
-    def interval(self, now: datetime, *, otherwise: bool) -> Interval | None:
-        """Return them; None if none were asked for.
-
-        Args:
-            now: UTC.
-            otherwise: Yesterday, where none were asked for.
-
-        Raises:
-            BadInputError: They do not go together, or have not begun.
-        """
-        if self.date is not None and (self.first or self.last):
-            raise BadInputError("--date and --from or --to are given. Expected one day, or a range.")
-        if self.last is not None and self.first is None:
-            raise BadInputError("--to is given without --from. Expected both, or --date.")
-        yesterday = midnight(now) - DAY
-        first = self.date or self.first or (yesterday if otherwise else None)
-        if first is None:
-            return None
-        last = self.date or self.last or yesterday
-        if last < first:
-            raise BadInputError(f"--from {first:%F} is after --to {last:%F}.")
-        if last > now:
-            raise BadInputError(f"{last:%F} has not begun yet (UTC). Expected days up to today.")
-        return Interval(first, last + DAY)
-
-
-@click.command("zoom")
+@click.command(SPEC.name)
 @shared_options
 @click.option(
     "--destination",
@@ -107,7 +61,9 @@ class Days:
     default="index",
     help="Index documents, or print them.",
 )
-@click.option("-e", "--es-host", help="Elasticsearch host:port; default: DOCUMENTS_URL, else ES_HOST.")
+@click.option(
+    "-e", "--es-host", help="Elasticsearch or OpenSearch, host:port; default: DOCUMENTS_URL, else ES_HOST."
+)
 @click.option("-k", "--key", help="Zoom's client id (API key); default: ZOOM_KEY.")
 @click.option("-s", "--secret", help="Zoom's client secret (API secret); default, and safer: ZOOM_SECRET.")
 @click.pass_obj
@@ -115,94 +71,92 @@ def run_zoom(
     context: Context,
     /,
     *,
-    date: datetime | None,
-    first: datetime | None,
-    last: datetime | None,
+    dashboard: bool,
     destination: str,
     es_host: str | None,
     key: str | None,
     secret: str | None,
     follow: bool,
+    **days: datetime | None,
 ) -> None:
     """Index past Zoom meetings and their participants' sessions; by default day by day (UTC) up to yesterday.
 
-    With --date or --from, another destination or other credentials than the configured ones the watermark stays, and
-    the day is yesterday where none is given. Printed, a meeting comes twice: as listed, and with what its sessions
-    tell.
+    The watermark does not move with --date or --from, nor with a destination or credentials other than the configured
+    ones; the default is then yesterday. --destination stdout prints each meeting twice: as listed, and with the
+    attendance computed from its sessions.
     """
-    configured = context.settings
+    configured, asked = context.settings, _days(**days)
     given = {
-        "es_url": ("--es-host", es_host, settings_.elasticsearch_url),
-        "zoom_key": ("--key", key, settings_.text),
-        "zoom_secret": ("--secret", secret, settings_.text),
+        "es_url": Given("--es-host", es_host, settings_.cluster_url),
+        "zoom_key": Given("--key", key, secret=True),
+        "zoom_secret": Given("--secret", secret, secret=True),
     }
     settings = with_options(configured, given)
-    if es_host is not None:
-        settings = dataclasses.replace(settings, documents_url=None)
     private = destination == "stdout" or goes_elsewhere(
         configured, settings, "es_url", "documents_url", "zoom_key", "zoom_secret"
     )
     hints = LocalHints()
-    engine = assembly.meetings(
-        settings, hints, stdout=destination == "stdout", ready_after=READY_AFTER, patience=PATIENCE
+    engine = zoom_engine(
+        settings,
+        hints,
+        stdout=destination == "stdout",
+        ready_after=READY_AFTER,
+        patience=QUOTA_WAIT,
+        dashboard=dashboard,
+        site=configured,
     )
-    options = Options.of(engine.settings)
-    opened = _open(engine, options, Days(date, first, last), private=private, ready_after=READY_AFTER)
-    work_to_the_end(engine, hints, opened, options, follow=follow)
+    opened = _open(engine, asked, private=private, ready_after=READY_AFTER)
+    work_to_the_end(opened, hints, progress=follow)
 
 
-@click.command("zoom")
+@click.command(SPEC.name)
 @shared_options
 @click.option("--destination", type=click.Choice(["index", "stdout"]), default="index", hidden=True)
-@refusing(CONNECTIONS, Meetings.name)
+@refusing(CONNECTIONS, SPEC.name)
 @click.pass_obj
 def enqueue_zoom(
     context: Context,
     /,
     *,
-    date: datetime | None,
-    first: datetime | None,
-    last: datetime | None,
+    dashboard: bool,
     destination: str,
     follow: bool,
+    **days: datetime | None,
 ) -> None:
     """Let the workers index past Zoom meetings and their participants' sessions, by default up to yesterday (UTC).
 
-    Yesterday is theirs from ZOOM_AT on; before, ask for it with --date. Connections and credentials are the workers'
-    own; `run zoom` takes them as options.
+    Workers take yesterday from ZOOM_AT on; for an earlier start use --date. Workers use their own connections and
+    credentials; `run zoom` accepts them as options.
     """
     if destination == "stdout":
         raise BadInputError("--destination: workers have no terminal to print to. Use `run zoom`.")
-    hints = context.workers().hints(Meetings.name)
-    # Of several days the workers open all but the first, and not before ZOOM_AT.
-    engine = assembly.meetings(context.settings, hints, patience=PATIENCE)
-    options = Options.of(engine.settings)
-    ready_after = context.settings.zoom_at
-    opened = _open(engine, options, Days(date, first, last), private=False, ready_after=ready_after)
-    hand_over(engine, opened, options, follow=follow)
+    asked = _days(**days)
+    hints = context.workers().hints(SPEC.name)
+    # The first day is opened here; workers open the following ones, and not before ZOOM_AT.
+    engine = zoom_engine(context.settings, hints, patience=QUOTA_WAIT, dashboard=dashboard)
+    leave_to_workers(_open(engine, asked), progress=follow)
 
 
-def _open(engine: Engine, options: Options, days: Days, *, private: bool, ready_after: timedelta) -> Opened:
-    """Open an explicit run of the days that were asked for, else look at the way from the watermark on."""
-    now = whole_second(engine.stream.now())
-    asked = days.interval(now, otherwise=private)
-    if asked is None:
-        stored = engine.store().read()
-        since = midnight(stored.mark.at if stored else engine.stream.begin(now, options.interval))
-        until = midnight(now - ready_after)
-        opened = Opened.live(engine, since, until, 0)
-        _say("zoom", since, until)
-        return opened
-    run = engine.ask(asked, options, may_move=False, private=private)
-    _say(f"run {run.id[:8]}", asked.start, asked.end)
-    return Opened.explicit(engine, run)
+def _days(*, date: datetime | None, first: datetime | None, last: datetime | None) -> DayRange:
+    """Return the days given by the options."""
+    if date is not None and (first or last):
+        raise BadInputError("--date is given with --from or --to. Expected one day, or a range.")
+    if last is not None and first is None:
+        raise BadInputError("--to is given without --from. Expected both, or --date.")
+    return DayRange(first=date or first, last=date or last)
 
 
-def _say(what: str, start: datetime, end: datetime) -> None:
-    """Say which days will be harvested; how many meetings they have is known when their lists are read."""
+def _open(
+    engine: Engine, asked: DayRange, *, private: bool = False, ready_after: timedelta | None = None
+) -> Opened:
+    """Open the requested days and print them; the number of meetings is unknown until their lists are read."""
+    opened = open_run(engine, asked, engine.usual_options, private=private, ready_after=ready_after)
+    start, end = opened.start, opened.end
     if end <= start:
-        click.echo(f"{what}: nothing to do yet, all days before {start:%F} (UTC) are harvested", err=True)
-        return
-    days = windows_of(Interval(start, end), int(DAY.total_seconds()))
-    to = f" to {end - DAY:%F}" if days > 1 else ""
-    click.echo(f"{what}: {start:%F}{to} (UTC), {days} day{'s' * (days != 1)}", err=True)
+        line = f"nothing to do yet, all days before {start:%F} (UTC) are harvested"
+    else:
+        days = windows_of(Interval(start, end), int(DAY.total_seconds()))
+        to = f" to {end - SECOND:%F}" if days > 1 else ""
+        line = f"{start:%F}{to} (UTC), {days} day{'s' * (days != 1)}"
+    click.echo(f"{name_of(opened)}: {line}", err=True)
+    return opened

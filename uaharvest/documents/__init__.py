@@ -1,1 +1,1 @@
-"""Pure functions from a source's rows to the records and documents that readers depend on."""
+"""Pure functions that build the records and documents readers depend on from a source's rows."""

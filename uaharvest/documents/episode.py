@@ -1,4 +1,4 @@
-"""An episode, with what its workflow tells of the live lecture, as the document that readers depend on."""
+"""Builds the episode documents that readers depend on, including live stream data from the workflow."""
 
 import dataclasses
 import re
@@ -6,21 +6,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from uaharvest.coerce import many, members, text, whole
+from uaharvest.documents.episode_part import episode_part
 from uaharvest.documents.indexed import without_surrogates
-from uaharvest.opencast.episodes import episode_part
-from uaharvest.opencast.foreign import many, members, text, whole
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Names:
-    """What the site calls its workflows.
+    """The site's names for its workflow and operations.
 
     Attributes:
-        definition: Id of the workflow definition that publishes.
-        capture: Its operation that lasts as long as the live lecture.
-        retract: Its operation that takes the live stream away: from its end on the recording can be watched.
+        definition: Id of the workflow definition that publishes recordings.
+        capture: The operation that runs as long as the live lecture.
+        retract: The operation that removes the live stream. When it ends, the recording is available.
     """
 
     definition: str
@@ -31,19 +31,19 @@ class Names:
 def fields(
     mpid: str, result: Mapping[str, Any], workflows: Iterable[Mapping[str, Any]], names: Names
 ) -> dict[str, Any]:
-    """Return the fields of an episode's document; what is not known is not among them.
+    """Return the fields of an episode's document. Unknown fields are left out.
 
     Args:
-        mpid: The mediapackage's id, and the document's.
-        result: What the search of Opencast tells of it, in the shape of any version.
-        workflows: Those of the mediapackage, in the shape of any version.
-        names: Which of them counts, and which of its operations.
+        mpid: Id of the mediapackage and of the document.
+        result: Opencast's search result for it, in any version's format.
+        workflows: The mediapackage's workflows, in any version's format.
+        names: The workflow and the operations to evaluate.
     """
     known = episode_part(dict(result))
     if "cdn" in known:
         known["crn"] = known.pop("cdn")
     if "start" in known:
-        # As the old tool wrote it here; in the queue's messages it ends with Z.
+        # The old tool's format for documents. In queue messages the time ends with Z.
         known["start"] = re.sub(r"(?<=\d:\d\d)Z$", "+00:00", known["start"])
     found = {"mpid": mpid, **known, **_pictures(result), **_live(workflows, names)}
     cleaned: dict[str, Any] = without_surrogates(found)
@@ -51,7 +51,7 @@ def fields(
 
 
 def _pictures(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the stills and slides; nothing where no attachment is listed."""
+    """Return the stills and slides; {} if there are no attachments."""
     listed = members(members(result.get("mediapackage")).get("attachments"))
     attachments = [members(one) for one in many(listed.get("attachment"))]
     pictures: dict[str, Any] = {}
@@ -73,9 +73,10 @@ def _slide(attachment: Mapping[str, Any]) -> dict[str, str] | None:
 
 
 def _live(workflows: Iterable[Mapping[str, Any]], names: Names) -> dict[str, Any]:
-    """Return when the lecture was live and when its recording came; nothing where no workflow tells.
+    """Return when the lecture was live and when its recording became available; {} if no workflow shows it.
 
-    Of several workflows the last counts, by id: the list of old versions is in no order that can be relied upon.
+    If there are several workflows, the one with the highest id counts, because older Opencast versions list them in no
+    reliable order.
     """
     finished = [
         workflow
@@ -99,14 +100,14 @@ def _live(workflows: Iterable[Mapping[str, Any]], names: Names) -> dict[str, Any
 
 
 def _operation(operations: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:
-    """Return an operation by its name, which is `template` from Opencast 12 on (`id` is a number there)."""
+    """Return an operation by name. The name is in `template` from Opencast 12 on, where `id` is a number."""
     named = (one for one in operations if name in {text(one.get("template")), text(one.get("id"))})
-    # One that was skipped may have started all the same.
+    # A skipped operation may have a start time too.
     return next((one for one in named if one.get("state") != "SKIPPED"), None)
 
 
 def _instant(milliseconds: int | None) -> str | None:
-    """Return an instant in UTC as the old tool wrote it; None for what no calendar has."""
+    """Return a UTC time in the old tool's format; None if it is out of range."""
     try:
         return None if milliseconds is None else (_EPOCH + timedelta(milliseconds=milliseconds)).isoformat()
     except OverflowError:

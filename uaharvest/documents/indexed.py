@@ -1,4 +1,4 @@
-"""A message of the queue as the documents that Logstash made of it."""
+"""Turns queue messages into the same documents that Logstash made from them."""
 
 import datetime as dt
 import functools
@@ -9,31 +9,30 @@ from typing import Any
 
 import ua_parser
 
+from uaharvest.documents.document import Document
 from uaharvest.documents.indices import index_name
 from uaharvest.errors import PoisonError
-from uaharvest.settings import Settings
-from uaharvest.sinks.documents import Document
 
 Locate = Callable[[str], Mapping[str, Any] | None]
 
 HIGHEST = 2**63 - 1  # Elasticsearch's long
-DEEPEST = 20  # levels of objects, as deep as Elasticsearch maps (index.mapping.depth.limit)
-# Objects and lists of a usual record, and some: a body that has no more of them for each record is not deep.
+DEEPEST = 20  # levels of nesting, Elasticsearch's default limit (index.mapping.depth.limit)
+# Objects and lists in a usual record, plus some. A body with no more than this per record cannot be too deep.
 USUAL_BRACKETS = 6
-AGENTS = 10_000  # remembered user agents: one that is new costs 2 ms
-# Opencast cuts an agent at 255; the parser's regular expressions are slow on very long ones.
+AGENTS = 10_000  # user agents to cache; parsing a new one takes 2 ms
+# Opencast cuts off user agents at 255 characters. The parser's regular expressions are slow on very long ones.
 LONGEST_AGENT = 1000
 
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def records(body: str) -> list[Any]:
-    """Return the records of a message: one JSON object, or an array of them.
+    """Return the records of a message, which is a JSON object or an array of objects.
 
-    What is in the array may be anything; `document` looks at it.
+    Members of the array may be of any type; `document` checks them.
 
     Raises:
-        PoisonError: The body is neither.
+        PoisonError: The body is not usable JSON, is neither an object nor an array, or is nested too deeply.
     """
     try:
         content = json.loads(body, parse_constant=_refuse, parse_float=_finite)
@@ -46,21 +45,22 @@ def records(body: str) -> list[Any]:
         raise PoisonError(f"the message is neither an object nor an array but a {type(content).__name__}")
     if body.count("{") + body.count("[") > USUAL_BRACKETS * (len(found) + 1) and _is_deep(content):
         raise PoisonError(f"the message is nested deeper than {DEEPEST} levels")
-    # A lone surrogate can be said in JSON (Opencast hands them on) and not in the UTF-8 that a store wants; in
-    # Elasticsearch one would refuse a whole bulk.
+    # JSON can contain lone surrogates (Opencast passes them on), but UTF-8 cannot. In Elasticsearch, one of them would
+    # make a whole bulk request fail.
     return without_surrogates(found) if _ESCAPED_SURROGATE.search(body) else found
 
 
-def document(record: Any, locate: Locate, settings: Settings) -> Document:
-    """Return the document of one record; `record` itself becomes its body.
+def document(record: Any, locate: Locate, infix: str | None, origin: Any = None) -> Document:
+    """Return the document for a record. `record` itself is modified and becomes the body.
 
     Args:
-        record: One of `records`.
-        locate: Gives the `geoip` fields of an address, None where they are not known.
-        settings: For the name of the index.
+        record: One of the `records` of a message.
+        locate: Returns the `geoip` fields of an address, or None if they are unknown.
+        infix: INDEX_INFIX, for the name of the index.
+        origin: Returned with the document's receipt.
 
     Raises:
-        PoisonError: It is no object, or its id or time cannot be used.
+        PoisonError: The record is not an object, or its id or time is unusable.
     """
     if not isinstance(record, dict):
         raise PoisonError(f"the record is no object but a {type(record).__name__}")
@@ -80,13 +80,17 @@ def document(record: Any, locate: Locate, settings: Settings) -> Document:
         if place:
             record["geoip"] = place
     return Document(
-        index_name("useractions", at.date(), settings), str(id_), record, _version(record.get("action"))
+        index_name("useractions", at.date(), infix),
+        str(id_),
+        record,
+        version(record.get("action")),
+        origin=origin,
     )
 
 
 @functools.lru_cache(AGENTS)
 def user_agent(text: str) -> Mapping[str, str]:
-    """Return what logstash-filter-useragent 2.0 (Logstash 2.4) made of a user agent; not to be changed."""
+    """Return the fields that logstash-filter-useragent 2.0 (Logstash 2.4) made of a user agent; do not change them."""
     parsed = ua_parser.parse(text).with_defaults()
     browser, system = parsed.user_agent, parsed.os
     version = ".".join(part for part in (system.major, system.minor, system.patch, system.patch_minor) if part)
@@ -115,8 +119,8 @@ def _instant(value: Any) -> dt.datetime:
     raise PoisonError("the record has no timestamp that is ISO 8601 with a zone")
 
 
-def _version(action: Any) -> int | None:
-    """Return how far a FOOTPRINT goes: Opencast lengthens it in place, so the same id comes again, longer."""
+def version(action: Any) -> int | None:
+    """Return a FOOTPRINT's end as its version: Opencast extends it in place, so its id comes again with a later end."""
     if not isinstance(action, dict) or action.get("type") != "FOOTPRINT":
         return None
     reach = action.get("outpoint")
@@ -137,13 +141,13 @@ def _finite(text: str) -> float:
 
 
 def _position(error: ValueError) -> str:
-    # JSONDecodeError's text holds no part of the document; that of int() does.
+    # JSONDecodeError's message contains no part of the document, but that of int() does.
     return str(error) if isinstance(error, json.JSONDecodeError) else "a number or constant in it cannot be used"
 
 
 def _is_deep(content: Any) -> bool:
     level = [content]
-    for _ in range(DEEPEST + 1):  # the array of the message is a level of its own
+    for _ in range(DEEPEST + 1):  # plus one for the message's array
         level = [
             part
             for whole in level
@@ -156,7 +160,7 @@ def _is_deep(content: Any) -> bool:
 
 
 def without_surrogates(content: Any) -> Any:
-    """Return JSON's values with U+FFFD for each lone surrogate, pairs joined."""
+    """Return JSON content with lone surrogates replaced by U+FFFD and surrogate pairs joined."""
     text = (
         json.dumps(content, ensure_ascii=False).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     )

@@ -1,4 +1,4 @@
-"""A past Zoom meeting as the document that readers depend on: the old tool's names and units, and what v2 adds."""
+"""Builds the documents of past Zoom meetings, with the old tool's field names and units plus the new fields of v2."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -7,10 +7,10 @@ from typing import Any
 
 from uaharvest.documents.indexed import without_surrogates
 from uaharvest.documents.session import Session
-from uaharvest.documents.values import amount, between, count, instant, iso, seconds, truth
-from uaharvest.opencast.foreign import many, members, text
+from uaharvest.documents.values import between, iso
+from uaharvest.rows.zoom import MeetingRow, Pair
 
-LONGEST_ID = 512  # bytes of an _id in Elasticsearch; a longer one refuses the whole bulk
+LONGEST_ID = 512  # bytes of an _id in Elasticsearch; a longer one makes the whole bulk request fail
 
 Stay = tuple[datetime, datetime]
 
@@ -20,7 +20,7 @@ _TRUTHS = (
     "has_3rd_party_audio",
     "has_video",
     "has_screen_share",
-    # new in v2
+    # New in v2.
     "has_sip",
     "has_archiving",
     "has_manual_captions",
@@ -33,62 +33,55 @@ _TRUTHS = (
 _QUALITIES = ("audio_quality", "video_quality", "screen_share_quality")
 
 
-def uuid(row: Any) -> str | None:
-    """Return the uuid of a meeting's row; None for a row that has none that could be a document's id."""
-    found = text(members(row).get("uuid"))
-    if found is None:
+def uuid(row: MeetingRow) -> str | None:
+    """Return the uuid of a meeting, or None if it cannot be the id of a document."""
+    if row.uuid is None:
         return None
     try:
-        usable = len(found.encode()) <= LONGEST_ID
+        usable = len(row.uuid.encode()) <= LONGEST_ID
     except UnicodeEncodeError:
         return None
-    return found if usable else None
+    return row.uuid if usable else None
 
 
-def fields(row: Mapping[str, Any], host_id: str | None) -> dict[str, Any]:
-    """Return the fields of a meeting's document; what is not known is not among them, so that it stays.
+def fields(row: MeetingRow, host_id: str | None) -> dict[str, Any]:
+    """Return the fields of a meeting's document. Unknown fields are left out, so that an update keeps stored values.
 
-    Of a meeting that cannot be read wholly (empty times, for weeks in 2021) a later look at it fills in the rest.
+    Zoom may list a meeting before its data is complete (in 2021, times were empty for weeks). A later read adds the
+    missing fields.
 
     Args:
-        row: A row of `/metrics/meetings`.
-        host_id: The host's, which that row has not.
+        row: The meeting.
+        host_id: The host's user id, which the Dashboard does not list.
     """
-    start, end = instant(row.get("start_time")), instant(row.get("end_time"))
-    lasted = seconds(row.get("duration"))
-    host = {
-        "host_id": host_id,
-        "name": text(row.get("host")),
-        "email": text(row.get("email")),
-        "user_type": text(row.get("user_type")),
-    }
+    host = {"host_id": host_id, "name": row.host, "email": row.email, "user_type": row.user_type}
     found = {
         "uuid": uuid(row),
-        "meeting_series_id": text(row.get("id")),
-        "topic": text(row.get("topic")),
+        "meeting_series_id": row.id,
+        "topic": row.topic,
         "host": _known(host) or None,
-        "start_time": iso(start),
-        "end_time": iso(end),
-        "duration": between(start, end) if lasted is None else lasted,
-        "participant_sessions": count(row.get("participants")),
-        **{name: truth(row.get(name)) for name in _TRUTHS},
-        "recording": truth(row.get("has_recording")),
-        "dept": text(row.get("dept")),
-        "in_room_participants": count(row.get("in_room_participants")),
-        **{name: text(row.get(name)) for name in _QUALITIES},
-        "avg_jointime_cost": amount(row.get("avg_jointime_cost")),
-        "tracking_fields": _pairs(row.get("tracking_fields"), "field"),
-        "custom_keys": _pairs(row.get("custom_keys"), "key"),
+        "start_time": iso(row.start_time),
+        "end_time": iso(row.end_time),
+        "duration": between(row.start_time, row.end_time) if row.duration is None else row.duration,
+        "participant_sessions": row.participants,
+        **{name: getattr(row, name) for name in _TRUTHS},
+        "recording": row.has_recording,
+        "dept": row.dept,
+        "in_room_participants": row.in_room_participants,
+        **{name: getattr(row, name) for name in _QUALITIES},
+        "avg_jointime_cost": row.avg_jointime_cost,
+        "tracking_fields": _named(row.tracking_fields, "field"),
+        "custom_keys": _named(row.custom_keys, "key"),
     }
     cleaned: dict[str, Any] = without_surrogates(_known(found))
     return cleaned
 
 
 def attendance(sessions: Iterable[Session]) -> dict[str, int]:
-    """Return what all sessions of a meeting together tell of it.
+    """Return the attendance figures of a meeting, from all its sessions.
 
-    Who waits to be let in does not attend. Rooms, devices and rejoins of one person overlap, so that the sum of
-    their durations says too much: `person_seconds` counts each person's second once.
+    Time in the waiting room does not count as attendance. One person's sessions may overlap (rooms, devices, rejoins),
+    so the sum of their durations would be too high: `person_seconds` counts each second of a person once.
     """
     listed = list(sessions)
     people: dict[str, list[Stay]] = {}
@@ -108,7 +101,7 @@ def attendance(sessions: Iterable[Session]) -> dict[str, int]:
 
 
 def union(stays: Iterable[Stay]) -> list[Stay]:
-    """Return the union of half-open intervals as intervals that do not touch, in order."""
+    """Return the union of half-open intervals as sorted intervals that do not touch."""
     merged: list[Stay] = []
     for join, leave in sorted(stays):
         if merged and join <= merged[-1][1]:
@@ -119,18 +112,14 @@ def union(stays: Iterable[Stay]) -> list[Stay]:
 
 
 def _most_at_once(stays: Sequence[Stay]) -> int:
-    """Return how many stays, of which a person has one at a time, hold at the same instant."""
-    # -1 sorts first: who leaves in the second in which another comes was not there together with them.
+    """Return the largest number of simultaneous stays. Each person must have at most one stay at a time."""
+    # -1 sorts first, so a person who leaves in the second in which another joins does not overlap with them.
     changes = sorted([(join, 1) for join, _ in stays] + [(leave, -1) for _, leave in stays])
     return max(accumulate((change for _, change in changes), initial=0))
 
 
-def _pairs(listed: Any, name: str) -> list[dict[str, str]] | None:
-    pairs = [
-        _known({name: text(members(one).get(name)), "value": text(members(one).get("value"))})
-        for one in many(listed)
-    ]
-    return [pair for pair in pairs if pair] or None
+def _named(pairs: Iterable[Pair], name: str) -> list[dict[str, str]] | None:
+    return [_known({name: pair.name, "value": pair.value}) for pair in pairs] or None
 
 
 def _known(found: Mapping[str, Any]) -> dict[str, Any]:

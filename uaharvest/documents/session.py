@@ -1,7 +1,7 @@
-"""A participant's stay in a Zoom meeting: the old tool's names and units, and what v2 adds.
+"""Builds the documents of participants' stays in Zoom meetings, with the old tool's names and units plus new v2 fields.
 
-Left out are the names and numbers of personal devices and networks (camera, microphone, speaker, pc_name, device_name,
-domain, mac_addr, harddisk_id, internal_ip_addresses, audio_call, sip_uri): no reader needs them.
+Names and numbers of personal devices and networks are left out, because no reader needs them: camera, microphone,
+speaker, pc_name, device_name, domain, mac_addr, harddisk_id, internal_ip_addresses, audio_call, sip_uri.
 """
 
 import dataclasses
@@ -9,22 +9,25 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import iso3166
 
 from uaharvest.documents.indexed import without_surrogates
-from uaharvest.documents.values import amount, between, count, instant, iso, truth
+from uaharvest.documents.values import between, iso
 from uaharvest.errors import PoisonError
-from uaharvest.opencast.foreign import text
+from uaharvest.rows.zoom import ParticipantRow
 
 Locate = Callable[[str], Mapping[str, Any] | None]
 
 WAITING = "in_waiting_room"
+# Longer names are not searched for in a leave reason. Zoom allows 64 characters for each of two names.
+LONGEST_NAME = 256
 
-# Of the new fields those that tell something; unlike the old ones they are left out where nothing is known.
+# New text fields. Unlike the old fields, they are left out if unknown.
 _NEW_TEXTS = (
     "email",
     "role",
@@ -47,8 +50,9 @@ _NEW_TEXTS = (
     "video_quality",
     "screen_share_quality",
 )
-# The strongest first. A guest has none but the name, which two people may share, and "iPhone" often do.
-_IDENTITIES = ("id", "participant_user_id", "registrant_id", "email", "user_name")
+# Strongest first. A guest has only a name, which two people may share; "iPhone" is common.
+_STRONG = ("id", "participant_user_id", "registrant_id", "email")
+_IDENTITIES = (*_STRONG, "user_name")
 
 _REASONS = {
     "Host ended the meeting.",
@@ -62,13 +66,14 @@ _REASONS = {
     "Leave waiting room.",
     "Unknown reason.",
 }
-_BREAK = re.compile(r"<\s*br\s*/?\s*>", re.IGNORECASE)
-_TAG = re.compile(r"</?[A-Za-z][^<>]*>")
-_REASON = re.compile(r".*\breason:\s*(?=\S)", re.IGNORECASE)
-_WHO = re.compile(r".*\b(left|got disconnected from)\b(?= the meeting\b)", re.IGNORECASE)
+# Each pattern runs in linear time on any text, because no two repetitions can match the same characters.
+_BREAK = re.compile(r"<\s*+br\s*+(?:/\s*+)?>", re.IGNORECASE)
+_TAG = re.compile(r"</?[A-Za-z][^<>]*+>")
+_REASON = re.compile(r"\breason:\s*+(?=\S)", re.IGNORECASE)
+_WHO = re.compile(r"\b(?:left|got disconnected from) the meeting\b", re.IGNORECASE)
 
-_CODE = re.compile(r"(.*?)\s*\(([A-Z]{2})\)")
-# Zoom's names that are not those of ISO 3166.
+_CODE = re.compile(r"\(([A-Z]{2})\)\Z")
+# Zoom's country names that differ from ISO 3166.
 _COUNTRIES = {
     "united states": "US",
     "united kingdom": "GB",
@@ -104,15 +109,15 @@ _COUNTRIES = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Session:
-    """One stay, and what is derived from it for its meeting.
+    """One stay, and the values that its meeting's attendance figures need.
 
     Attributes:
-        id: The document's: the same whenever and however often the row is read.
-        person: Tells people apart within the meeting, as well as that can be done.
-        join, leave: UTC; None: not known.
-        waiting: A stay in the waiting room.
-        breakout: A stay in a breakout room; the same person is in the main room meanwhile.
-        fields: The document.
+        id: The document's id. It stays the same each time the row is read.
+        person: Distinguishes people within the meeting, as well as possible.
+        join, leave: UTC; None if unknown.
+        waiting: Whether this is a stay in the waiting room.
+        breakout: Whether this is a stay in a breakout room. The same person is in the main room too.
+        fields: The document's fields.
     """
 
     id: str
@@ -125,23 +130,22 @@ class Session:
 
 
 def sessions(
-    meeting: str, rows: Iterable[Any], locate: Locate
-) -> tuple[list[Session], list[tuple[Any, PoisonError]]]:
-    """Return the sessions of a meeting, and the rows that are none.
+    meeting: str, rows: Sequence[ParticipantRow], locate: Locate
+) -> tuple[list[Session], list[tuple[ParticipantRow, PoisonError]]]:
+    """Return the sessions of a meeting, and the rows that cannot become sessions.
 
-    Of rows with the same id one is kept, and of two states of a stay the later: pages repeat rows while data settle.
+    Pages may repeat rows while Zoom's data settle. One session is kept per id: the one that ends last.
 
     Args:
-        meeting: Its uuid.
-        rows: All of `/metrics/meetings/{uuid}/participants`, or of the report.
-        locate: Gives the `geoip` fields of an address, None where they are not known.
+        meeting: The meeting's uuid.
+        rows: All participants of the meeting.
+        locate: Returns the `geoip` fields of an address, or None if they are unknown.
     """
-    rows, odd = list(rows), []
+    odd = []
     found: dict[str, Session] = {}
-    people = _people(rows)
-    for row in rows:
+    for row, person in zip(rows, _people(rows), strict=True):
         try:
-            one = _session(meeting, row, people, locate)
+            one = _session(meeting, row, person, locate)
         except PoisonError as error:
             odd.append((row, error))
             continue
@@ -151,63 +155,59 @@ def sessions(
     return list(found.values()), odd
 
 
-def _session(meeting: str, row: Any, people: Mapping[str, str], locate: Locate) -> Session:
-    if not isinstance(row, dict):
-        raise PoisonError(f"the participant is no object but a {type(row).__name__}")
-    join, leave = instant(row.get("join_time")), instant(row.get("leave_time"))
+def _session(meeting: str, row: ParticipantRow, person: str, locate: Locate) -> Session:
     who = _within_meeting(row)
-    if who is None and join is None:
+    if who is None and row.join_time is None:
         raise PoisonError("the participant has neither user_id nor join_time")
-    address, location = text(row.get("ip_address")), text(row.get("location"))
-    city, country = place(location)
-    waiting = row.get("status") == WAITING
-    room = text(row.get("bo_mtg_id"))
-    # Not one that a re-read may change: only what a row has from its beginning on.
-    identity = [meeting, who or _anonymous(row), iso(join), room, waiting]
+    city, country = place(row.location)
+    waiting = row.status == WAITING
+    in_breakout = row.bo_mtg_id is not None
+    # Only values that a row has from the start, so that a later read gives the same id.
+    identity = [meeting, who or _anonymous(row), iso(row.join_time), row.bo_mtg_id, waiting]
     found = {
         "meeting": meeting,
-        "id": text(row.get("id")),
-        "user_id": text(row.get("user_id")),
-        "user_name": text(row.get("user_name")),
-        "device": text(row.get("device")),
-        "ip_address": address,
+        "id": row.id,
+        "user_id": row.user_id,
+        "user_name": row.user_name,
+        "device": row.device,
+        "ip_address": row.ip_address,
         "country": country,
         "city": city,
-        "network_type": text(row.get("network_type")),
-        "join_time": iso(join),
-        "leave_time": iso(leave),
-        "duration": between(join, leave),
-        "share_application": truth(row.get("share_application")),
-        "share_desktop": truth(row.get("share_desktop")),
-        "share_whiteboard": truth(row.get("share_whiteboard")),
-        "recording": truth(row.get("recording")),
+        "network_type": row.network_type,
+        "join_time": iso(row.join_time),
+        "leave_time": iso(row.leave_time),
+        "duration": between(row.join_time, row.leave_time),
+        "share_application": row.share_application,
+        "share_desktop": row.share_desktop,
+        "share_whiteboard": row.share_whiteboard,
+        "recording": row.recording,
     }
     new = {
-        "geoip": locate(address) if address else None,
-        **{name: text(row.get(name)) for name in _NEW_TEXTS},
-        "leave_reason": reason(row.get("leave_reason"), text(row.get("user_name"))),
-        "in_room_participants": count(row.get("in_room_participants")),
-        "total_jointime_cost": amount(row.get("total_jointime_cost")),
+        "geoip": locate(row.ip_address) if row.ip_address else None,
+        **{name: getattr(row, name) for name in _NEW_TEXTS},
+        "leave_reason": reason(row.leave_reason, row.user_name),
+        "in_room_participants": row.in_room_participants,
+        "total_jointime_cost": row.total_jointime_cost,
         "waiting_room": waiting,
-        "breakout_room": room is not None,
+        "breakout_room": in_breakout,
     }
     return Session(
         id=_digest(identity),
-        person=_person(row, people),
-        join=join,
-        leave=leave,
+        person=person,
+        join=row.join_time,
+        leave=row.leave_time,
         waiting=waiting,
-        breakout=room is not None,
+        breakout=in_breakout,
         fields=without_surrogates({**found, **{name: value for name, value in new.items() if value is not None}}),
     )
 
 
 def place(location: str | None) -> tuple[str | None, str | None]:
-    """Return city and country (its code, as v1 had it) of "City (CC)", "City, Country", a country or a city."""
+    """Return city and country code (as in v1) from "City (CC)", "City, Country", a country or a city."""
     if not location:
         return None, None
-    if match := _CODE.fullmatch(location):
-        return match[1] or None, match[2]
+    if match := _CODE.search(location, max(len(location) - 4, 0)):
+        return location[: match.start()].rstrip() or None, match[1]
     city, comma, last = location.rpartition(",")
     code = _country(last)
     if code is None:
@@ -215,24 +215,27 @@ def place(location: str | None) -> tuple[str | None, str | None]:
     return (city.strip() if comma else "") or None, code
 
 
-def reason(value: Any, name: str | None) -> str | None:
+def reason(said: str | None, name: str | None) -> str | None:
     """Return why a person left, as plain text without their name.
 
-    It may be "NAME left the meeting.<br>Reason: Host ended the meeting.": then what follows "Reason" counts.
+    Zoom may write "NAME left the meeting.<br>Reason: Host ended the meeting.": the text after "Reason:" is returned.
     """
-    plain = text(value)
-    if plain is None:
+    if said is None:
         return None
-    plain = _REASON.sub("", _plain(plain))
+    plain = _plain(said)
+    plain = plain[max((match.end() for match in _REASON.finditer(plain)), default=0) :]
     if plain not in _REASONS:  # somebody may be called "Host"
-        plain = _WHO.sub(lambda match: match[1], plain)
-        if who := _plain(name or ""):
+        plain = plain[max((match.start() for match in _WHO.finditer(plain)), default=0) :]
+        who = _plain(name or "")
+        if len(who) > LONGEST_NAME:
+            return None
+        if who:
             plain = " ".join(re.sub(rf"(?<!\w){re.escape(who)}(?!\w)", "", plain).split())
     return plain[:1].upper() + plain[1:] or None
 
 
 def _plain(markup: str) -> str:
-    """Return HTML, of which the tags may be written as entities, as a line of text."""
+    """Return HTML as one line of plain text. Its tags may be written as entities."""
     return " ".join(_TAG.sub("", _BREAK.sub(" ", html.unescape(markup))).split())
 
 
@@ -244,41 +247,99 @@ def _country(name: str) -> str | None:
     return known.alpha2 if known else _COUNTRIES.get(name.lower())
 
 
-def _within_meeting(row: Mapping[str, Any]) -> str | None:
-    """Return what tells a join from others of its meeting; user_id first, for the report has no participant_uuid."""
-    return text(row.get("user_id")) or text(row.get("participant_uuid"))
+def _within_meeting(row: ParticipantRow) -> str | None:
+    """Return the id of a stay within its meeting: `user_id` if known, because reports have no `participant_uuid`."""
+    return row.user_id or row.participant_uuid
 
 
-def _anonymous(row: Mapping[str, Any]) -> str:
-    """Return something in place of an id that is missing."""
-    return json.dumps([text(row.get(name)) for name in (*_IDENTITIES, "device", "ip_address")])
+def _anonymous(row: ParticipantRow) -> str:
+    """Return a stand-in for a missing id."""
+    return json.dumps([getattr(row, name) for name in (*_IDENTITIES, "device", "ip_address")])
 
 
-def _people(rows: Iterable[Any]) -> dict[str, str]:
-    """Return the strongest identity of each user_id: the row of a breakout room may lack what the main room's has."""
-    ranked: dict[str, tuple[int, str]] = {}
-    for row in rows:
-        if isinstance(row, dict) and (who := _within_meeting(row)) is not None:
-            identity = _identity(row)
-            if identity is not None:
-                ranked[who] = min(ranked.get(who, identity), identity)
-    return {who: f"{rank} {name}" for who, (rank, name) in ranked.items()}
+def _people(rows: Sequence[ParticipantRow]) -> list[str]:
+    """Return a key for each row. Rows of the same person have the same key.
+
+    Rows belong to one person if they share an identity, compared from the strongest to the weakest, and no stronger
+    one differs. `user_id` counts only within its room, because Zoom numbers the participants of every room from
+    16778240. `participant_uuid` is globally unique, but the Report endpoints lack it. A name is the weakest: guests
+    with the same name are one person, and somebody of that name in another room is the same person if nobody else has
+    it.
+    """
+    people = _People(
+        rooms=[row.bo_mtg_id or "" for row in rows],
+        identified=[{name for name in _STRONG if _identity(row, name)} for row in rows],
+    )
+    for name in _STRONG:
+        for same in _grouped(_identity(row, name) for row in rows):
+            people.unite(same, stronger=_STRONG[: _STRONG.index(name)])
+    for same in _grouped(_join(row) for row in rows):
+        people.unite(same, stronger=_STRONG)
+    for same in _grouped(_identity(row, "participant_uuid") for row in rows):
+        people.unite(same, stronger=_STRONG)
+    for same in _grouped(_identity(row, "user_name") for row in rows):
+        people.unite(same, stronger=_STRONG, across_rooms=True)
+    return [str(people.of(number)) for number in range(len(rows))]
 
 
-def _person(row: Mapping[str, Any], people: Mapping[str, str]) -> str:
-    who = _within_meeting(row)
-    if who is not None:
-        return people.get(who, f"join {who}")
-    rank, name = _identity(row) or (len(_IDENTITIES), _anonymous(row))
-    return f"{rank} {name}"
+class _People:
+    """Groups rows by person, in disjoint sets. Each set records its rooms and the kinds of identities it has."""
+
+    def __init__(self, rooms: Sequence[str], identified: Sequence[set[str]]) -> None:
+        self._parents = list(range(len(rooms)))
+        self._rooms = [{room} for room in rooms]
+        self._identified = [set(names) for names in identified]
+
+    def of(self, number: int) -> int:
+        """Return the number of the row that stands for the person of row `number`."""
+        while self._parents[number] != number:
+            self._parents[number] = self._parents[self._parents[number]]
+            number = self._parents[number]
+        return number
+
+    def unite(self, numbers: Iterable[int], *, stronger: Sequence[str], across_rooms: bool = False) -> None:
+        """Merge the people of these rows. If some certainly differ, merge only those without a stronger identity.
+
+        Args:
+            numbers: Rows that share a value.
+            stronger: Identities compared before. Two people who both have an identity of the same kind differ.
+            across_rooms: Also treat two people in the same room as different if one of them has a stronger identity.
+        """
+        everybody = sorted({self.of(number) for number in numbers})
+        unknown = [one for one in everybody if self._identified[one].isdisjoint(stronger)]
+        together = [one for one in everybody if not self._identified[one].isdisjoint(stronger)]
+        if unknown:
+            together.append(self._merge(unknown))
+        kinds = [kind for one in together for kind in self._identified[one].intersection(stronger)]
+        rooms = [room for one in together for room in self._rooms[one]] if across_rooms else []
+        if len(kinds) == len(set(kinds)) and len(rooms) == len(set(rooms)):
+            self._merge(together)
+
+    def _merge(self, numbers: Sequence[int]) -> int:
+        first, *others = numbers
+        for other in others:
+            self._parents[other] = first
+            self._rooms[first] |= self._rooms[other]
+            self._identified[first] |= self._identified[other]
+        return first
 
 
-def _identity(row: Mapping[str, Any]) -> tuple[int, str] | None:
-    for rank, name in enumerate(_IDENTITIES):
-        value = text(row.get(name))
-        if value is not None and value.strip():
-            return rank, value.strip().casefold() if name in {"email", "user_name"} else value
-    return None
+def _grouped(values: Iterable[Any]) -> list[list[int]]:
+    """Return the numbers of the rows that have the same value, for each value that more than one row has."""
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for number, value in enumerate(values):
+        if value is not None:
+            groups[value].append(number)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _join(row: ParticipantRow) -> tuple[str | None, str] | None:
+    return None if row.user_id is None else (row.bo_mtg_id, row.user_id)
+
+
+def _identity(row: ParticipantRow, name: str) -> str | None:
+    value = (getattr(row, name) or "").strip()
+    return (value.casefold() if name in {"email", "user_name"} else value) or None
 
 
 def _end(one: Session) -> datetime:

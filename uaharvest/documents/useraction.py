@@ -1,28 +1,28 @@
-"""A useraction as the message that readers of the queue depend on."""
+"""Builds the queue messages of useractions that readers depend on."""
 
 import datetime as dt
 import functools
 import json
 
-# As the json module writes a text, ASCII only: a lone surrogate from the source survives as its escape, and SQS,
-# which refuses some characters, sees none of them.
+# The json module's ASCII encoding. Lone surrogates from the source survive as escapes, and characters that SQS refuses
+# never appear in a message.
 from json.encoder import encode_basestring_ascii as _quoted
 
-from uaharvest.opencast.actions import UserAction
+from uaharvest.rows.useractions import UserAction
 
 
 def record(action: UserAction, episode: str) -> str:
-    """Return the body of the message, JSON in ASCII.
+    """Return the body of the message, as ASCII JSON.
 
-    Where the player does not say whether it was live (`isPlaying` is a boolean in every stock Opencast), `is_live` is
-    inferred from the time that the episode was on the air, and `is_live_inferred` says so.
+    If the player does not report whether it was live (`isPlaying` is a boolean in every stock Opencast), `is_live` is
+    inferred from the time that the episode was on the air, and `is_live_inferred` is set.
 
-    Written as a text, because the json module takes three times as long, and this runs for each useraction.
+    The JSON is built by hand, because this runs for each useraction and the json module takes three times as long.
 
     Args:
         action: The useraction.
-        episode: Its episode's part as JSON text, "{}" for none; put in as it is, for it is the same in
-            thousands of messages.
+        episode: The episode part as JSON text, "{}" for none. It is inserted unchanged, because thousands of messages
+            share it.
     """
     agent = "" if action.agent is None else f'"useragent":{_quoted(action.agent)},'
     ip = "" if action.ip is None else f'"ip":{_quoted(action.ip)},'
@@ -53,9 +53,10 @@ def _number(value: int | None) -> int | str:
 
 @functools.lru_cache(maxsize=1024)
 def _live_window(episode: str) -> tuple[float, float] | None:
-    """Return when an episode was on the air, seconds UTC: `duration` from its `start` on; None if that is not known.
+    """Return when an episode was on the air, [start, start + duration), in seconds UTC; None if unknown.
 
-    Before a recording is published nobody can watch but live. (As the readers' `is_live` meant before players said it.)
+    Until its recording is published, an episode can only be watched live. Readers defined `is_live` like this before
+    players reported it.
     """
     part = json.loads(episode)
     duration = part.get("duration")
@@ -66,10 +67,13 @@ def _live_window(episode: str) -> tuple[float, float] | None:
     if not duration or start.tzinfo is None:
         return None
     begin = start.timestamp()
-    return begin, begin + duration / 1000
+    try:
+        return begin, begin + duration / 1000
+    except OverflowError:  # a duration of hundreds of digits
+        return None
 
 
-# Rows of the same second share their instant.
+# Cached, because many rows share the same second.
 @functools.lru_cache(maxsize=4096)
 def _utc(created: dt.datetime) -> str:
     return created.astimezone(dt.UTC).isoformat(timespec="seconds")

@@ -1,1 +1,1 @@
-"""The Opencast side: the client, what it answers made regular at the door, and the episode cache."""
+"""Opencast: the client, the parsing of its responses, and the episode cache."""

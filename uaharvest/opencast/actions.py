@@ -1,22 +1,21 @@
-"""One row of the usertracking table, made regular."""
+"""Parses and normalises rows of the usertracking table."""
 
 import datetime as dt
 import functools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from uaharvest.coerce import text, whole
 from uaharvest.errors import PoisonError
-from uaharvest.opencast.foreign import text, whole
-
-OMITTED = "-omitted-"
-"""What Opencast >= 6 stores in place of user, address and session unless the site has it log them."""
+from uaharvest.rows.useractions import OMITTED, UserAction
 
 SWITCH = "org.opencastproject.usertracking"
 CONFIGURATION = "etc/org.opencastproject.usertracking.impl.UserTrackingServiceImpl.cfg"
 SWITCHES = {"without_session": "log.session", "without_user": "log.user", "without_address": "log.ip"}
 """Names of counts: rows that lack what one of Opencast's switches (org.opencastproject.usertracking...) leaves out."""
+_MEMBERS = {"without_session": "sessionId", "without_user": "userId", "without_address": "userIp"}
 
-# Harvard DCE's Matterhorn has 0, 1 and 2 (live). Stock Opencast has a boolean, which does not say whether it was live.
+# Harvard DCE's Matterhorn has 0, 1 and 2 (live). Stock Opencast has a boolean, which does not show live playback.
 _PLAYING = {
     "true": (True, None),
     "false": (False, None),
@@ -30,66 +29,37 @@ _PLAYING = {
 }
 _UNKNOWN = (False, None)
 
-# Rows of the same second have the same text, and then share one instant.
+# Cached, because many rows share the same second.
 _instant = functools.lru_cache(maxsize=4096)(dt.datetime.fromisoformat)
 
 
-class UserAction(NamedTuple):
-    """What a viewer did; no dataclass, for a frozen one takes five times as long to make, and there are millions.
-
-    Attributes:
-        id: The row's id; not monotonic in `created`, for it is handed out in blocks per node.
-        created: Aware, with the offset that the source gave it: the check of the zone needs that.
-        mpid: The mediapackage.
-        session: The viewer's HTTP session.
-        user: The login name.
-        ip: The address of the client as it or its first proxy gave it.
-        proxies: The further addresses of X-Forwarded-For.
-        agent: The browser, cut by Opencast at 255 characters.
-        type: HEARTBEAT, PLAY, SEEK …
-        inpoint: Seconds into the video.
-        outpoint: Seconds into the video.
-        length: Seconds; the source may have it negative.
-        is_playing: Not paused.
-        is_live: Playing a live stream, as the player said; None where it does not say.
-        omitted: What the source was told to leave out of this row: keys of SWITCHES.
-    """
-
-    id: int
-    created: dt.datetime
-    mpid: str | None
-    session: str | None
-    user: str | None
-    ip: str | None
-    proxies: tuple[str, ...]
-    agent: str | None
-    type: str | None
-    inpoint: int | None
-    outpoint: int | None
-    length: int | None
-    is_playing: bool
-    is_live: bool | None
-    omitted: tuple[str, ...] = ()
-
-
 def read_action(raw: dict[str, Any]) -> UserAction:
-    """Make a row of `actions.json` regular; only `id` and `created` are needed.
+    """Parse a row of `actions.json`. Only `id` and `created` are required.
 
     Raises:
-        PoisonError: `id` or `created` is missing or cannot be used.
+        PoisonError: `id` or `created` is missing or unusable.
     """
+    try:
+        return _read(raw)
+    except PoisonError:
+        raise
+    except Exception as error:  # malformed in any way; other rows may be fine
+        raise PoisonError(f"A useraction cannot be read ({type(error).__name__}).") from error
+
+
+def _read(raw: dict[str, Any]) -> UserAction:
     number = whole(raw.get("id"))
     if number is None:
         raise PoisonError("A useraction has no usable 'id'; expected a whole number.")
     nested = raw.get("sessionId")
-    # Opencast >= 2 nests the session, Matterhorn <= 1.6 has its members on the action itself.
+    # Opencast >= 2 nests the session. Matterhorn <= 1.6 has its members in the action itself.
     session = nested if isinstance(nested, dict) else raw
     names = (text(session.get("sessionId")), text(session.get("userId")), text(session.get("userIp")))
     omitted: tuple[str, ...] = ()
     agent = text(session.get("userAgent"))
     if OMITTED in names:
         omitted = tuple(lack for lack, name in zip(SWITCHES, names, strict=True) if name == OMITTED)
-        # One session for everybody: what is said of it is true of whoever came first.
+        # All viewers share this session, so its values belong to whoever came first.
         shared = names[0] == OMITTED
         names = (None, None, None) if shared else (names[0], _given(names[1]), _given(names[2]))
         agent = None if shared else agent
@@ -114,11 +84,38 @@ def read_action(raw: dict[str, Any]) -> UserAction:
     )
 
 
-def told_omitted(counts: Mapping[str, int]) -> str:
-    """Return what to say to an operator about rows of which something was left out; "" if nothing was.
+def raw_action(action: UserAction) -> dict[str, Any]:
+    """Return a row that `read_action` parses to the same action."""
+    proxies = ", ".join(action.proxies)
+    session = {
+        "sessionId": action.session,
+        "userId": action.user,
+        "userIp": f"{action.ip or ''}, {proxies}" if proxies else action.ip,
+        "userAgent": action.agent,
+    }
+    session |= {name: OMITTED for lack, name in _MEMBERS.items() if lack in action.omitted}
+    return {
+        "id": action.id,
+        "created": action.created.isoformat(),
+        "mediapackageId": action.mpid,
+        "sessionId": session,
+        "type": action.type,
+        "inpoint": action.inpoint,
+        "outpoint": action.outpoint,
+        "length": action.length,
+        "isPlaying": 2
+        if action.is_live
+        else int(action.is_playing)
+        if action.is_live is False
+        else action.is_playing,
+    }
+
+
+def report_omitted(counts: Mapping[str, int]) -> str:
+    """Return a note for operators about omitted values; "" if nothing was omitted.
 
     Args:
-        counts: Of a run.
+        counts: The counts of a run.
     """
     lacks = sorted(lack for lack in SWITCHES if counts.get(lack))
     if not lacks:
@@ -137,7 +134,7 @@ def _created(value: Any, number: int) -> dt.datetime:
         created = _instant(value)
     except (TypeError, ValueError):
         created = dt.datetime.min  # noqa: DTZ901 - refused below
-    # The first and the last year there is cannot be brought to UTC from every offset.
+    # Times in the first and the last year of the calendar overflow when converted to UTC.
     if created.tzinfo is None or not dt.MINYEAR < created.year < dt.MAXYEAR:
         raise PoisonError(
             f"Useraction {number} has no usable 'created'; expected a time with its offset, such as"
@@ -158,11 +155,11 @@ def _addresses(forwarded: str | None) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _playing(value: Any) -> tuple[bool, bool | None]:
-    if isinstance(value, bool):  # also equal to 0 or 1, which say more
+    if isinstance(value, bool):  # must come first, because True == 1 and 1 means more
         return value, None
     if isinstance(value, str):
         value = value.lower()
     try:
         return _PLAYING.get(value, _UNKNOWN)
-    except TypeError:  # a list or an object, which cannot be looked up
+    except TypeError:  # a list or an object, which is not hashable
         return _UNKNOWN

@@ -1,52 +1,84 @@
-"""Episodes in Redis, so that thousands of useractions of a lecture cost one look-up."""
+"""Caches episodes in Redis, so that thousands of useractions of a lecture cost one search."""
 
 import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from threading import Event
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from redis import Redis
 from redis.exceptions import LockNotOwnedError
 
+from uaharvest import keys
+from uaharvest.documents.episode_part import episode_part
 from uaharvest.errors import BlockedError, SourceError
+from uaharvest.keys import Key
 from uaharvest.opencast.client import Opencast
-from uaharvest.opencast.episodes import episode_part
-from uaharvest.runs.ledger import PREFIX
+from uaharvest.opencast.scope import own_refusals
 
 FETCHES_AT_ONCE = 4
-NEGATIVE_SECONDS = 60  # an episode that is not there may be published any moment
-LOCK_SECONDS = 30  # of a holder that died; a living one has its episode in less
+NEGATIVE_SECONDS = 60  # a missing episode may be published at any moment
+LOCK_SECONDS = 30  # releases the lock of a worker that died; a look-up takes less
 POLL_SECONDS = 0.05
 NO_EPISODE = "no-such-episode"
+# If the search fails for one episode but works for others, that episode is tried TRIES times, TRY_AGAIN_SECONDS apart.
+# Then its useractions become dead letters, and for REFUSED_SECONDS so do new ones, without another request.
+TRIES = 3
+TRY_AGAIN_SECONDS = 5
+REFUSED_SECONDS = 300
+REMEMBERED_SECONDS = 3600  # to remember the number of tries
+# After this many failures without any success, stop and find out first whether the search works at all.
+ENOUGH = 40
+RECENT = 3  # recently found episodes to remember; searching for one of them shows whether the search works
 
 Fetch = Callable[[str], dict[str, Any]]
 
 
+class Failing(NamedTuple):
+    """An episode for which the search fails although it works for others.
+
+    Attributes:
+        reason: The error message.
+        final: Whether to give up useractions of this episode. It is not searched for again for a while.
+    """
+
+    reason: str
+    final: bool
+
+
 def fetch_from(opencast: Opencast) -> Fetch:
-    """Return the look-up of an episode's part at `opencast`; {} for an episode that is not there."""
+    """Return a function that looks up an episode part in `opencast`. It returns {} if there is no such episode."""
 
     def fetch(mpid: str) -> dict[str, Any]:
         result = opencast.episode(mpid)
-        return {} if result is None else episode_part(result)
+        if result is None:
+            return {}
+        try:
+            return episode_part(result)
+        except Exception as error:  # malformed in any way; other episodes may be fine
+            raise SourceError(
+                f"What Opencast says of an episode cannot be read ({type(error).__name__})."
+            ) from error
 
     return fetch
 
 
 class EpisodeCache:
-    """The episode parts of records, as text that is put into them as it is; shared by all workers.
+    """Caches the episode parts of records as JSON text, ready to insert into messages. All workers share the cache.
 
     For use with Opencast: `EpisodeCache(redis, fetch_from(opencast), expire=900, source=opencast.base_url)`.
 
     Args:
-        redis: May decode its responses or not.
-        fetch: Looks one episode up; called from `FETCHES_AT_ONCE` threads.
-        expire: How long an episode is kept, seconds.
-        source: Where `fetch` looks: caches of different sources share nothing.
-        pause: Sleeps for some seconds while another worker fetches.
+        redis: A client with or without `decode_responses`.
+        fetch: Looks up one episode. Called from `FETCHES_AT_ONCE` threads.
+        expire: Seconds to keep an episode.
+        source: Where `fetch` looks. Caches of different sources are separate.
+        pause: Sleeps for the given number of seconds while another worker fetches.
     """
 
     def __init__(
@@ -62,77 +94,147 @@ class EpisodeCache:
         self._fetch = fetch
         self._expire = expire
         self._pause = pause
-        self._prefix = f"{PREFIX}episode:{hashlib.sha256(source.encode()).hexdigest()[:12]}:"
-        # Kept, with its threads, for the cache's life: a thread's first request costs a digest challenge.
+        self._source = hashlib.sha256(source.encode()).hexdigest()[:12]
+        # One pool for the cache's lifetime, because each new thread's first request costs a digest challenge.
         self._threads = ThreadPoolExecutor(FETCHES_AT_ONCE, "episodes")
-
-    def answers(self) -> bool:
-        """Tell whether look-ups work at all, by one of an episode that cannot be."""
-        try:
-            self._fetch(NO_EPISODE)
-        except (SourceError, BlockedError):
-            return False
-        return True
+        self._found: deque[str] = deque(maxlen=RECENT)
+        self._asked_again: set[str] = set()
 
     def get_many(self, mpids: Iterable[str]) -> dict[str, str]:
-        """Return for each of `mpids` its episode part as JSON text, ASCII; "{}" if there is no such episode.
+        """Return the episode part of each of `mpids` as ASCII JSON text; "{}" if there is no such episode.
 
-        What is missing is looked up by one worker, however many miss it at once: in each round a worker looks
-        up what nobody else is at, then reads what others have found meanwhile.
+        A missing episode is looked up by one worker only, even if several miss it at once. In each round, a worker
+        looks up the episodes that no other worker has locked, then reads what others have found in the meantime.
+        Episodes that fail although the search works for others are left out; `failing` gives the reasons.
 
         Raises:
-            SourceError: A look-up failed; nothing is cached of it, what others found is.
-            BlockedError: A look-up was refused.
+            SourceError: The search fails for other episodes too. Failures are not cached; episodes found are.
+            BlockedError: The search refuses other episodes too.
             redis.RedisError: Redis cannot be used.
         """
         found: dict[str, str] = {}
+        errors: dict[str, SourceError | BlockedError] = {}
+        answered = False
         missing = list(dict.fromkeys(mpids))
-        while missing:
-            found |= self._read("part", missing)
+        while missing and (answered or len(errors) < ENOUGH):
+            found |= self._read(keys.EPISODE, missing)
             missing = [mpid for mpid in missing if mpid not in found]
-            held = self._read("lock", missing)
-            found |= self._looked_up([mpid for mpid in missing if mpid not in held])
-            missing = [mpid for mpid in missing if mpid not in found]
-            if missing:
+            failing = self._read(keys.EPISODE_FAILING, missing)
+            missing = [mpid for mpid in missing if mpid not in failing]
+            held = self._read(keys.EPISODE_LOCK, missing)
+            parts, failed = self._looked_up([mpid for mpid in missing if mpid not in held])
+            found |= parts
+            errors |= failed
+            answered = answered or any(part != "{}" for part in parts.values())
+            missing = [mpid for mpid in missing if mpid not in found and mpid not in errors]
+            if missing and not failed:
                 self._pause(POLL_SECONDS)
+        if errors:
+            own_refusals(errors, answered=answered, neutral=self._finds)
+            for mpid, error in errors.items():
+                self._note(mpid, error)
+        self._remember(found)
+        # After ENOUGH failures some episodes were not looked up. The caller asks again if it needs them.
         return found
 
-    def _read(self, kind: str, mpids: list[str]) -> dict[str, str]:
-        """Return the keys of a kind that there are, by mpid."""
+    def ask_again(self, mpids: Iterable[str]) -> dict[str, str]:
+        """Do the same as `get_many`, but retry episodes that failed recently. Each is retried once per process."""
+        mpids = set(mpids)
+        for mpid in mpids - self._asked_again:
+            self._redis.delete(self._key(keys.EPISODE_FAILING, mpid), self._key(keys.EPISODE_TRIES, mpid))
+        self._asked_again |= mpids
+        return self.get_many(mpids)
+
+    def failing(self, mpids: Iterable[str]) -> dict[str, Failing]:
+        """Return those of `mpids` for which the search failed recently although it works for others."""
+        noted = self._read(keys.EPISODE_FAILING, list(mpids))
+        return {mpid: Failing(*json.loads(text)) for mpid, text in noted.items()}
+
+    def _finds(self) -> bool | None:
+        """Tell whether the search still works for recently found episodes; None if none are remembered."""
+        for mpid in list(self._found):
+            with contextlib.suppress(SourceError, BlockedError):
+                self._fetch(mpid)
+                return True
+        return False if self._found else None
+
+    def _note(self, mpid: str, error: SourceError | BlockedError) -> None:
+        """Remember for a while that the search fails for this episode, so that no worker searches for it."""
+        place, key = self._key(keys.EPISODE_FAILING, mpid), self._key(keys.EPISODE_TRIES, mpid)
+        if self._redis.exists(place):  # another worker tried at the same time; count it once
+            return
+        # A refusal is permanent; a failure may be temporary.
+        tries = TRIES if isinstance(error, BlockedError) else int(self._redis.incr(key))
+        self._redis.expire(key, REMEMBERED_SECONDS)
+        failing = Failing(str(error), final=tries >= TRIES)
+        lasts = REFUSED_SECONDS if failing.final else TRY_AGAIN_SECONDS
+        self._redis.set(place, json.dumps(failing), ex=lasts)
+
+    def _read(self, kind: Key, mpids: list[str]) -> dict[str, str]:
+        """Return the values of the existing keys of a kind, by mpid."""
         values = self._redis.mget([self._key(kind, mpid) for mpid in mpids]) if mpids else []
         return {mpid: _text(value) for mpid, value in zip(mpids, values, strict=True) if value is not None}
 
-    def _looked_up(self, mpids: list[str]) -> dict[str, str]:
-        futures = [self._threads.submit(self._look_up, mpid) for mpid in mpids]
+    def _looked_up(self, mpids: list[str]) -> tuple[dict[str, str], dict[str, SourceError | BlockedError]]:
+        failed = Event()
+        futures = {mpid: self._threads.submit(self._look_up, mpid, failed) for mpid in mpids}
+        found: dict[str, str] = {}
+        errors: dict[str, SourceError | BlockedError] = {}
         try:
-            texts = [future.result() for future in futures]
+            for mpid, future in futures.items():
+                try:
+                    text = future.result()
+                except (SourceError, BlockedError) as error:
+                    errors[mpid] = error
+                else:
+                    if text is not None:
+                        found[mpid] = text
         finally:
-            for future in futures:  # after a failure: those that have not begun
+            for future in futures.values():
                 future.cancel()
-        return {mpid: text for mpid, text in zip(mpids, texts, strict=True) if text is not None}
+        if errors:
+            self._fetch(NO_EPISODE)
+        return found, errors
 
-    def _look_up(self, mpid: str) -> str | None:
-        """Fetch and keep one episode; None if another worker is at it."""
-        lock = self._redis.lock(self._key("lock", mpid), timeout=LOCK_SECONDS, thread_local=False)
+    def _remember(self, parts: Mapping[str, str]) -> None:
+        """Remember some found episodes. `_finds` searches for them if the search fails for others."""
+        lately = [mpid for mpid, part in parts.items() if part != "{}" and mpid not in self._found]
+        self._found.extend(lately[:RECENT])
+
+    def _look_up(self, mpid: str, failed: Event) -> str | None:
+        """Fetch and cache one episode.
+
+        Returns:
+            The episode part as JSON text; None if another worker holds the lock, or if another look-up has failed in
+            the meantime, because a search that is down should not get a request for each episode.
+        """
+        if failed.is_set():
+            return None
+        lock = self._redis.lock(self._key(keys.EPISODE_LOCK, mpid), timeout=LOCK_SECONDS, thread_local=False)
         if not lock.acquire(blocking=False):
             return None
         try:
-            key = self._key("part", mpid)
-            kept = self._redis.get(key)  # the lock's last holder may have filled it since we looked
+            key = self._key(keys.EPISODE, mpid)
+            kept = self._redis.get(key)  # the previous lock holder may have cached it
             if kept is not None:
                 return _text(kept)
-            part = self._fetch(mpid)
+            try:
+                part = self._fetch(mpid)
+            except Exception:
+                failed.set()
+                raise
+            self._redis.delete(self._key(keys.EPISODE_TRIES, mpid))
             text = json.dumps(part, separators=(",", ":"))
             self._redis.set(key, text, ex=self._expire if part else min(self._expire, NEGATIVE_SECONDS))
             return text
         finally:
-            # Released only while it is ours. If its time ran out, the next one is at it already.
+            # Fails if the lock expired: another worker may hold it by now.
             with contextlib.suppress(LockNotOwnedError):
                 lock.release()
 
-    def _key(self, kind: str, mpid: str) -> str:
-        # Anyone may write rows with any id, and JSON can hold a lone surrogate, which UTF-8 cannot.
-        return f"{self._prefix}{kind}:{quote(mpid, errors='surrogatepass')}"
+    def _key(self, kind: Key, mpid: str) -> str:
+        # Anyone can write rows with any id. JSON can contain lone surrogates, which UTF-8 cannot encode.
+        return kind(self._source, quote(mpid, errors="surrogatepass"))
 
 
 def _text(value: str | bytes) -> str:

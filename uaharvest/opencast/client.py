@@ -1,72 +1,59 @@
-"""The Opencast client: asks as the old tool did, and tells each kind of failure apart."""
+"""The Opencast client. It sends the same requests as the old tool and distinguishes the kinds of failure."""
 
 import dataclasses
 import json
-import random
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime
-from email.utils import parsedate_to_datetime
+from datetime import date, datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote
 
 import requests
 from pyhorn.client import MHClient
-from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth, HTTPDigestAuth
 
-from uaharvest.errors import BadInputError, BlockedError, SourceError
-from uaharvest.opencast.foreign import many, members, text, whole
-from uaharvest.transport import failure, is_timeout
+from uaharvest.coerce import many, members, text, whole
+from uaharvest.errors import BadInputError, SourceError
+from uaharvest.opencast.refusals import LOGIN, PEEK, Access, BusyServerError, RefusedRequestError
+from uaharvest.retries import Retries
+from uaharvest.transport import (
+    LARGEST_ANSWER,
+    LONGEST_ANSWER,
+    MEGABYTE,
+    TooLargeError,
+    Upstream,
+    is_timeout,
+)
 
 ACTIONS = "usertracking/actions.json"
 ACTION = "usertracking/action/{}.json"
 EPISODE = "search/episode.json"
 WORKFLOWS = "workflow/instances.json"  # up to Opencast 11
 WORKFLOWS_OF = "workflow/mediaPackage/{}/instances.json"  # from 12 on
-MOST_WORKFLOWS = 100  # of one mediapackage and definition; the list is newest first
+MOST_WORKFLOWS = 100  # per mediapackage and definition; the list is newest first
 NOTHING = "no-such-mediapackage"
 
-TIMEOUT = (5, 60)  # seconds: to connect, and between two pieces of the answer
-FIRST_PAUSE = 0.5  # seconds, doubled from one attempt to the next, give or take a half
-PEEK = 65536  # bytes of an answer that is not JSON, to tell what it is
-LONGEST_RETRY_AFTER = 10.0  # seconds; what takes longer is the run's to wait for, not a worker's
+TIMEOUT = (5, 60)  # seconds: to connect, and between two chunks of the response
+RETRIES = Retries(attempts=4, first=0.5, jitter=(0.5, 1.5))
+# A useraction in actions.json has about 350 bytes. Its columns hold at most 1,100 characters together.
+BYTES_PER_ACTION = 4096
+DEFAULT_LIMIT = 10  # the server treats a limit of 0 as this
 
 ENGAGE_HOST = "MATTERHORN_ENGAGE_HOST"
 ADMIN_HOST = "MATTERHORN_ADMIN_HOST"
-LOGIN = "MATTERHORN_REST_USER and MATTERHORN_REST_PASS"
-SECURITY = "etc/security/mh_default_org.xml"
-ROLES = f"{SECURITY} says who may read what, and ROLE_ADMIN may read all"
 
-Headers = Mapping[str, str]
 Read = TypeVar("Read")
-
-
-class _BusyError(SourceError):
-    """The server answered that it cannot now; `after` holds the seconds that it asks to be left alone."""
-
-    def __init__(self, message: str, after: float) -> None:
-        super().__init__(message)
-        self.after = after
-
-
-class _RefusedError(BlockedError):
-    """The server answered with a status that refuses; `status` is which."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ActionsPage:
-    """An answer of `actions.json`.
+    """A response of `actions.json`.
 
     Attributes:
-        total: How many rows there are in the range asked for, whatever the limit.
-        rows: The rows, in no order that may be relied upon.
-        now: The server's clock as it answered, UTC.
+        total: Number of rows in the requested range, regardless of the limit.
+        rows: The rows, in no reliable order.
+        now: The server's clock when it answered, UTC.
     """
 
     total: int
@@ -74,25 +61,30 @@ class ActionsPage:
     now: datetime
 
 
-class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
-    """pyhorn's client with a transport of its own.
+class Opencast:
+    """Calls one host of an Opencast installation. Thread-safe.
 
-    pyhorn's has no pool of its own, asks twice for everything (it never uses a digest challenge again), gives
-    up after 5 s and takes any 200 for JSON; its helpers lose `total`. Threads may share a client.
+    It uses a pyhorn client for the headers that each Opencast version needs, but does not send requests through it.
+    Pyhorn has no connection pool, sends every request twice (it never reuses a digest challenge), times out after 5 s
+    and parses any 200 response as JSON. Its helpers drop `total`.
+
+    Every method that calls Opencast raises:
+        BlockedError: Opencast refuses the request, redirects it, or has no such endpoint.
+        SourceError: Opencast cannot be reached, is busy, fails, or sends something other than what was requested.
 
     Args:
-        base_url: Scheme, host and, where Opencast lives below one, a path.
-        user: A user of Opencast; None: ask anonymously.
+        base_url: Scheme, host and, if Opencast is not at the root, a path.
+        user: An Opencast user; None for anonymous requests.
         password: That user's password.
-        basic: Log in by Basic, unasked, instead of Digest, which only knows accounts whose password the server has
-            in clear text: the system's and those of capture agents.
-        pool_size: Connections kept open: how many threads ask at once.
-        attempts: How often one request is tried before its SourceError is raised.
-        pause: Sleeps for some seconds between two attempts.
-        host: The setting that names `base_url`, for errors.
+        basic: Send Basic credentials with every request instead of using Digest. Digest only works for accounts whose
+            password the server stores in clear text: the system account and capture agents.
+        pool_size: Number of connections kept open, one per concurrent thread.
+        attempts: Attempts per request before its SourceError is raised; None for the default in RETRIES.
+        pause: Sleeps for the given number of seconds between two attempts.
+        host: The setting that holds `base_url`, for error messages.
 
     Raises:
-        BadInputError: Of user and password only one is given.
+        BadInputError: Only one of user and password is given.
     """
 
     def __init__(
@@ -103,264 +95,217 @@ class Opencast(MHClient):  # type: ignore[misc] # pyhorn is not typed
         *,
         basic: bool = False,
         pool_size: int = 4,
-        attempts: int = 4,
+        attempts: int | None = None,
         pause: Callable[[float], None] = time.sleep,
         host: str = ENGAGE_HOST,
     ) -> None:
         if bool(user) != bool(password):
             raise BadInputError(f"Of {LOGIN} only one is set; set both, or neither to ask anonymously.")
-        # default_headers then force a digest challenge where Opencast would take us for anonymous, by
-        # X-Opencast-Matterhorn-Authorization up to 8.x, by X-Requested-Auth from 9.0.
-        super().__init__(
-            base_url.rstrip("/") + "/", user or None, password or None, timeout=TIMEOUT, cache_enabled=False
-        )
-        self._attempts = attempts
+        self.base_url = base_url.rstrip("/") + "/"
+        self.user = user or None
+        # Pyhorn's headers force a digest challenge; without them Opencast would treat the request as anonymous. They
+        # are X-Opencast-Matterhorn-Authorization up to 8.x and X-Requested-Auth from 9.0.
+        self._pyhorn = MHClient(self.base_url, self.user, password or None, cache_enabled=False)
+        self._retries = dataclasses.replace(RETRIES, attempts=attempts) if attempts else RETRIES
         self._pause = pause
-        self._host = host
-        self._lists_workflows: bool | None = None  # not known before the first answer
-        self._session = requests.Session()
-        adapter = HTTPAdapter(pool_maxsize=pool_size)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
-        self._basic = basic
+        self._access = Access(base_url=self.base_url, host=host, user=self.user, basic=basic)
+        self._lists_workflows: bool | None = None  # unknown before the first response
+        self._upstream = Upstream("Opencast", host=host, login=LOGIN, timeout=TIMEOUT, pool_size=pool_size)
         if not user or not password:
-            # Anonymous means anonymous: without an auth requests would look for the host in ~/.netrc.
-            self._session.auth = lambda request: request
+            pass  # anonymous requests
         elif basic:
-            self._session.auth = HTTPBasicAuth(user.encode(), password.encode())
-            self.default_headers["X-Requested-Auth"] = "Basic"
+            self._upstream.session.auth = HTTPBasicAuth(user.encode(), password.encode())
+            self._pyhorn.default_headers["X-Requested-Auth"] = "Basic"
         else:
-            # One for all requests: it keeps the nonce, per thread, and answers a stale one.
-            self._session.auth = HTTPDigestAuth(user, password)
+            # Shared by all requests, because it keeps the nonce (per thread) and renews a stale one.
+            self._upstream.session.auth = HTTPDigestAuth(user, password)
 
     def __repr__(self) -> str:
         return f"Opencast({self.base_url!r}, user={self.user!r})"
 
-    def get(self, path: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the JSON object at `path`, as pyhorn's own methods ask for it.
-
-        Raises:
-            BlockedError: Opencast refuses, redirects, or does not have it.
-            SourceError: Opencast cannot be reached, is busy, fails or answers something else than JSON.
-        """
-        return self._retried(lambda: self._answer(path, params)[0])
-
     def actions(self, first: datetime, last: datetime, limit: int) -> ActionsPage:
         """Return the useractions created from `first` to `last`, at most `limit` of them.
 
-        No offset is sent: pages of a table without an order lose rows.
+        No offset is sent, because the query has no order: pages by offset would lose rows.
 
         Args:
-            first: Wall time at the server, naive, to the second.
-            last: The same, inclusive.
-            limit: Most rows; the server knows no maximum, and takes 0 for 10.
-
-        Raises:
-            BlockedError: As for `get`.
-            SourceError: As for `get`; or there is no page in the answer, or no time on it.
+            first: Naive wall time in the server's zone, to the second.
+            last: Naive wall time, inclusive.
+            limit: Maximum number of rows. The server has no upper limit, and treats 0 as 10.
         """
         params = {"start": f"{first:%Y%m%d%H%M%S}", "end": f"{last:%Y%m%d%H%M%S}", "limit": limit}
-        return self._retried(lambda: self._page(*self._answer(ACTIONS, params)))
+        return self._retried(lambda: self._page(params))
 
     def actions_of_day(self, day: date, limit: int, offset: int = 0, *, timeout: int = TIMEOUT[1]) -> ActionsPage:
-        """Return useractions of a local day of the server, but for a minute of it: see `opencast.stock`.
+        """Return useractions of a local day of the server, except for one hidden minute; see `opencast.stock`.
 
         Args:
-            day: Which.
-            limit: Most rows; as for `actions`.
-            offset: Rows to leave out, in an order that may be another one for each request.
-            timeout: Seconds between two pieces of the answer.
-
-        Raises:
-            BlockedError, SourceError: As for `actions`.
+            day: The local day.
+            limit: Maximum number of rows, as for `actions`.
+            offset: Number of rows to skip. Their order may differ between requests.
+            timeout: Seconds between two chunks of the response.
         """
         params = {"day": f"{day:%Y%m%d}", "limit": limit, "offset": offset}
-        return self._retried(lambda: self._page(*self._answer(ACTIONS, params, timeout)))
+        return self._retried(lambda: self._page(params, timeout))
 
     def any_actions(self, limit: int = 1, offset: int = 0, *, timeout: int = TIMEOUT[1]) -> ActionsPage:
-        """Return useractions of any time, and how many there are in all.
+        """Return useractions of any time, and the number of all useractions.
 
-        The count takes 15 s of 10^8 rows, and to leave out as many four times that: MariaDB reads them all.
-
-        Raises:
-            BlockedError, SourceError: As for `actions`.
+        With 10^8 rows, counting takes 15 s, and skipping as many by `offset` takes four times as long, because MariaDB
+        reads them all.
         """
         params = {"limit": limit, "offset": offset}
-        return self._retried(lambda: self._page(*self._answer(ACTIONS, params, timeout)))
+        return self._retried(lambda: self._page(params, timeout))
 
     def action(self, row_id: int) -> dict[str, Any] | None:
-        """Return the useraction with this id, None if there is none.
-
-        Raises:
-            BlockedError, SourceError: As for `get`.
-        """
-        return members(self.get(ACTION.format(row_id)).get("action")) or None
+        """Return the useraction with this id, or None if there is none."""
+        path = ACTION.format(row_id)
+        answer = self._retried(lambda: self._answer(path, None, largest=MEGABYTE)[0])
+        if answer is None:
+            return None
+        found = members(answer.get("action"))
+        if whole(found.get("id")) != row_id:
+            raise SourceError(f"Opencast at {self.base_url}{path} answered without that useraction.")
+        return found
 
     def episode(self, mpid: str) -> dict[str, Any] | None:
-        """Return the search result of a mediapackage as Opencast gives it, None if there is none.
+        """Return the search result of a mediapackage as Opencast sends it, or None if there is none.
 
-        `includeDeleted` finds what was retracted (Harvard DCE's fork; others ignore it), `admin` what is not
-        public (up to 15; later versions ask who we are).
-
-        Raises:
-            BlockedError: As for `get`; or the user is not an admin.
-            SourceError: As for `get`.
+        `includeDeleted` also finds retracted episodes (in Harvard DCE's fork; others ignore it). `admin` also finds
+        episodes that are not public (up to 15; later versions go by the user's roles).
         """
-        # Anyone may write rows with any id. One that cannot even be sent in a URL names no mediapackage.
+        # Anyone can write rows with any id. An id that cannot be sent in a URL belongs to no mediapackage.
         if not mpid.isprintable():
             return None
         params = {"id": mpid, "includeDeleted": "true"} | ({"admin": "true"} if self.user else {})
-        answer = self.get(EPISODE, params)
-        # "search-results" up to Opencast 15, at the top from 16.
-        results = map(members, many(members(answer.get("search-results", answer)).get("result")))
-        return next((result for result in results if mpid in _ids(result)), None)
+        return self._retried(lambda: self._result(mpid, self._content(EPISODE, params)))
 
     def workflows(self, mpid: str, definition: str) -> list[dict[str, Any]]:
-        """Return the workflows of a mediapackage, as the admin host's Opencast gives them; others may be among them.
+        """Return the workflows of a mediapackage as the admin host sends them; other workflows may be among them.
 
-        Up to Opencast 11 there is one list of all, which filters; from 12 on one of each mediapackage, which does
-        not, and the other is gone (404).
+        Up to Opencast 11, one list has all workflows and can be filtered. From 12 on, each mediapackage has its own
+        list without filters, and the old list returns 404.
 
         Args:
-            mpid: A mediapackage that there is.
-            definition: Id of the workflow definition to ask for; of those only the succeeded ones.
-
-        Raises:
-            BlockedError: As for `get`; or this host has neither list.
-            SourceError: As for `get`.
+            mpid: An existing mediapackage.
+            definition: Id of the workflow definition. Where the list can be filtered, only its succeeded workflows are
+                returned.
         """
         if self._lists_workflows is None:
             self._lists_workflows = self._finds_list()
         if self._lists_workflows:
             params = {"mp": mpid, "workflowdefinition": definition, "state": "SUCCEEDED", "count": MOST_WORKFLOWS}
-            answer = self.get(WORKFLOWS, params)
-        else:
-            # Jetty takes no "/" in a part of a path.
-            answer = self.get(WORKFLOWS_OF.format(quote(mpid))) if "/" not in mpid else {}
-        # "" stands for an empty list.
-        return [members(workflow) for workflow in many(members(answer.get("workflows")).get("workflow"))]
+            return self._retried(lambda: self._workflows(WORKFLOWS, params))
+        if "/" in mpid:  # Jetty accepts no slash within a path segment
+            return []
+        return self._retried(lambda: self._workflows(WORKFLOWS_OF.format(quote(mpid)), None))
 
     def now(self) -> datetime:
-        """Return the server's clock, UTC, from a search for nothing; raises as `get` does."""
-        params = {"id": NOTHING} | ({"admin": "true"} if self.user else {})
-        return self._retried(lambda: self._date(EPISODE, self._answer(EPISODE, params)[1]))
+        """Return the server's clock, UTC, by searching for an id that does not exist."""
+        return self._retried(self._search_clock)
 
     def _finds_list(self) -> bool:
-        """Tell whether there is the one list of all workflows; if not, make sure that there are the others."""
+        """Tell whether the list of all workflows exists. If not, check that the list per mediapackage does."""
         try:
-            self.get(WORKFLOWS, {"mp": NOTHING, "count": 1})
-        except _RefusedError as error:
+            self._retried(lambda: self._workflows(WORKFLOWS, {"mp": NOTHING, "count": 1}))
+        except RefusedRequestError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
-            self.get(WORKFLOWS_OF.format(NOTHING))
+            self._retried(lambda: self._workflows(WORKFLOWS_OF.format(NOTHING), None))
             return False
         return True
 
     def _retried(self, ask: Callable[[], Read]) -> Read:
-        for attempt in range(self._attempts - 1):
-            try:
-                return ask()
-            except SourceError as error:
-                if is_timeout(error.__cause__):  # has waited long enough
-                    raise
-                backoff = FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
-                self._pause(max(backoff, error.after if isinstance(error, _BusyError) else 0.0))
-        return ask()
-
-    def _answer(
-        self, path: str, params: Mapping[str, Any] | None, timeout: int = TIMEOUT[1]
-    ) -> tuple[dict[str, Any], Headers]:
-        url = self.base_url + path.lstrip("/")
-        try:
-            # No redirect is followed: a digest is bound to its path, and a log-in page is no answer.
-            response = self._session.get(
-                url,
-                params=params,
-                headers=self.default_headers,
-                timeout=(TIMEOUT[0], timeout),
-                allow_redirects=False,
-            )
-        # ValueError: a host, user or Location that cannot be one comes through requests untranslated.
-        except (requests.RequestException, ValueError) as error:
-            raise failure("Opencast", url, error, host=self._host, login=LOGIN, timeout=TIMEOUT) from error
-        self._check(url, response)
-        if response.status_code == HTTPStatus.NO_CONTENT:  # how Opencast says that there is no such row
-            return {}, response.headers
-        return _json(url, response), response.headers
-
-    def _check(self, url: str, response: requests.Response) -> None:
-        """Raise what a status other than success means."""
-        status = response.status_code
-        passing = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
-        if status in passing or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise _BusyError(f"Opencast at {url} answered {status}.", _retry_after(response))
-        if status >= HTTPStatus.BAD_REQUEST:
-            raise _RefusedError(self._refusal(url, response), status)
-        if status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise BlockedError(self._redirect(url, response))
-
-    def _refusal(self, url: str, response: requests.Response) -> str:
-        status = response.status_code
-        who = f"user '{self.user}'" if self.user else "an anonymous request"
-        refused = f"Opencast at {url} refused {who} ({status})."
-        if status == HTTPStatus.UNAUTHORIZED and self.user and _is_no_admin(response):
-            return f"{refused} It is not an admin there: give it ROLE_ADMIN, or choose another with {LOGIN}."
-        if status == HTTPStatus.FORBIDDEN and self.user:  # from 20.0 on also who is not logged in
-            return f"{refused} {self._mend_login(response)} Its role may be too small: {ROLES}."
-        if status in {401, 403, 419}:  # 419: asked for a log-in, where others redirect
-            return f"{refused} {self._mend_login(response)}"
-        if status == HTTPStatus.NOT_FOUND and url.endswith(ACTIONS):
-            return (
-                f"Opencast has nothing at {url} (404). Check that {self._host} is the engage (presentation) node"
-                " and, from Opencast 13 on, that opencast-plugin-usertracking is on in"
-                " etc/org.opencastproject.plugin.impl.PluginManagerImpl.cfg. A release that has no usertracking"
-                " any more may still have its tables: see OPENCAST_DATABASE_URL."
-            )
-        if status == HTTPStatus.NOT_FOUND and url.endswith("/instances.json"):
-            return f"Opencast has no list of workflows at {url} (404). Check that {self._host} is the admin node."
-        return f"Opencast at {url} answered {status}. Check {self._host}."
-
-    def _redirect(self, url: str, response: requests.Response) -> str:
-        here, there = urlsplit(self.base_url), urlsplit(urljoin(url, response.headers.get("Location", "")))
-        path = there.path.partition(";")[0]  # what follows may be a session's id
-        if "login" in path.lower():
-            return f"Opencast at {url} wants a log-in (redirect to {path}). {self._mend_login(response)}"
-        if (here.scheme, there.scheme) == ("http", "https"):
-            secure = f"https://{there.netloc}{here.path}".rstrip("/")
-            return f"Opencast at {url} redirects to https. Set {self._host} to {secure}."
-        return f"Opencast at {url} redirects to {there.scheme}://{there.netloc}{path}. Check {self._host}."
-
-    def _mend_login(self, response: requests.Response) -> str:
-        if not self.user:
-            return f"Set {LOGIN}."
-        if not self._basic:
-            return (
-                f"Check {LOGIN}. Digest knows the system's and capture agents' accounts only; for any other set"
-                " OPENCAST_AUTH=basic."
-            )
-        if "Basic" in response.headers.get("WWW-Authenticate", "") or response.status_code == HTTPStatus.FORBIDDEN:
-            return f"Check {LOGIN}."
-        return (  # it did not even look at the password
-            f"It takes no Basic log-in: set OPENCAST_AUTH=digest, or switch its basic filter on ({SECURITY})."
+        return self._retries.call(
+            ask,
+            pause=self._pause,
+            again=_may_pass,
+            wait=lambda error, planned: max(planned, error.after if isinstance(error, BusyServerError) else 0.0),
         )
 
-    def _page(self, answer: dict[str, Any], headers: Headers) -> ActionsPage:
-        actions = members(answer.get("actions"))
-        total, rows = whole(actions.get("total")), many(actions.get("action"))
+    def _content(self, path: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
+        answer = self._answer(path, params)[0]
+        if answer is None:
+            raise SourceError(f"Opencast at {self.base_url}{path.lstrip('/')} answered with nothing (204).")
+        return answer
+
+    def _answer(
+        self,
+        path: str,
+        params: Mapping[str, Any] | None,
+        timeout: int = TIMEOUT[1],
+        largest: int = LARGEST_ANSWER,
+    ) -> tuple[dict[str, Any] | None, requests.Response]:
+        """Return the JSON object (None for a response without content) and the response itself."""
+        url = self.base_url + path.lstrip("/")
+        response = self._upstream.fetch(
+            url,
+            params=params,
+            headers=self._pyhorn.default_headers,
+            timeout=timeout,
+            largest=largest,
+            longest=timeout + LONGEST_ANSWER,
+        )
+        self._access.check(url, response)
+        if response.status_code == HTTPStatus.NO_CONTENT:  # Opencast's answer if there is no such row
+            return None, response
+        return _json(url, response), response
+
+    def _page(self, params: Mapping[str, Any], timeout: int = TIMEOUT[1]) -> ActionsPage:
+        limit = int(params["limit"]) or DEFAULT_LIMIT
+        largest = MEGABYTE + BYTES_PER_ACTION * limit
+        answer, response = self._answer(ACTIONS, params, timeout, largest)
+        actions = members((answer or {}).get("actions"))
+        total, rows = _total(actions), many(actions.get("action"))
         if total is None or not all(isinstance(row, dict) for row in rows):
             raise SourceError(f"Opencast at {self.base_url}{ACTIONS} answered without a page of useractions.")
-        return ActionsPage(total, rows, self._date(ACTIONS, headers))
-
-    def _date(self, path: str, headers: Headers) -> datetime:
-        try:
-            now = parsedate_to_datetime(headers.get("Date", ""))
-        except ValueError:
+        # For `day` requests the window may move between count and page, but that empties a page of one row at most.
+        if not rows and min(total - int(params.get("offset", 0)), limit) > 0:
             raise SourceError(
-                f"Opencast at {self.base_url}{path} answered without a usable Date header;"
-                " see whether a proxy drops it."
-            ) from None
-        # "-0000" is read as naive. HTTP knows UTC only.
-        return now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
+                f"Opencast at {self.base_url}{ACTIONS} says there are {total} useractions and gives none."
+            )
+        return ActionsPage(total, rows, self._upstream.clock(self.base_url + ACTIONS, response))
+
+    def _result(self, mpid: str, answer: Mapping[str, Any]) -> dict[str, Any] | None:
+        # Nested in "search-results" up to Opencast 15, at the top level from 16.
+        found = answer.get("search-results", answer)
+        total, results = _total(members(found)), many(members(found).get("result"))
+        # Opencast 16 and later send a list even if it is empty. Older versions send only a total of 0.
+        says = total is not None or isinstance(members(found).get("result"), list)
+        if not says or not all(isinstance(result, dict) or result in ("", None) for result in results):
+            raise SourceError(f"Opencast at {self.base_url}{EPISODE} answered without a list of results.")
+        result = next((result for result in results if mpid in _ids(members(result))), None)
+        if ((total or 0) > len(results) and result is None) or (total == 0 and results):
+            raise SourceError(
+                f"Opencast at {self.base_url}{EPISODE} says there are {total} results and gives {len(results)}."
+            )
+        return result
+
+    def _workflows(self, path: str, params: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+        answer = self._content(path, params)
+        listed = answer.get("workflows")
+        workflows = many(members(listed).get("workflow"))
+        total = whole(members(listed).get("totalCount"))  # up to Opencast 11
+        # Opencast sends "" for an empty list.
+        if not (listed == "" or isinstance(listed, dict)) or not all(isinstance(one, dict) for one in workflows):
+            raise SourceError(f"Opencast at {self.base_url}{path} answered without a list of workflows.")
+        if total is not None and params is not None and len(workflows) < min(total, int(params["count"])):
+            raise SourceError(
+                f"Opencast at {self.base_url}{path} says there are {total} workflows and gives {len(workflows)}."
+            )
+        return workflows
+
+    def _search_clock(self) -> datetime:
+        params = {"id": NOTHING} | ({"admin": "true"} if self.user else {})
+        answer, response = self._answer(EPISODE, params)
+        self._result(NOTHING, answer or {})  # checks that this is really a search response
+        return self._upstream.clock(self.base_url + EPISODE, response)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell whether to retry. A response that was too slow or too large is not requested again."""
+    cause = error.__cause__
+    return isinstance(error, SourceError) and not (is_timeout(cause) or isinstance(cause, TooLargeError))
 
 
 def _json(url: str, response: requests.Response) -> dict[str, Any]:
@@ -377,17 +322,13 @@ def _json(url: str, response: requests.Response) -> dict[str, Any]:
     raise SourceError(f"Opencast at {url} answered with a web page instead of JSON.{login}")
 
 
-def _retry_after(response: requests.Response) -> float:
-    """Return the seconds that the server asks for; 0 where it does not, or gives a date."""
-    return float(min(max(whole(response.headers.get("Retry-After")) or 0, 0), LONGEST_RETRY_AFTER))
-
-
-def _is_no_admin(response: requests.Response) -> bool:
-    """Tell whether the search endpoint itself refuses: in these words, after the log-in has gone well."""
-    return "WWW-Authenticate" not in response.headers and response.content.strip() == b"unauthorized"
+def _total(found: Mapping[str, Any]) -> int | None:
+    """Return the total in the response; None if that is not a valid count."""
+    total = whole(found.get("total"))
+    return total if total is not None and total >= 0 else None
 
 
 def _ids(result: dict[str, Any]) -> set[str | None]:
-    """Return the names of a result's mediapackage; Opencast >= 16 has the true one under `dc` only."""
+    """Return the ids of a result's mediapackage. Opencast >= 16 has the correct one only under `dc`."""
     mediapackage, dc = members(result.get("mediapackage")), members(result.get("dc"))
     return {text(name) for name in (result.get("id"), mediapackage.get("id"), *many(dc.get("identifier")))}

@@ -1,51 +1,49 @@
-"""Which Opencast this is: what its actions.json can be asked for, found out by asking."""
+"""Detects the profile of an Opencast: which parameters its actions.json supports."""
 
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import redis
 
-from uaharvest.opencast.client import Opencast
-from uaharvest.runs.ledger import PREFIX
+from uaharvest import keys
+
+if TYPE_CHECKING:  # `status` reads the stored profile and needs no client
+    from uaharvest.opencast.client import Opencast
 
 Profile = Literal["dce", "stock"]
 
-# No row was ever made then.
-NEVER = datetime(2000, 1, 1)  # noqa: DTZ001 - a wall time, as the server takes it
+# A time without any useractions.
+NEVER = datetime(2000, 1, 1)  # noqa: DTZ001 - a wall time, as the server expects
 
 
-def found_profile(client: "redis.Redis", opencast: Opencast) -> Profile:
-    """Return the profile of a server, asked for once and kept in Redis.
+def found_profile(client: "redis.Redis", opencast: "Opencast") -> Profile:
+    """Return the profile of a server. It is detected once and then kept in Redis.
 
-    It is kept without limit of time: all workers must agree on it, for their slices differ. A server that is another
-    one after an upgrade is noticed at its rows, which then come from outside the range that was asked for.
+    It never expires, because all workers must use the same profile: slices depend on it. If an upgrade changes the
+    profile, this is noticed because rows from outside the requested range come back.
 
     Raises:
-        BlockedError, SourceError: Opencast cannot be asked.
+        BlockedError, SourceError: Opencast does not answer the request.
     """
-    key = _key(opencast.base_url)
+    key = keys.PROFILE(opencast.base_url)
     if not client.exists(key):
         client.set(key, ask(opencast), nx=True)
     return "dce" if client.get(key) == "dce" else "stock"
 
 
 def kept_profile(client: "redis.Redis", base_url: str) -> str | None:
-    """Return what was found out about a server before; None if it was not asked yet."""
-    kept = client.get(_key(base_url))
+    """Return the stored profile of a server; None if it was not detected yet."""
+    kept = client.get(keys.PROFILE(base_url))
     return str(kept) if kept else None
 
 
-def ask(opencast: Opencast) -> Profile:
-    """Ask a server what it understands.
+def ask(opencast: "Opencast") -> Profile:
+    """Find out which parameters a server supports.
 
-    Parameters that it does not know are ignored, with 200: a stock Opencast gives its whole table for a range in
-    which nothing can be. An empty table tells nothing; then `stock`, which is right for every Opencast: Harvard
-    DCE's knows `day` too.
+    Opencast ignores unknown parameters and answers 200, so for a range without rows a stock Opencast returns its whole
+    table. An empty table proves nothing. The result is then `stock`, which works with every Opencast: Harvard DCE's
+    supports `day` too.
     """
     if opencast.actions(NEVER, NEVER, 1).total:
         return "stock"
     return "dce" if opencast.any_actions().total else "stock"
-
-
-def _key(base_url: str) -> str:
-    return f"{PREFIX}profile:{base_url}"

@@ -1,4 +1,4 @@
-"""Useractions by time range from an Opencast whose actions.json knows `start` and `end` (Harvard DCE's fork)."""
+"""Reads useractions by time range from Harvard DCE's Opencast, whose actions.json supports `start` and `end`."""
 
 import contextlib
 import dataclasses
@@ -9,17 +9,20 @@ from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from uaharvest.errors import BlockedError, PoisonError, SourceError
-from uaharvest.opencast.actions import UserAction, read_action
+from uaharvest.intervals import Interval
+from uaharvest.opencast.actions import read_action
 from uaharvest.opencast.client import ActionsPage, Opencast
-from uaharvest.opencast.pace import Pace
+from uaharvest.opencast.throttle import Throttle
 from uaharvest.opencast.times import WallRange, wall_range
-from uaharvest.runs.windows import Interval
+from uaharvest.rows.useractions import UserAction
 
-# No two zones lie further apart (UTC-12 to UTC+14): rows that a wrong zone hides are within this of the range.
+# Largest difference between two time zones (UTC-12 to UTC+14). Rows hidden by a wrong zone are this close to the range.
 FURTHEST = timedelta(hours=26)
-# Only the clock and the existence of rows are asked for: a range in which no row can be.
+# Attempts to read a range, each with the limit that the previous response called for.
+ASKS = 6
+# A time before any useraction, to ask only for the clock.
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
-# What to suggest when OPENCAST_TIMEZONE is wrong: names that people know, one or two per offset.
+# Zones to suggest if OPENCAST_TIMEZONE is wrong: well-known names, one or two per offset.
 WELL_KNOWN = (
     *(
         "UTC",
@@ -36,12 +39,12 @@ WELL_KNOWN = (
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Page:
+class SlicePage:
     """All rows of a slice.
 
     Attributes:
-        actions: Those that can be read, each once, within the slice.
-        unreadable: Raw rows that cannot be read, with the reason; of which slice they are cannot be told.
+        actions: The readable rows within the slice, each once.
+        unreadable: Raw rows that cannot be read, with the reason. They may belong to another slice.
     """
 
     actions: Sequence[UserAction]
@@ -50,94 +53,99 @@ class Page:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TooMany:
-    """There are more rows than asked for, and the slice can be divided."""
+    """The slice has more rows than the limit and can be split."""
 
     total: int
 
 
 class RangeSource(Protocol):
-    """A source that knows ranges of time: `ActionsSource` by REST, `sql.SqlSource` from the database."""
+    """A source that supports time ranges: `ActionsSource` uses REST, `sql.SqlSource` the database."""
 
     def now(self, *, wait: float = 0) -> datetime:
-        """Return the source's clock, UTC, whole seconds."""
-        ...
+        """Return the source's clock, UTC, in whole seconds."""
 
     def total(self, first: datetime, last: datetime, *, wait: float = 0) -> int:
-        """Count the rows from `first` to `last`, both included, whole seconds UTC."""
-        ...
+        """Count the rows from `first` to `last`, both inclusive, whole seconds UTC."""
 
     def check_zone_around(self, first: datetime, last: datetime, *, wait: float = 0) -> None:
-        """Make sure that an empty range is not empty because the zone is wrong."""
-        ...
+        """Check that an empty range is not just the result of a wrong time zone."""
 
-    def fetch(self, slice_: Interval, limit: int, *, wait: float = 0) -> Page | TooMany:
-        """Return all rows of `slice_`, or say how many there are if they are too many for `limit`."""
-        ...
+    def fetch(self, slice_: Interval, limit: int, *, wait: float = 0) -> SlicePage | TooMany:
+        """Return all rows of `slice_`, or only their number if they are too many for `limit`."""
 
 
 class ActionsSource:
-    """Asks for ranges of time, keeps the pace, and checks that the server understood."""
+    """Reads time ranges, respects the request rate, and checks that the server understood the parameters."""
 
-    def __init__(self, client: Opencast, zone: ZoneInfo, pace: Pace) -> None:
-        """Take a client of the engage host, the server's time zone and the pace at that host."""
+    def __init__(self, client: Opencast, zone: ZoneInfo, throttle: Throttle) -> None:
+        """Take a client of the engage host, the server's time zone and the throttle at that host."""
         self._client = client
         self._zone = zone
-        self._pace = pace
+        self._throttle = throttle
 
     def now(self, *, wait: float = 0) -> datetime:
-        """Return the server's clock, UTC, whole seconds."""
+        """Return the server's clock, UTC, in whole seconds."""
         return self._ask(wall_range(LONG_AGO, LONG_AGO, self._zone), 1, wait).now
 
     def total(self, first: datetime, last: datetime, *, wait: float = 0) -> int:
-        """Count the rows from `first` to `last`, both included, whole seconds UTC.
+        """Count the rows from `first` to `last`, both inclusive, whole seconds UTC.
 
         Raises:
-            BlockedError: The server does not understand `start` and `end`, or its zone is another one.
+            BlockedError: The server does not understand `start` and `end`, or its time zone is not OPENCAST_TIMEZONE.
         """
         asked = wall_range(first, last, self._zone)
         page = self._ask(asked, 1, wait)
         self._check(_times(page), asked)
-        return page.total
+        return max(page.total, len(page.rows))
 
     def check_zone_around(self, first: datetime, last: datetime, *, wait: float = 0) -> None:
-        """Make sure that an empty range is not empty because the zone is wrong: look at a row near it, if any.
+        """Check that an empty range is not just the result of a wrong time zone, using a row nearby if there is one.
 
         Raises:
-            BlockedError: The zone is wrong.
+            BlockedError: The time zone is wrong.
         """
         near = wall_range(first - FURTHEST, last + FURTHEST, self._zone)
         self._check(_times(self._ask(near, 1, wait)), near)
 
-    def fetch(self, slice_: Interval, limit: int, *, wait: float = 0) -> Page | TooMany:
-        """Return all rows of `slice_`, or say how many there are if they are more than `limit`.
+    def fetch(self, slice_: Interval, limit: int, *, wait: float = 0) -> SlicePage | TooMany:
+        """Return all rows of `slice_`, or only their number if they are more than `limit`.
 
-        No page is read by offset: the query has no order, so that pages skip and repeat. What cannot be divided by
-        time is asked for with a limit as large as its total: there is no maximum.
+        No offset is used: the query has no order, so pages would skip and repeat rows. A slice that cannot be split by
+        time is requested with its total as the limit, because the server has no maximum.
 
         Raises:
-            SourceError: The answer holds fewer rows than it says.
+            SourceError: The response has fewer rows than its total, or contradicts the previous one.
             BlockedError: As for `total`.
         """
         asked = wall_range(slice_.start, slice_.end, self._zone)
-        page = self._ask(asked, limit, wait)
-        if page.total > limit and slice_.seconds > 1 and not asked.widened:
-            return TooMany(page.total)
-        while page.total > limit:
-            limit = page.total
+        inserted = 0
+        for _ in range(ASKS):
             page = self._ask(asked, limit, wait)
-        if len(page.rows) < page.total:
-            raise SourceError(f"Opencast says there are {page.total} useractions and gives {len(page.rows)}")
-        return self._read(page.rows, slice_, asked)
+            rows = len(page.rows)
+            if page.total > limit:
+                if slice_.seconds > 1 and not asked.widened:
+                    return TooMany(page.total)
+                limit = page.total
+            elif rows < page.total:
+                raise SourceError(f"Opencast says there are {page.total} useractions and gives {rows}")
+            elif page.total < inserted:
+                raise SourceError(f"Opencast says there are {page.total} useractions and gave {inserted} before")
+            elif rows == page.total or (inserted and rows < limit):
+                return self._read(page.rows, slice_, asked)
+            else:
+                # Rows were written between Opencast's count and its page. The next count includes them.
+                inserted, limit = rows, max(limit, rows + 1)
+        raise SourceError(f"Opencast has more useractions each time it is asked: {page.total} by now")
 
     def _ask(self, asked: WallRange, limit: int, wait: float) -> ActionsPage:
-        self._pace.turn(wait)
+        self._throttle.turn(wait)
         return self._client.actions(asked.first, asked.last, limit)
 
-    def _read(self, rows: Iterable[dict[str, Any]], slice_: Interval, asked: WallRange) -> Page:
+    def _read(self, rows: Iterable[dict[str, Any]], slice_: Interval, asked: WallRange) -> SlicePage:
         actions: dict[int, UserAction] = {}
         unreadable = []
         elsewhere = []
-        # Rows of a second share their instant; to compare times of two zones takes as long as to read a row.
+        # Cached, because many rows share a second, and comparing times of two zones takes as long as reading a row.
         inside = functools.cache(lambda created: slice_.start <= created < slice_.end)
         offsets = {instant.astimezone(self._zone).utcoffset() for instant in (slice_.start, slice_.end)}
         for row in rows:
@@ -152,10 +160,10 @@ class ActionsSource:
                     continue
             elsewhere.append(action.created)
         self._check(elsewhere, asked)
-        return Page(list(actions.values()), unreadable)
+        return SlicePage(list(actions.values()), unreadable)
 
     def _check(self, instants: Iterable[datetime], asked: WallRange) -> None:
-        """Refuse rows that show that the server did not take `start` and `end` as they were meant."""
+        """Raise BlockedError if a row shows that the server did not interpret `start` and `end` as intended."""
         for created in instants:
             offset, expected = created.utcoffset(), created.astimezone(self._zone).utcoffset()
             if offset != expected:
@@ -169,7 +177,7 @@ class ActionsSource:
 
 
 def wrong_zone(created: datetime, zone: ZoneInfo, base_url: str) -> str:
-    """Return what to say about a row whose offset OPENCAST_TIMEZONE does not have."""
+    """Return the error message for a row whose UTC offset does not match OPENCAST_TIMEZONE."""
     offset = created.utcoffset()
     fitting = [name for name in WELL_KNOWN if created.astimezone(ZoneInfo(name)).utcoffset() == offset]
     advice = f"Try {' or '.join(fitting)}." if fitting else "Set it to the server's zone."
@@ -182,6 +190,6 @@ def wrong_zone(created: datetime, zone: ZoneInfo, base_url: str) -> str:
 def _times(page: ActionsPage) -> list[datetime]:
     times = []
     for row in page.rows:
-        with contextlib.suppress(PoisonError):  # says nothing about the zone; its slice makes a dead letter of it
+        with contextlib.suppress(PoisonError):  # its slice makes a dead letter of it
             times.append(read_action(row).created)
     return times

@@ -1,1 +1,1 @@
-"""Runs, the same for every stream: windows and slices, ledger, watermark, and the engine that advances them."""
+"""Runs, common to all streams: windows and slices, ledger, watermark, and the engine that advances them."""

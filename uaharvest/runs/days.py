@@ -1,47 +1,40 @@
-"""Windows of a day, UTC: of streams whose source is asked about days."""
+"""Windows of one day (UTC), for streams whose source is queried by day; pure functions."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
-import redis
-
-from uaharvest.runs.known import KnownIds
-from uaharvest.runs.windows import Interval, next_window
+from uaharvest.intervals import Interval
+from uaharvest.runs.windows import first_window, next_window
 
 DAY = timedelta(days=1)
-
-
-class Days:
-    """What streams of days say alike."""
-
-    @property
-    def longest_window(self) -> int:
-        """Return the seconds of a day."""
-        return int(DAY.total_seconds())
-
-    def begin(self, now: datetime, minutes: int) -> datetime:  # noqa: ARG002 - days have a rule of their own
-        """Return the beginning of yesterday."""
-        return midnight(now) - DAY
-
-    def first_window(self, rest: Interval) -> Interval:
-        """Return the first day of an explicit run's `rest`."""
-        return Interval(rest.start, min(rest.end, rest.start + DAY))
-
-    def known(self, client: "redis.Redis", key: str) -> KnownIds:
-        """Return the ids that are known at `key`."""
-        return KnownIds(client, key)
+DAY_SECONDS = 86_400
 
 
 def midnight(instant: datetime) -> datetime:
-    """Return the beginning of the instant's day, UTC."""
-    return instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    """Return the midnight (UTC) at which the instant's day begins."""
+    return midnight_of(instant.astimezone(UTC).date())
+
+
+def midnight_of(day: date) -> datetime:
+    """Return the midnight (UTC) at which a day begins."""
+    return datetime.combine(day, time(), UTC)
+
+
+def yesterday(now: datetime, _minutes: int) -> datetime:
+    """Return yesterday's midnight, where a stream of days begins without a watermark."""
+    return midnight(now) - DAY
+
+
+def first_day(rest: Interval) -> Interval:
+    """Return the first day of `rest`, the part of an explicit run that is left."""
+    return first_window(rest, DAY_SECONDS)
 
 
 def next_day(watermark: datetime, now: datetime, ready_after: timedelta) -> Interval | None:
-    """Return the day in which the watermark lies, once `ready_after` has passed since its end.
+    """Return the day that contains the watermark, once `ready_after` has passed since its end.
 
     Raises:
-        BlockedError: The watermark lies in the future, where no harvest can have put it.
+        BlockedError: The watermark is in the future, where no harvest can have put it.
     """
-    lag, longest = int(ready_after.total_seconds()), int(DAY.total_seconds())
-    window = next_window(midnight(watermark), now, lag=lag, longest=longest)
-    return window if window is not None and window.seconds == longest else None
+    lag = int(ready_after.total_seconds())
+    window = next_window(midnight(watermark), now, lag=lag, longest=DAY_SECONDS)
+    return window if window is not None and window.seconds == DAY_SECONDS else None

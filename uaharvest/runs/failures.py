@@ -1,4 +1,4 @@
-"""What becomes of a slice that failed; pure."""
+"""Decides what happens to a failed slice; pure functions."""
 
 import dataclasses
 
@@ -14,49 +14,53 @@ class PutOff:
     attempts: int
     waits: int
 
+    @staticmethod
+    def after(waits: int, jitter: float) -> float:
+        """Return the delay after `waits` waits in a row."""
+        # An outage of some days means a thousand waits, and 2 to the power of 1,024 overflows a float.
+        return min(FIRST_BACK_OFF * 2.0 ** min(waits, 10), LONGEST_BACK_OFF) * jitter
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Halve:
-    """Two halves take its place, so that what is wrong with it narrows down."""
+    """Two halves replace the slice, to narrow down the bad rows."""
 
     attempts: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GiveUp:
-    """It becomes a dead letter, so that one bad second does not stop a weekend."""
+    """The slice becomes a dead letter, so that one bad second does not stop the harvest for a weekend."""
 
 
 def after_failure(
     *, attempts: int, waits: int, most: int, own_fault: bool, alone: bool, divisible: bool, jitter: float
 ) -> PutOff | Halve | GiveUp:
-    """Decide what becomes of a slice.
+    """Decide what happens to a slice that failed.
 
-    An outage uses up no attempts: a failure counts only if the source meanwhile gave other things.
+    An outage uses up no attempts: a failure counts only if the source returned other data in the meantime.
 
     Args:
-        attempts: Attempts used up, this one included.
-        waits: Times in a row that it was put off before.
-        most: Attempts that a slice has (HARVEST_ATTEMPTS).
-        own_fault: Others succeed meanwhile, or it is alone.
-        alone: All that is outstanding of its run has failed, it is the first of these, and the source answers: only
-            its own halves can show whose fault it is. (One bad second fails the one before it too, for ranges
-            include their end: a slice may never be the only one left.)
+        attempts: Attempts used, including this one.
+        waits: How many times in a row it was put off before.
+        most: Maximum number of attempts (HARVEST_ATTEMPTS).
+        own_fault: Other slices succeed in the meantime, or it is `alone`.
+        alone: All outstanding slices of its run have failed, this is the first of them, and the source answers. Only
+            its halves can then show which rows are at fault. (A slice may never be the only one left, because ranges
+            include their end, so one bad second makes the slice before it fail too.)
         divisible: It has halves.
-        jitter: From 0.5 to 1.5, so that what failed together does not come back together.
+        jitter: Factor from 0.5 to 1.5, so that slices that failed together do not come back together.
     """
     if alone and divisible and waits:
         return Halve(attempts=attempts - 1)
     if not own_fault:
         attempts -= 1
     elif attempts >= most:
-        # The halves have an attempt each: a dozen halvings reach the bad second of an hour.
+        # Each half has one attempt: a dozen halvings narrow an hour down to the bad second.
         return Halve(attempts=most - 1) if divisible else GiveUp()
-    # An outage of some days has a thousand waits, and 2 to the 1,024th is more than a float holds.
-    delay = min(FIRST_BACK_OFF * 2 ** min(waits, 10), LONGEST_BACK_OFF)
-    return PutOff(delay * jitter, attempts, waits + 1)
+    return PutOff(PutOff.after(waits, jitter), attempts, waits + 1)
 
 
 def after_deaths(*, divisible: bool, most: int) -> Halve | GiveUp:
-    """Decide what becomes of a slice whose every attempt ended with its worker: it may be too big for it."""
+    """Decide what happens to a slice whose worker died at every attempt; it may be too big for a worker."""
     return Halve(attempts=most - 1) if divisible else GiveUp()

@@ -1,4 +1,4 @@
-"""Works at a run in this process, with the same calls that workers make."""
+"""Works on a run in this process, with the same calls that workers make."""
 
 import collections
 import time
@@ -7,16 +7,17 @@ from collections.abc import Callable
 from uaharvest.errors import BlockedError, BusyError, Exit, HarvestError, SpanRefusedError
 from uaharvest.runs.engine import Engine, Options
 from uaharvest.runs.ledger import Run
+from uaharvest.runs.state import Failure
 from uaharvest.runs.watch import Snapshot, Watch
 
-# While other workers hold the slices that are left, or these wait for their time.
+# Seconds between polls while other workers hold the remaining slices, or these are not yet due.
 POLL = 0.2
-# While another worker plans the window: each look asks the source for its clock.
+# Seconds between polls while another worker plans the window; each poll asks the source for its clock.
 PLANNED = 2.0
 
 
 class LocalHints:
-    """Keeps hints for this process."""
+    """Queues hints for this process."""
 
     def __init__(self) -> None:
         self.waiting: collections.deque[tuple[str, str]] = collections.deque()
@@ -25,7 +26,7 @@ class LocalHints:
         """Do nothing: `drive` advances by itself."""
 
     def work(self, run_id: str, slice_id: str) -> None:
-        """Keep the hint."""
+        """Queue the hint."""
         self.waiting.append((run_id, slice_id))
 
 
@@ -38,18 +39,18 @@ def drive(
     options: Options,
     show: Callable[[Snapshot], None],
 ) -> Snapshot:
-    """Advance and work until what `watch` looks at has ended; return its last state.
+    """Advance and work until `watch` reports the end; return the last snapshot.
 
     Args:
-        engine: Made with `hints`.
-        hints: Where the engine leaves what there is to do.
-        watch: The run, or the live runs up to an instant.
-        run: The explicit run; None for the live ones.
-        options: For live runs that are opened.
-        show: Called with each new state.
+        engine: Built with `hints`.
+        hints: Receives the engine's hints.
+        watch: Watches the explicit run, or the live runs up to an instant.
+        run: The explicit run; None for live runs.
+        options: Options of the live runs that are opened.
+        show: Called with each new snapshot.
 
     Raises:
-        HarvestError: What stops it: blocked, span refused, run lost.
+        HarvestError: It cannot continue: blocked, span refused, run lost.
     """
     while True:
         pause = POLL
@@ -57,14 +58,14 @@ def drive(
             if run is None:
                 engine.advance(options)
             else:
-                engine.advance_asked(run.id)
+                engine.advance_explicit(run.id)
         except BusyError:
             pause = PLANNED
         while hints.waiting:
             engine.work(*hints.waiting.popleft())
             show(watch.poll())
             if run is None or run.kind != "private":
-                raise_if_blocked(engine.ledger.blocked("working"))
+                raise_if_blocked(engine.state.blocked("working"))
         snapshot = watch.poll()
         show(snapshot)
         if snapshot.ended:
@@ -72,8 +73,8 @@ def drive(
         time.sleep(pause)
 
 
-def raise_if_blocked(entry: "dict[str, object] | None") -> None:
-    """Raise what stands on a stream as the error that it was."""
-    if entry:
-        kinds: dict[object, type[HarvestError]] = {Exit.SPAN_REFUSED.value: SpanRefusedError}
-        raise kinds.get(entry["exit_code"], BlockedError)(str(entry["reason"]))
+def raise_if_blocked(failure: Failure | None) -> None:
+    """Raise a stream's failure as the error that caused it; do nothing if there is none."""
+    if failure:
+        kinds: dict[int, type[HarvestError]] = {Exit.SPAN_REFUSED.value: SpanRefusedError}
+        raise kinds.get(failure.exit_code, BlockedError)(failure.reason)

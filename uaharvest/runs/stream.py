@@ -1,138 +1,165 @@
-"""What a stream says of itself; all else about runs is the same code for every stream."""
+"""The protocols that a stream implements. All other code about runs is the same for every stream."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import redis
 
+from uaharvest.intervals import Interval
 from uaharvest.runs.ledger import Ledger, Run
-from uaharvest.runs.windows import Interval
 from uaharvest.sinks import Outgoing
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
-    """The slices of a window, and how many rows the source says there are."""
+class Slice(Protocol):
+    """The part of a run that one task fetches and delivers.
 
-    slices: Sequence[str]
+    `str()` returns its form in the ledger and in messages; `Stream.parse_slice` parses that.
+    """
+
+    @property
+    def interval(self) -> Interval:
+        """Return the time that the slice covers."""
+
+    @property
+    def payload(self) -> Mapping[str, object]:
+        """Return the payload of the slice's dead letter, enough to harvest the slice again."""
+
+    def halves(self) -> Sequence[Self]:
+        """Return the slices that replace it when it is halved; nothing if it cannot be divided."""
+
+
+class SliceReporter(Protocol):
+    """Receives the reports of a slice. Rows are marked as delivered once they are confirmed, never before.
+
+    Ids by time and ids by day each have their own methods that tell which rows to skip.
+
+    Attributes:
+        sent: Confirmed rows that are marked, so far.
+    """
+
+    sent: int
+
+    def confirm(self, rows: Iterable[Outgoing]) -> None:
+        """Report rows that the sink has confirmed."""
+
+    def dead_letter(self, rows: Iterable[tuple[float, int | str]]) -> None:
+        """Report rows (event time, id) whose dead letters are written: they count as known."""
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        """Add to the stream's own counts, by name, before the slice is done, since it may leave a rest."""
+
+    def flush(self) -> None:
+        """Mark the confirmed rows as known."""
+
+
+class DeliveredIds(Protocol):
+    """The ids of rows that were delivered or became dead letters in an epoch. The search for late rows skips them."""
+
+    def trim(self, before: datetime) -> None:
+        """Forget the ids with an event time before `before` that no window will need again."""
+
+    def since(self) -> datetime | None:
+        """Return from when on all delivered rows are known; None if that is not recorded."""
+
+    def take_over(self, former: Self, until: datetime) -> None:
+        """Copy the ids of a former epoch before `until`, if this epoch has none yet."""
+
+    def forget(self) -> None:
+        """Forget all ids."""
+
+
+S = TypeVar("S", bound=Slice)
+S_co = TypeVar("S_co", bound=Slice, covariant=True)
+K = TypeVar("K", bound=DeliveredIds)
+R = TypeVar("R", bound=SliceReporter)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan(Generic[S_co]):
+    """The slices of a window, and its number of rows according to the source."""
+
+    slices: Sequence[S_co]
     expected: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Tally:
-    """A slice that is delivered: rows in it, those of them that became dead letters, and what else is worth a count."""
+class Delivered:
+    """The result of a delivered slice.
+
+    Attributes:
+        found: Its rows.
+        dead: How many of them became dead letters.
+        counts: The stream's own counts, by name.
+        repeated: How many of the rows had been delivered before, and so were not sent again.
+    """
 
     found: int
     dead: int = 0
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    repeated: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Split:
-    """A slice that is too big for one request: the parts that take its place."""
+class Split(Generic[S_co]):
+    """The result of a slice that is not done in one go: the parts that replace it."""
 
-    parts: Sequence[str]
-
-
-class Desk(Protocol):
-    """Where a slice is worked at: where to report rows that are confirmed.
-
-    Which rows to leave out it tells in a way of its own, for ids by time and by day.
-    """
-
-    def confirm(self, rows: Iterable[Outgoing]) -> None:
-        """Report rows that the sink has confirmed."""
-        ...
-
-    def bury(self, rows: Iterable[tuple[float, int | str]]) -> None:
-        """Report rows (event time, id) whose dead letters are written: they count as known."""
-        ...
-
-    def count(self, counts: Mapping[str, int]) -> None:
-        """Report what is worth a count, by name, before the slice is done: of one that leaves a rest."""
-        ...
-
-    def flush(self) -> None:
-        """Mark as known what is confirmed."""
-        ...
+    parts: Sequence[S_co]
 
 
-class Known(Protocol):
-    """The ids that are known of an epoch."""
-
-    def trim(self, before: datetime) -> None:
-        """Forget the ids with an event time before `before`, as far as no window will need them again."""
-        ...
-
-    def forget(self) -> None:
-        """Forget all of them."""
-        ...
-
-    def desk(self, ledger: Ledger, run: Run, interval: Interval) -> Desk:
-        """Return where a slice of `run`, which stands for `interval`, is worked at."""
-        ...
-
-
-class Stream(Protocol):
-    """How to find the next window, how to plan it into slices, how to work one slice."""
+class Source(Protocol):
+    """The methods of a stream that do not involve slices."""
 
     name: str
 
     @property
     def longest_window(self) -> int:
-        """Return how long a window is at most, about, seconds."""
-        ...
+        """Return the approximate maximum length of a window, seconds."""
 
     def now(self) -> datetime:
         """Return the source's clock, UTC."""
-        ...
 
     def begin(self, now: datetime, minutes: int) -> datetime:
-        """Return where a stream begins that has no watermark; `minutes` (DEFAULT_INTERVAL) before now, or else."""
-        ...
+        """Return where to begin without a watermark: `minutes` (DEFAULT_INTERVAL) before `now`, or by its own rule."""
+
+    def count(self, interval: Interval, *, wait: float) -> int:
+        """Return how many rows `interval` has according to the source."""
+
+    def redeliver(self, payload: Mapping[str, Any]) -> int:
+        """Send what a dead letter holds; return how many records were sent."""
+
+
+class Stream(Source, Protocol[S, K, R]):
+    """Finds the next window, plans it into slices and works on one slice.
+
+    The type parameters are the types of its slices, its delivered ids and its reporter.
+    """
 
     def next_window(self, watermark: datetime, now: datetime) -> Interval | None:
         """Return the window after `watermark`, or None if there is nothing to do yet."""
-        ...
 
     def first_window(self, rest: Interval) -> Interval:
-        """Return the first window of what is left of an explicit run."""
-        ...
-
-    def known(self, client: "redis.Redis", key: str) -> Known:
-        """Return the known ids that are kept at `key`."""
-        ...
+        """Return the first window of `rest`, the part of an explicit run that is left."""
 
     def late_from(self, watermark: datetime) -> datetime:
-        """Return from when on rows that appear late are looked for."""
-        ...
+        """Return from when on to look for late rows."""
 
-    def plan(self, run: Run, *, late: Sequence[Interval], known: Any) -> Plan:
-        """Return the slices of `run.window`, and those parts of `late` where rows are that are not known."""
-        ...
+    def delivered_ids(self, client: "redis.Redis", key: str) -> K:
+        """Return the delivered ids that are kept at `key`."""
 
-    def count(self, interval: Interval, *, wait: float) -> int:
-        """Return how many rows the source says there are in `interval`."""
-        ...
+    def reporter(self, delivered: K, ledger: Ledger, run: Run, slice_: S) -> R:
+        """Return the reporter for a slice of `run`."""
 
-    def work(self, run: Run, slice_id: str, desk: Any) -> Tally | Split:
-        """Fetch and deliver one slice; return only when all of it is confirmed. `desk` is of its known ids."""
-        ...
+    def parse_slice(self, text: str) -> S:
+        """Parse the result of `str()` of a slice.
 
-    def halves(self, slice_id: str) -> Sequence[str]:
-        """Return the two halves of a slice, or nothing if it cannot be divided."""
-        ...
+        Raises:
+            ValueError: The text is not a slice.
+        """
 
-    def slice_interval(self, slice_id: str) -> Interval:
-        """Return the time that a slice stands for."""
-        ...
+    def plan(self, run: Run, *, late: Sequence[Interval], delivered: K) -> Plan[S]:
+        """Return the slices of `run.window`, and of the parts of `late` that have unknown rows."""
 
-    def slice_payload(self, slice_id: str) -> dict[str, Any]:
-        """Return what the dead letter of a slice holds, by which it is harvested again."""
-        ...
-
-    def redeliver(self, payload: dict[str, Any]) -> int:
-        """Send the record of a dead letter after all; return how many were sent."""
-        ...
+    def work(self, run: Run, slice_: S, reporter: R) -> Delivered | Split[S]:
+        """Fetch and deliver one slice. Return Delivered only after all of it is confirmed."""

@@ -1,30 +1,31 @@
-"""How far a run has come, read from the ledger: for progress bars, plain lines and the outcome at the end."""
+"""Reads the progress of runs from the ledger, for progress bars, plain lines and the final outcome."""
 
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from uaharvest.errors import HarvestError
-from uaharvest.runs.ledger import Ledger, Run
+from uaharvest.intervals import Interval
+from uaharvest.runs.ledger import EndedRun, Ledger, Run
+from uaharvest.runs.state import StreamState
 from uaharvest.runs.watermark import WatermarkStore
-from uaharvest.runs.windows import Interval
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One look at the progress.
+    """The progress at one time.
 
     Attributes:
-        window, windows: Which window of how many.
-        done, planned: Slices, of all windows so far.
+        window, windows: Number of the current window, and of windows in all.
+        done, planned: Slices of all windows so far.
         records: Rows delivered.
-        expected: Rows that the source says there are in all, about.
+        expected: Approximate number of rows in all, according to the source.
         dead: Dead letters written.
-        counts: What else the stream counts, by name.
-        ended: All of it is delivered, or lost as `note` says.
-        note: What else to say at the end.
+        counts: The stream's own counts, by name.
+        ended: The run has ended.
+        note: A remark at the end.
     """
 
     window: int
@@ -40,49 +41,49 @@ class Snapshot:
 
 
 class Watch(Protocol):
-    """Looks at something on its way."""
+    """Watches something that is in progress."""
 
     def poll(self) -> Snapshot:
-        """Return how far it is.
+        """Return the progress.
 
         Raises:
-            HarvestError: It is lost and must be asked for again.
+            HarvestError: The run is lost and must be requested again.
         """
-        ...
 
 
 class RunWatch:
-    """Looks at one explicit run until it is closed."""
+    """Watches one explicit run until it is closed."""
 
-    def __init__(self, ledger: Ledger, run: Run, max_window: int) -> None:
-        """Watch `run`, whose windows are `max_window` seconds long at most."""
+    def __init__(self, ledger: Ledger, state: StreamState, run: Run, max_window: int) -> None:
+        """Watch `run`, whose windows are at most `max_window` seconds long."""
         self._ledger = ledger
+        self._state = state
         self._last = run
         self._max_window = max_window
 
     def poll(self) -> Snapshot:
-        """Return how far it is; raises HarvestError if the ledger has lost it."""
+        """Return the progress; raises HarvestError if the run is void or the ledger has lost it."""
         run = self._ledger.run(self._last.id)
         if run is not None:
             self._last = run
             return self._snapshot(ended=False)
-        entry = next((entry for entry in self._ledger.history() if entry["id"] == self._last.id), None)
-        if entry is None:
+        ended = next((ended for ended in self._state.history() if ended.id == self._last.id), None)
+        if ended is None:
             raise HarvestError(
                 f"run {self._last.id[:8]} is no longer in the ledger: Redis has lost its data. "
                 "What it had sent was sent; ask for the window again."
             )
-        if entry["outcome"] != "done":
-            raise HarvestError(f"run {self._last.id[:8]} is void: {entry['note']}")
+        if ended.outcome != "done":
+            raise HarvestError(f"run {self._last.id[:8]} is void: {ended.note}")
         self._last = dataclasses.replace(
             self._last,
-            planned=entry["slices"],
-            done=entry["slices"],
-            delivered=entry["delivered"],
-            dead=entry["dead_letters"],
-            counts=entry["counts"],
+            planned=ended.slices,
+            done=ended.slices,
+            delivered=ended.delivered,
+            dead=ended.dead_letters,
+            counts=ended.counts,
         )
-        return dataclasses.replace(self._snapshot(ended=True), note=entry["note"])
+        return dataclasses.replace(self._snapshot(ended=True), note=ended.note)
 
     def _snapshot(self, *, ended: bool) -> Snapshot:
         run = self._last
@@ -102,11 +103,12 @@ class RunWatch:
 
 
 class LiveWatch:
-    """Looks at the live runs of a stream until its watermark has come to an instant."""
+    """Watches the live runs of a stream until its watermark has reached an instant."""
 
     def __init__(
         self,
         ledger: Ledger,
+        state: StreamState,
         watermarks: WatermarkStore,
         *,
         since: datetime,
@@ -114,42 +116,43 @@ class LiveWatch:
         expected: int,
         max_window: int,
     ) -> None:
-        """Watch the way of the watermark from `since` to `until`, on which the source has `expected` rows."""
+        """Watch the watermark move from `since` to `until`; the source has `expected` rows in between."""
         self._ledger = ledger
+        self._state = state
         self._watermarks = watermarks
         self._until = until
         self._expected = expected
         self._windows = windows_of(Interval(since, until), max_window) if since < until else 1
-        self._before = {entry["id"] for entry in ledger.history()}
-        self._closed: dict[str, dict[str, Any]] = {}
+        self._before = {ended.id for ended in state.history()}
+        self._closed: dict[str, EndedRun] = {}
 
     def poll(self) -> Snapshot:
-        """Return how far it is."""
+        """Return the progress."""
         run = self._ledger.live()
-        # The ledger keeps the last runs only: those that ended since the last look are added up here.
-        for entry in self._ledger.history():
-            if entry["kind"] == "live" and entry["id"] not in self._before:
-                self._closed[entry["id"]] = entry
-        closed = [entry for entry in self._closed.values() if entry["outcome"] == "done"]
+        # The history holds only the latest runs, so the runs that ended since the last poll are collected here.
+        for one in self._state.history():
+            if one.kind == "live" and one.id not in self._before:
+                self._closed[one.id] = one
+        closed = [one for one in self._closed.values() if one.outcome == "done"]
         stored = self._watermarks.read() if run is None else None
         ended = stored is not None and stored.mark.at >= self._until
-        done = sum(entry["slices"] for entry in closed)
+        done = sum(one.slices for one in closed)
         counts: Counter[str] = Counter(run.counts if run else {})
-        for entry in closed:
-            counts.update(entry["counts"])
+        for one in closed:
+            counts.update(one.counts)
         return Snapshot(
             window=min(len(closed) + (run is not None), self._windows) or 1,
             windows=self._windows,
             done=done + (run.done if run else 0),
             planned=done + (run.planned if run else 0),
-            records=sum(entry["delivered"] for entry in self._closed.values()) + (run.delivered if run else 0),
+            records=sum(one.delivered for one in self._closed.values()) + (run.delivered if run else 0),
             expected=self._expected,
-            dead=sum(entry["dead_letters"] for entry in closed) + (run.dead if run else 0),
+            dead=sum(one.dead_letters for one in closed) + (run.dead if run else 0),
             ended=ended,
             counts=counts,
         )
 
 
 def windows_of(asked: Interval, max_window: int) -> int:
-    """Return into how many windows `asked` is cut."""
+    """Return the number of windows into which `asked` is cut."""
     return -(-asked.seconds // max_window)

@@ -1,28 +1,53 @@
-"""How far a stream is delivered: an S3 object, written by compare-and-set, the only durable truth."""
+"""The watermark: up to when a stream is delivered.
 
+It is an S3 object written by compare-and-set, and the only durable record of progress.
+"""
+
+import contextlib
 import dataclasses
 import json
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from uaharvest import aws
-from uaharvest.errors import BlockedError, HarvestError, RetryableError
+from uaharvest.errors import BadInputError, BlockedError, HarvestError, RetryableError
+from uaharvest.intervals import whole_second
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 _LEGACY = re.compile(r"\d{14}", re.ASCII)
 _LEGACY_FORMAT = "%Y%m%d%H%M%S"
-_ATTEMPTS = 5  # at one conditional PUT that collides with another or is throttled; about 2 s
+# Retries of a conditional PUT that collides with another or is throttled; about 2 s in all. botocore has already
+# repeated a request without a response, for longer than this lasts.
+_RETRIES = dataclasses.replace(aws.RETRIES, attempts=5, within=10.0)
+
+
+_LONGEST = 65_536  # bytes; a larger object cannot be a watermark
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_BODY_TIMEOUT = 30.0  # time-out for reading the body, seconds
 
 
 class ChangedError(HarvestError):
-    """The watermark is not the one that was read."""
+    """The watermark changed after it was read."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Deployment:
+    """The source that a watermark belongs to and the destination of its rows.
+
+    Attributes:
+        digest: Identifies the deployment; "" if it is not known.
+        text: Describes it for people, without secrets; "" if it is not known.
+    """
+
+    digest: str = ""
+    text: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,48 +56,52 @@ class Watermark:
 
     Attributes:
         at: The instant; rows created before it are delivered.
-        floor: Late rows are not looked for before this.
-        epoch: New at each first write and each operator's write; known ids are kept per epoch.
+        floor: The search for late rows does not go back beyond this.
+        epoch: Random; a first write or an operator's write starts a new one. Known ids are kept per epoch.
         run: The run that wrote it.
+        deployment: The deployment that owns it. Earlier versions did not record one; such a watermark belongs to
+            whoever reads it.
     """
 
     at: datetime
     floor: datetime
     epoch: str
     run: str
+    deployment: Deployment = Deployment()
 
     def __post_init__(self) -> None:
-        """Cut to the second: earlier, so that nothing is lost.
+        """Round both times down to the second, so that no row is skipped.
 
         Raises:
-            ValueError: A time without zone, or a floor after the watermark.
+            ValueError: A time has no zone, or the floor is after the watermark.
         """
         for name in ("at", "floor"):
-            moment = getattr(self, name)
-            if moment.tzinfo is None:
+            instant = getattr(self, name)
+            if instant.tzinfo is None:
                 raise ValueError(f"{name} has no time zone")
-            object.__setattr__(self, name, moment.astimezone(UTC).replace(microsecond=0))
+            object.__setattr__(self, name, whole_second(instant))
         if self.floor > self.at:
             raise ValueError("floor lies after the watermark")
 
     def to_json(self) -> str:
         """Return the content of the S3 object."""
-        return json.dumps(
-            {
-                "watermark": _iso(self.at),
-                "floor": _iso(self.floor),
-                "epoch": self.epoch,
-                "run": self.run,
-                "schema": 1,
-            }
-        )
+        content: dict[str, Any] = {
+            "watermark": _iso(self.at),
+            "floor": _iso(self.floor),
+            "epoch": self.epoch,
+            "run": self.run,
+            "schema": 1,  # earlier versions can still read it: they ignore unknown fields
+        }
+        if self.deployment.digest:
+            content["deployment"] = dataclasses.asdict(self.deployment)
+        return json.dumps(content)
 
     @classmethod
     def from_json(cls, text: str) -> "Watermark":
         """Read the content of the S3 object.
 
         Raises:
-            ValueError: It is none.
+            ValueError: The text is not a watermark.
         """
         match json.loads(text):
             case {
@@ -81,13 +110,24 @@ class Watermark:
                 "epoch": str(epoch),
                 "run": str(run),
                 "schema": 1,
+                **rest,
             }:
-                return cls(datetime.fromisoformat(at), datetime.fromisoformat(floor), epoch, run)
+                deployment = _deployment(rest.get("deployment"))
+                return cls(datetime.fromisoformat(at), datetime.fromisoformat(floor), epoch, run, deployment)
         raise ValueError("not the fields of a watermark")
 
 
+def _deployment(content: object) -> Deployment:
+    match content:
+        case None:
+            return Deployment()
+        case {"digest": str(digest), "text": str(text)}:
+            return Deployment(digest, text)
+    raise ValueError("not the fields of a deployment")
+
+
 def first(at: datetime) -> Watermark:
-    """Return the watermark of a stream that had none: nothing before it is looked for."""
+    """Return the first watermark of a stream. Rows before it are never looked for."""
     return Watermark(at=at, floor=at, epoch=_random(), run=_random())
 
 
@@ -95,7 +135,7 @@ def advanced(mark: Watermark, to: datetime, run: str) -> Watermark:
     """Return `mark` moved to the end of a run's window.
 
     Raises:
-        HarvestError: That would move it backwards.
+        HarvestError: This would move it backwards.
     """
     if to < mark.at:
         raise HarvestError(f"run {run} would move the watermark back from {_iso(mark.at)} to {_iso(to)}")
@@ -103,10 +143,10 @@ def advanced(mark: Watermark, to: datetime, run: str) -> Watermark:
 
 
 def moved_by_operator(old: Watermark | None, to: datetime) -> Watermark:
-    """Return what a person set it to, in a new epoch, so that everything after it is sent again.
+    """Return the watermark that an operator set, in a new epoch, so that everything after it is sent again.
 
-    Forward, the rows between are left out on purpose, late ones too: the floor is the new watermark. Backward
-    or not at all, late rows are looked for as far back as before.
+    If it moves forward, the rows in between are skipped on purpose, late ones included: the floor is the new
+    watermark. Otherwise the search for late rows goes back as far as before.
     """
     mark = first(to)
     if old is not None and mark.at <= old.at:
@@ -115,13 +155,13 @@ def moved_by_operator(old: Watermark | None, to: datetime) -> Watermark:
 
 
 def legacy(text: str, zone: ZoneInfo) -> datetime:
-    """Return the instant of the old tool's `YYYYMMDDHHmmss`, local time of the server, in UTC.
+    """Convert the old tool's `YYYYMMDDHHmmss`, in the server's local time, to UTC.
 
-    Where clocks went back such a time names two instants, where they went forward none: the earlier reading
-    is taken, so that nothing is lost.
+    When clocks go back, a local time means two instants; when they go forward, some local times do not exist.
+    In both cases the earlier reading is used, so that no row is skipped.
 
     Raises:
-        ValueError: It is no date.
+        ValueError: The text is not a date.
     """
     local = datetime.strptime(text, _LEGACY_FORMAT).replace(tzinfo=zone)
     return min(local.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
@@ -143,21 +183,26 @@ class _Object:
 
 
 class WatermarkStore:
-    """Keeps one stream's watermark in S3.
+    """Stores one stream's watermark in S3.
 
-    The old tool's object is replaced when it is first read. Before that `<key>.replaced` is written, which
-    says what was there (text, ETag, time of its last write), so that an old cron that writes once more is
-    told from a replacement that was cut short. This marker is never removed, neither by `move` nor by
-    `delete`: after both an old cron that still runs would write the old form again, and without the marker
-    that would be taken for a first migration, and rows skipped. Who really goes back to the old tool and
-    returns is stopped once, and goes on with `move`.
+    Every method raises BlockedError if S3 refuses, and RetryableError if it cannot be reached.
+
+    The first read of an object that the old tool wrote replaces it. Before that, `<key>.replaced` is written as a
+    marker. It records the old object (text, ETag, time of last write). With it, an old cron that writes again can
+    be told from a replacement that was interrupted.
+
+    Neither `move` nor `delete` removes the marker. An old cron that still runs would write the old form again.
+    Without the marker that would look like a first migration, and rows would be skipped. Anyone who goes back to
+    the old tool and then returns is blocked once and continues with `move`.
 
     Args:
         s3: From `aws.s3_client()`.
         bucket: Created at the first write if it does not exist.
         key: The object's key.
-        zone: The time zone of the Opencast server, in which the old tool wrote.
-        pause: Waits so many seconds.
+        zone: The time zone of the Opencast server. The old tool wrote local time.
+        deployment: The deployment that reads and writes here. A watermark of another one raises BlockedError.
+        prove: Before the first write, check that S3 honours conditional writes.
+        pause: Sleeps for the given number of seconds.
     """
 
     def __init__(
@@ -167,13 +212,17 @@ class WatermarkStore:
         key: str,
         zone: ZoneInfo,
         *,
+        deployment: Deployment = Deployment(),
+        prove: bool = False,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._deployment = deployment
+        self._proved = not prove
         self._s3 = s3
         self._bucket = bucket
         self._key = key
         self._marker_key = f"{key}.replaced"
-        self._uri = f"s3://{bucket}/{key}"
+        self.uri = f"s3://{bucket}/{key}"
         self._zone = zone
         self._pause = pause
 
@@ -181,43 +230,90 @@ class WatermarkStore:
         """Return the watermark; None if there is no such object or bucket.
 
         Raises:
-            BlockedError: It may not be read, is none, or an old harvester still writes it.
-            RetryableError: S3 cannot be reached.
+            BlockedError: The object is not a watermark, it belongs to another deployment, or an old harvester still
+                writes it.
         """
         found = self._get(self._key)
         if found is None:
             return None
         if _LEGACY.fullmatch(found.text):
             return self._migrate(found)
-        return Stored(self._parse(found.text), found.etag)
+        mark = self._parse(found.text)
+        owner = mark.deployment
+        if owner.digest and self._deployment.digest and owner.digest != self._deployment.digest:
+            raise BlockedError(
+                f"{self.uri} is the watermark of another harvest: {owner.text}. This one is: {self._deployment.text}."
+                " If both are used, give each a key or a bucket of its own. If source or destination were changed on"
+                " purpose: `manage.py watermark confirm`; what comes after the watermark then goes to the new one."
+            )
+        return Stored(mark, found.etag)
 
-    def create(self, mark: Watermark) -> Stored:
-        """Write the first watermark, in a new bucket if there is none.
+    def adopt(self) -> Stored | None:
+        """Take over another deployment's watermark after an operator confirmed it; None if that is not needed.
 
         Raises:
-            ChangedError: Somebody else has written one.
-            BlockedError: S3 refuses.
-            RetryableError: S3 cannot be reached.
+            ChangedError: Somebody else wrote it in the meantime.
+            BlockedError: The object is not a watermark.
+        """
+        found = self._get(self._key)
+        if found is None or _LEGACY.fullmatch(found.text):
+            return None
+        mark = self._parse(found.text)
+        if mark.deployment.digest in {"", self._deployment.digest}:
+            return None
+        return self.replace(dataclasses.replace(mark, run=_random()), found.etag)
+
+    def prove(self) -> None:
+        """Check once that S3 honours `If-Match` and `If-None-Match`; does nothing while there is no object.
+
+        A store that ignores them answers 200 to every write, so one of two concurrent writes would be lost
+        silently. The check writes back the content that the object already has.
+
+        Raises:
+            BlockedError: S3 ignores them.
+        """
+        if self._proved:
+            return
+        found = self._get(self._key)
+        if found is None:
+            return
+        for condition in ({"IfNoneMatch": "*"}, {"IfMatch": f'"{"0" * 32}"'}):
+            try:
+                aws.put_object(self._s3, self._bucket, self._key, found.text, **condition)
+            except aws.ERRORS as error:
+                # Only a store that honours conditions answers 409 (another conditional write is in progress).
+                if aws.status(error) not in {409, 412}:
+                    raise aws.translate(error, f"{self.uri}, asked for a conditional write") from None
+            else:
+                name = {"IfNoneMatch": "If-None-Match", "IfMatch": "If-Match"}[next(iter(condition))]
+                raise BlockedError(
+                    f"{self.uri}: this store ignores {name}, so that two workers that write at once would lose a"
+                    " watermark. Use one that heeds conditional writes (AWS S3, MinIO, a current Ceph)."
+                )
+        self._proved = True
+
+    def create(self, mark: Watermark) -> Stored:
+        """Write the first watermark. Create the bucket if it does not exist.
+
+        Raises:
+            ChangedError: Somebody else wrote one first.
         """
         return self._put(mark, IfNoneMatch="*")
 
     def replace(self, mark: Watermark, etag: str) -> Stored:
-        """Write `mark` over the object with `etag`; done, too, if the object already is `mark`.
+        """Replace the object that has `etag` with `mark`; also succeeds if the object already holds `mark`.
 
         Raises:
-            ChangedError: The object is another one, or gone.
-            BlockedError: S3 refuses.
+            ChangedError: The object has changed or no longer exists.
             RetryableError: S3 cannot be reached; the object may have been written.
         """
         return self._put(mark, IfMatch=etag)
 
     def move(self, to: datetime) -> Stored:
-        """Set the watermark as an operator does, whatever the object holds.
+        """Set the watermark for an operator, whatever the object holds now.
 
         Raises:
-            ChangedError: Somebody wrote it meanwhile.
-            BlockedError: S3 refuses.
-            RetryableError: S3 cannot be reached.
+            ChangedError: Somebody else wrote it in the meantime.
         """
         found = self._get(self._key)
         if found is None:
@@ -231,14 +327,11 @@ class WatermarkStore:
         return self.replace(moved_by_operator(old, to), found.etag)
 
     def delete(self) -> None:
-        """Delete the object; the next run starts as a first one does.
-
-        Raises:
-            BlockedError: S3 refuses.
-            RetryableError: S3 cannot be reached.
-        """
-        with aws.translated(self._uri):
+        """Delete the object. The next run starts like the first run of a new stream."""
+        with aws.translated(self.uri):
             self._s3.delete_object(Bucket=self._bucket, Key=self._key)
+        if self._get(self._key) is not None:  # a web server that is not S3 may answer 200 to any request
+            raise BlockedError(f"{self.uri} is still there after it was deleted. Check AWS_ENDPOINT_URL.")
 
     def _migrate(self, found: _Object) -> Stored:
         try:
@@ -247,26 +340,26 @@ class WatermarkStore:
             raise self._junk() from None
         if self._remember(found) != _memory(found):
             raise BlockedError(
-                f"an old harvester (harvest.py in a cron) still writes {self._uri}: stop it, then"
+                f"an old harvester (harvest.py in a cron) still writes {self.uri}: stop it, then"
                 f" `manage.py watermark set TIME` (it wrote {_iso(at)})."
             )
         try:
             return self.replace(first(at), found.etag)
         except ChangedError:
-            # Another worker replaced it first, an old harvester wrote it, or it was deleted: look again.
+            # Another worker replaced it first, an old harvester wrote it, or it was deleted: read it again.
             stored = self.read()
             if stored is None:
                 raise
             return stored
 
     def _remember(self, found: _Object) -> dict[str, Any]:
-        """Write the marker if there is none; return the one that counts."""
+        """Write the marker if there is none. Return the marker that is stored."""
         memory = _memory(found)
         try:
             aws.put_object(self._s3, self._bucket, self._marker_key, json.dumps(memory), IfNoneMatch="*")
         except aws.ERRORS as error:
-            if aws.status(error) != 412:  # noqa: PLR2004 - precondition failed: there is one
-                raise aws.translate(error, f"{self._uri}.replaced") from None
+            if aws.status(error) != 412:  # noqa: PLR2004 - precondition failed: the marker exists
+                raise aws.translate(error, f"{self.uri}.replaced") from None
         else:
             return memory
         marker = self._get(self._marker_key)
@@ -275,39 +368,53 @@ class WatermarkStore:
         except ValueError:
             content = None
         if not isinstance(content, dict):
-            raise BlockedError(f"{self._uri}.replaced is not what this program writes there: delete it.")
+            raise BlockedError(f"{self.uri}.replaced is not what this program writes there: delete it.")
         return content
 
     def _put(self, mark: Watermark, **condition: str) -> Stored:
+        self.prove()
+        if self._deployment.digest:
+            mark = dataclasses.replace(mark, deployment=self._deployment)
         text = mark.to_json()
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return Stored(mark, aws.put_object(self._s3, self._bucket, self._key, text, **condition))
-            except aws.ERRORS as error:
-                if aws.status(error) in {404, 412}:
-                    break
-                failure = aws.translate(error, self._uri)
-                if not isinstance(failure, RetryableError) or attempt == _ATTEMPTS:
-                    raise failure from None
-            self._pause(aws.backoff(attempt))
-        # A confirmation may have been lost, after which botocore, or the loop above, wrote a second time.
+        written = _RETRIES.call(lambda: self._put_if(text, condition), pause=self._pause)
+        if written is not None:
+            return Stored(mark, written)
+        # The confirmation may have been lost, and botocore or this program then repeated the write.
         current = self._get(self._key)
+        etag = condition.get("IfMatch")
+        if current is None if etag is None else current is not None and current.etag == etag:
+            raise BlockedError(
+                f"{self.uri}: S3 contradicts itself, because it refuses a write on the condition that it just"
+                " confirmed. Does a proxy change ETags? Check AWS_ENDPOINT_URL."
+            )
         if current is None:
-            raise ChangedError(f"{self._uri} was deleted since it was read; nothing was written.")
+            raise ChangedError(f"{self.uri} was deleted since it was read; nothing was written.")
         if current.text != text:
-            raise ChangedError(f"{self._uri} was written by another since it was read; it stays as it is.")
+            raise ChangedError(f"{self.uri} was written by another since it was read; it stays as it is.")
         return Stored(mark, current.etag)
 
+    def _put_if(self, text: str, condition: Mapping[str, str]) -> str | None:
+        """Write the object once and return its ETag; None if the condition is not met."""
+        try:
+            return aws.put_object(self._s3, self._bucket, self._key, text, **condition)
+        except aws.ERRORS as error:
+            if aws.status(error) == 412 or aws.code(error) == "NoSuchKey":  # noqa: PLR2004 - precondition failed
+                return None
+            raise aws.translate(error, self.uri) from None
+
     def _get(self, key: str) -> _Object | None:
-        with aws.translated(f"s3://{self._bucket}/{key}"):
+        uri = f"s3://{self._bucket}/{key}"
+        with aws.translated(uri):
             try:
                 answer = self._s3.get_object(Bucket=self._bucket, Key=key)
-                body = answer["Body"].read()
+                with contextlib.closing(answer["Body"]) as stream:
+                    etag = aws.etag(answer, uri)
+                    body = _body(stream, uri)
             except aws.ERRORS as error:
-                if aws.status(error) != 404:  # noqa: PLR2004 - only "not found" means absent
+                if not aws.absent(error):
                     raise
                 return None
-        return _Object(body.decode(errors="replace").strip(), answer["ETag"], answer["LastModified"])
+        return _Object(body.decode(errors="replace").strip(), etag, answer.get("LastModified") or _NEVER)
 
     def _parse(self, text: str) -> Watermark:
         try:
@@ -317,19 +424,44 @@ class WatermarkStore:
 
     def _junk(self) -> BlockedError:
         return BlockedError(
-            f"{self._uri} holds no watermark that this version can read."
+            f"{self.uri} holds no watermark that this version can read."
             " Look at it, then `manage.py watermark set TIME`."
         )
 
 
+def _body(stream: Any, uri: str) -> bytes:
+    """Read an object that should be small, in pieces. The read time-out applies to each piece, not to the whole."""
+    end = time.monotonic() + _BODY_TIMEOUT
+    body = b""
+    while piece := stream.read(512):
+        body += piece
+        if len(body) > _LONGEST:
+            raise BlockedError(f"{uri} is no watermark: it has more than {_LONGEST:,} bytes. Look at it.")
+        if time.monotonic() > end:
+            raise RetryableError(f"{uri} did not arrive within {_BODY_TIMEOUT:.0f} s.")
+    return body
+
+
 def _memory(found: _Object) -> dict[str, Any]:
-    # The ETag is a digest of the content: an old cron in a quiet hour writes the same again, at another time.
+    # The ETag alone is not enough. It is a digest of the content, and with no new rows an old cron writes the same
+    # content again, at a later time.
     return {"text": found.text, "etag": found.etag, "written": _iso(found.written)}
 
 
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _iso(instant: datetime) -> str:
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _random() -> str:
     return secrets.token_hex(8)
+
+
+def required(store: WatermarkStore | None) -> WatermarkStore:
+    """Return `store`, which must be configured.
+
+    Raises:
+        BadInputError: No bucket is set.
+    """
+    if store is None:
+        raise BadInputError("not set: S3_HARVEST_TS_BUCKET. The watermark is kept there.")
+    return store

@@ -1,18 +1,20 @@
-"""Where results go: a queue (SQS) or stdout; each confirms what it has taken."""
+"""Sinks for records: an SQS queue or stdout; each confirms what it has accepted."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+Item = TypeVar("Item")
 
 
 class Outgoing(NamedTuple):
-    """One record on its way out; no dataclass, for there are millions and a frozen one takes longer to make.
+    """An outgoing record. A NamedTuple, because frozen dataclasses are slower to create and there are millions.
 
     Attributes:
-        id: The record's id at the source; by it a repeat is removable.
+        id: The record's id at the source; identifies repeats.
         at: The event's time, seconds since the epoch, UTC.
-        body: The record as JSON, ASCII only, so that its length is its size in bytes and no character of it
-            is one that SQS refuses.
+        body: The record as JSON, ASCII only, so its length is its size in bytes and it has no characters that
+            SQS refuses.
     """
 
     id: int | str
@@ -21,24 +23,29 @@ class Outgoing(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Delivery:
-    """What a sink says about some of the records it was given."""
+class Receipt(Generic[Item]):
+    """A sink's response for some of the records or documents that it was given.
 
-    confirmed: Sequence[Outgoing] = ()
-    refused: Sequence[tuple[Outgoing, str]] = ()
+    Attributes:
+        confirmed: Those that the sink has stored.
+        refused: Those that it will never accept, each with the reason.
+    """
+
+    confirmed: Sequence[Item] = ()
+    refused: Sequence[tuple[Item, str]] = ()
 
 
 class Sink(Protocol):
     """Takes records and confirms them."""
 
-    def deliver(self, records: Iterable[Outgoing]) -> Iterator[Delivery]:
+    def deliver(self, records: Iterable[Outgoing]) -> Iterator[Receipt[Outgoing]]:
         """Send all `records`; yield each confirmation as it comes, in any order.
 
-        `refused` holds records that the sink will never take, with its reason. What was neither confirmed nor
-        refused when an exception ends the iteration may or may not have arrived.
+        `refused` holds records that the sink will never accept, with its reasons. If an exception ends the
+        iteration, records that were neither confirmed nor refused may or may not have arrived.
 
         Raises:
             RetryableError: The sink cannot be reached, throttles or fails.
-            BlockedError: The sink refuses us, or refuses more than 5 % of the records.
+            BlockedError: The sink denies us access, or refuses more than 5 % of the records.
         """
         ...

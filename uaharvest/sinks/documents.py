@@ -1,105 +1,112 @@
-"""Where documents go: Elasticsearch, or SQLite for a demo or a small site; each confirms what it has taken."""
+"""Stores for documents: Elasticsearch or OpenSearch, or SQLite for a small site; each confirms what it has stored."""
 
 import dataclasses
 import fnmatch
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from uaharvest.documents.document import Document
 from uaharvest.errors import BlockedError
+from uaharvest.intervals import Interval
+from uaharvest.sinks import Receipt
+from uaharvest.tolerance import too_many
 
-_REFUSED_SHARE = 0.05  # more than this are no bad documents but a bad index
-_REFUSED_FEW = 3  # so many may be bad documents however few there are in all
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Document:
-    """One document on its way.
-
-    Attributes:
-        index: Its index, by the event's UTC day where the index is daily; never by the day of writing.
-        id: Deterministic, so that a repeat overwrites instead of doubling.
-        body: The fields; for an update the ones that are known this time.
-        version: An external version, 0 or more: the document is replaced only by one of the same version or a
-            higher one. Without one it is replaced always, and the new one's version is the next.
-        update: Leave the fields of the stored document as they are that `body` does not have, also in the objects
-            in it; what `body` has replaces, also a list, also by null. Not together with `version`.
-    """
-
-    index: str
-    id: str
-    body: Mapping[str, Any] = dataclasses.field(repr=False)
-    version: int | None = None
-    update: bool = False
-
-    def __post_init__(self) -> None:
-        if self.update and self.version is not None:
-            raise ValueError("Elasticsearch takes no external version with an update")
+Key = tuple[str, str]  # the index and the id of a document
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Written:
-    """What a store says about some of the documents it was given.
+class Within:
+    """Selects documents whose `field`, an instant as `YYYY-mm-ddTHH:MM:SS.sssZ`, lies in a half-open interval."""
 
-    Attributes:
-        confirmed: Stored; also those of which a higher version is stored already.
-        refused: Those that it will never take, with its reason.
-    """
+    field: str
+    interval: Interval
 
-    confirmed: Sequence[Document] = ()
-    refused: Sequence[tuple[Document, str]] = ()
+    @property
+    def bounds(self) -> tuple[str, str]:
+        """Return the first instant that is inside and the first that is after it, in the form of the field."""
+        start, end = (f"{bound:%FT%T}.000Z" for bound in (self.interval.start, self.interval.end))
+        return start, end
 
 
 class DocumentSink(Protocol):
-    """Takes documents and confirms them."""
+    """Stores documents and confirms them."""
 
-    def write(self, documents: Iterable[Document]) -> Iterator[Written]:
+    def write(self, documents: Iterable[Document]) -> Iterator[Receipt[Document]]:
         """Store all `documents`, in bulk; yield each confirmation as it comes, in any order.
 
-        Refused ones come last. What was neither confirmed nor refused when an exception ends the iteration may
-        or may not be stored.
+        A document is also confirmed if a higher version is already stored. Refusals come last. If an exception
+        ends the iteration, documents that were neither confirmed nor refused may or may not be stored.
 
         Raises:
-            RetryableError: It cannot be reached, is full (429) or fails, after bounded retries with back-off.
-            BlockedError: It refuses us, its templates are missing, or it refuses more than 5 % of the documents.
+            RetryableError: After a limited number of retries with back-off, the store still cannot be reached, is
+                full (429) or fails.
+            IndexBlockedError: Some indices accept nothing: they are read-only, closed, without a template, or
+                refuse more than 5 % of their documents. All other documents were confirmed or refused before.
+            BlockedError: The store denies us access.
         """
         ...
 
 
 class DocumentStore(DocumentSink, Protocol):
-    """Keeps documents by index and id."""
+    """Stores documents by index and id."""
 
     def indices(self) -> Mapping[str, int]:
-        """Return how many documents each index holds, by name; of the indices that uaharvest writes."""
+        """Return the number of documents in each index that uaharvest writes, by name."""
         ...
 
-    def get(self, index: str, document_id: str) -> dict[str, Any] | None:
-        """Return one document's fields, None if there is none."""
-        ...
-
-    def export(self, index_pattern: str) -> Iterator[dict[str, Any]]:
-        """Yield all documents (`_index`, `_id` and the fields) of the indices that match, index by index.
-
-        What is written meanwhile does not disturb the index that is being read.
+    def matching(self, index_pattern: str) -> Sequence[str]:
+        """Return the sorted names of the indices that match `index_pattern`, including closed ones.
 
         Args:
-            index_pattern: Names with `*`, separated by commas.
+            index_pattern: Names, which may contain `*`, separated by commas.
         """
         ...
 
+    def get(self, index: str, document_id: str) -> dict[str, Any] | None:
+        """Return one document's fields, or None if it does not exist."""
+        ...
+
+    def get_many(self, keys: Collection[Key]) -> dict[Key, dict[str, Any]]:
+        """Return the fields of those of these documents that exist."""
+        ...
+
+    def export(self, index_pattern: str) -> Iterator[dict[str, Any]]:
+        """Yield all documents (`_index`, `_id` and the fields) of the matching indices, index by index.
+
+        Concurrent writes do not affect the index being read.
+
+        Args:
+            index_pattern: Names, which may contain `*`, separated by commas.
+        """
+        ...
+
+    def ids(self, index: str, within: Within | None = None) -> Iterator[str]:
+        """Yield the id of each document of one index, or of those `within` an interval; nothing without such an index.
+
+        Args:
+            index: The index's whole name.
+            within: The documents to select; None: all.
+        """
+        ...
+
+    def tally(self, index: str, field: str) -> Mapping[str, int]:
+        """Return how many documents of one index have each value of a keyword field; empty without such an index."""
+        ...
+
     def distinct(self, index_pattern: str, field: str) -> Iterator[str]:
-        """Yield every value of a keyword field once; nothing if no index matches."""
+        """Yield each distinct value of a keyword field; nothing if no index matches."""
         ...
 
 
 def matching(indices: Iterable[str], index_pattern: str) -> list[str]:
-    """Return those of `indices` that match names with `*`, separated by commas."""
+    """Return those of `indices` that match the pattern: names, which may contain `*`, separated by commas."""
     patterns = index_pattern.split(",")
     return [index for index in indices if any(fnmatch.fnmatchcase(index, pattern) for pattern in patterns)]
 
 
 def require_few(refused: Sequence[tuple[Document, str]], total: int, what: str) -> None:
-    """Raise BlockedError if so many of `total` documents are refused that it is not the documents' fault."""
-    if len(refused) > max(_REFUSED_FEW, _REFUSED_SHARE * total):
+    """Raise BlockedError if so many of `total` documents are refused that the documents cannot be at fault."""
+    if too_many(len(refused), total):
         document, reason = refused[0]
         raise BlockedError(
             f"{what} refuses {len(refused)} of {total} documents, such as one for {document.index}: {reason}."

@@ -1,19 +1,26 @@
-"""Documents to an SQLite file, under the same indices, ids and rules as in Elasticsearch; for small sites."""
+"""Writes documents to an SQLite file with the same indices, ids and rules as in Elasticsearch; for small sites."""
 
 import contextlib
 import itertools
 import json
+import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from uaharvest.documents.document import Document, merged
 from uaharvest.errors import BlockedError, HarvestError, RetryableError
-from uaharvest.sinks.documents import Document, Written, matching
+from uaharvest.retries import Retries
+from uaharvest.sinks import Receipt
+from uaharvest.sinks.documents import Key, Within, matching
 
-BATCH = 500  # documents of one transaction: other processes wait as long as that takes
+BATCH = 500  # documents per transaction; other processes wait for its duration
 
-_PATIENCE = 30  # seconds for others to end their transactions
+_LOCK_TIMEOUT = 30  # seconds to wait for other transactions
+_CREATING = threading.Lock()  # keeps threads from opening a file that another has just created and will close
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS documents (
@@ -21,16 +28,28 @@ CREATE TABLE IF NOT EXISTS documents (
     PRIMARY KEY (in_index, id)
 ) WITHOUT ROWID
 """
-# Elasticsearch's numbering: a document that comes without a version is the one after the stored one.
+_IS_THERE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'documents'"
+# Versions are numbered as in Elasticsearch: a document without one gets the stored version plus one.
 _INDEX = """
 INSERT INTO documents (in_index, id, version, body) VALUES (:index, :id, coalesce(:version, 1), :body)
 ON CONFLICT (in_index, id) DO UPDATE SET body = :body, version = coalesce(:version, documents.version + 1)
 WHERE :version IS NULL OR :version >= documents.version
 """
 _GET = "SELECT body FROM documents WHERE in_index = ? AND id = ?"
+_GET_MANY = """
+SELECT documents.in_index, documents.id, documents.body FROM json_each(?) AS key
+JOIN documents
+ON documents.in_index = json_extract(key.value, '$[0]') AND documents.id = json_extract(key.value, '$[1]')
+"""
 _COUNTS = "SELECT in_index, count(*) FROM documents GROUP BY in_index ORDER BY in_index"
 _EXPORT = "SELECT in_index, id, body FROM documents WHERE in_index = ? ORDER BY id"
-# json_each: each element of an array is a value of the field, as in Elasticsearch.
+_IDS = "SELECT id FROM documents WHERE in_index = ?"
+_IDS_WITHIN = f"{_IDS} AND json_extract(body, ?) >= ? AND json_extract(body, ?) < ?"
+_TALLY = """
+SELECT CAST(json_extract(body, ?) AS TEXT) AS value, count(*) FROM documents
+WHERE in_index = ? AND value IS NOT NULL GROUP BY value
+"""
+# json_each makes each array element a value of the field, as in Elasticsearch.
 _DISTINCT = """
 SELECT DISTINCT CAST(field.value AS TEXT) FROM documents, json_each(documents.body, :path) AS field
 WHERE in_index IN (SELECT value FROM json_each(:indices)) AND field.type IN ('text', 'integer') ORDER BY 1
@@ -41,17 +60,17 @@ _PRIMARY = 0xFF  # the low byte of an extended error code
 
 
 class SqliteStore:
-    """Keeps documents in one SQLite file on a local disk; many processes and threads may use it at once.
+    """Stores documents in one SQLite file on a local disk; many processes and threads may use it at once.
 
     Args:
-        path: The file; it is created, its folder is not.
+        path: The file; it is created if missing, its directory is not.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def write(self, documents: Iterable[Document]) -> Iterator[Written]:
-        """Store all `documents`; see `DocumentStore.write`. SQLite refuses none."""
+    def write(self, documents: Iterable[Document]) -> Iterator[Receipt[Document]]:
+        """Store all `documents`; see `DocumentStore.write`. SQLite never refuses any."""
         remaining = iter(documents)
         while batch := list(itertools.islice(remaining, BATCH)):
             with self._connection() as connection:
@@ -59,62 +78,131 @@ class SqliteStore:
                 for document in batch:
                     _store(connection, document)
                 connection.execute("COMMIT")
-            yield Written(confirmed=batch)
+            yield Receipt(confirmed=batch)
 
     def indices(self) -> Mapping[str, int]:
         """Return how many documents each index holds."""
         with self._connection() as connection:
             return dict(connection.execute(_COUNTS))
 
+    def matching(self, index_pattern: str) -> Sequence[str]:
+        """Return the names of the matching indices; see `DocumentStore.matching`."""
+        return matching(self.indices(), index_pattern)
+
     def get(self, index: str, document_id: str) -> dict[str, Any] | None:
-        """Return one document's fields, None if there is none."""
+        """Return one document's fields, or None if it does not exist."""
         with self._connection() as connection:
             return _stored(connection, index, document_id)
 
+    def get_many(self, keys: Collection[Key]) -> dict[Key, dict[str, Any]]:
+        """Return the fields of several documents; see `DocumentStore.get_many`."""
+        with self._connection() as connection:
+            found = connection.execute(_GET_MANY, (json.dumps(list(keys)),))
+            return {(index, id_): json.loads(body) for index, id_, body in found}
+
     def export(self, index_pattern: str) -> Iterator[dict[str, Any]]:
-        """Yield all documents of the indices that match; see `DocumentStore.export`."""
-        for index in self._matching(index_pattern):
+        """Yield all documents of the matching indices; see `DocumentStore.export`."""
+        for index in self.matching(index_pattern):
             with self._connection() as connection:
                 for in_index, id_, body in connection.execute(_EXPORT, (index,)):
                     yield {"_index": in_index, "_id": id_, **json.loads(body)}
 
+    def ids(self, index: str, within: Within | None = None) -> Iterator[str]:
+        """Yield the ids of an index; see `DocumentStore.ids`."""
+        query, values = _IDS, [index]
+        if within is not None:
+            path, (start, end) = _path(within.field), within.bounds
+            query, values = _IDS_WITHIN, [index, path, start, path, end]
+        with self._connection() as connection:
+            for (id_,) in connection.execute(query, values):
+                yield id_
+
+    def tally(self, index: str, field: str) -> Mapping[str, int]:
+        """Count the documents by the value of a field; see `DocumentStore.tally`."""
+        with self._connection() as connection:
+            return dict(connection.execute(_TALLY, (_path(field), index)))
+
     def distinct(self, index_pattern: str, field: str) -> Iterator[str]:
-        """Yield every value of a field once; nothing if no index matches."""
-        path = "$" + "".join(f'."{part}"' for part in field.split("."))
-        values = {"path": path, "indices": json.dumps(self._matching(index_pattern))}
+        """Yield each distinct value of a field; nothing if no index matches."""
+        values = {"path": _path(field), "indices": json.dumps(self.matching(index_pattern))}
         with self._connection() as connection:
             for (value,) in connection.execute(_DISTINCT, values):
                 yield value
 
-    def _matching(self, index_pattern: str) -> list[str]:
-        return matching(self.indices(), index_pattern)
-
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """Open the file; for each call anew, since no connection may cross a fork or a thread."""
+        """Open the file; every call does so, because connections must not cross forks or threads."""
+        self._create()
         try:
             with contextlib.closing(
-                sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None)
+                sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT, isolation_level=None)
             ) as connection:
-                connection.execute("PRAGMA journal_mode = WAL")  # readers do not wait for who writes
-                connection.execute("PRAGMA synchronous = FULL")  # confirmed is confirmed, also if the power goes
-                connection.execute(_TABLE)
+                _prepare(connection)
                 yield connection
         except sqlite3.Error as error:
             raise self._translate(error) from None
 
+    def _create(self) -> None:
+        """Create the file if it does not exist; SQLite would make it world-readable.
+
+        Its -wal and -shm files get the same mode. An existing file is never opened here: when a process closes any
+        descriptor of a file, POSIX releases all the locks that its other threads hold on it, and SQLite's writers
+        would then corrupt each other's pages.
+        """
+        with _CREATING, contextlib.suppress(OSError):  # SQLite reports what is wrong
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
     def _translate(self, error: sqlite3.Error) -> HarvestError:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
-        if code in _PASSING:
+        if _code(error) in _PASSING:
             return RetryableError(f"SQLite file {self._path}: {error}")
         return BlockedError(f"SQLite file {self._path}: {error}. Check DOCUMENTS_URL, its folder and permissions.")
+
+
+def _path(field: str) -> str:
+    return "$" + "".join(f'."{part}"' for part in field.split("."))
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Prepare the file, which many processes may open for the first time at once.
+
+    SQLite (3.40) ignores the time-out and returns SQLITE_BUSY at once where waiting could deadlock: when two
+    processes switch a new file to WAL, and while the last one to close it cleans up.
+    """
+    retries = Retries(first=0.02, growth=1.0, jitter=(0.05, 1.0), within=_LOCK_TIMEOUT)
+    retries.call(lambda: _make_ready(connection), pause=time.sleep, again=_collides)
+
+
+def _make_ready(connection: sqlite3.Connection) -> None:
+    try:
+        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            connection.execute("PRAGMA journal_mode = WAL")  # readers do not wait for writers
+        connection.execute("PRAGMA synchronous = FULL")  # confirmed documents survive a power cut
+        if connection.execute(_IS_THERE).fetchone() is None:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(_TABLE)
+            connection.execute("COMMIT")
+    except sqlite3.OperationalError:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _collides(error: Exception) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and _code(error) in {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    }
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
 
 
 def _store(connection: sqlite3.Connection, document: Document) -> None:
     body = document.body
     if document.update:
         stored = _stored(connection, document.index, document.id) or {}
-        body = _merged(stored, body)
+        body = merged(stored, body)
     connection.execute(
         _INDEX,
         {
@@ -130,15 +218,3 @@ def _stored(connection: sqlite3.Connection, index: str, document_id: str) -> dic
     row = connection.execute(_GET, (index, document_id)).fetchone()
     stored: dict[str, Any] | None = json.loads(row[0]) if row else None
     return stored
-
-
-def _merged(stored: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `stored` with what is `known`, objects merged and all else replaced, as Elasticsearch updates."""
-    merged = dict(stored)
-    for name, value in known.items():
-        before = stored.get(name)
-        if isinstance(before, Mapping) and isinstance(value, Mapping):
-            merged[name] = _merged(before, value)
-        else:
-            merged[name] = value
-    return merged

@@ -1,4 +1,4 @@
-"""Records to an SQS queue: packed by count and bytes, sent by several threads, confirmed entry by entry."""
+"""Sends records to an SQS queue: packed by count and bytes, sent by several threads, confirmed one by one."""
 
 import concurrent.futures
 import contextlib
@@ -8,26 +8,39 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+import structlog
+
 from uaharvest import aws
-from uaharvest.errors import BlockedError, HarvestError, RetryableError
-from uaharvest.sinks import Delivery, Outgoing
+from uaharvest.errors import BlockedError, HarvestError, NoQueueError, RetryableError
+from uaharvest.intervals import duration
+from uaharvest.sinks import Outgoing, Receipt
+from uaharvest.tolerance import too_many
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
+    from mypy_boto3_sqs.type_defs import GetQueueAttributesResultTypeDef, SendMessageBatchResultTypeDef
 
-REQUEST_ENTRIES = 10  # SendMessageBatch takes no more
-REQUEST_BYTES = 1_048_576  # nor bodies of more than this together; until 2025 it was 262,144
+log = structlog.get_logger()
 
-_ATTEMPTS = 4  # at one request whose entries fail; about 1 s, then the slice goes back
-_REFUSED_SHARE = 0.05  # more than this is no bad record but a bad queue
-_REFUSED_FEW = 3  # so many may be bad records however few there are in all
+REQUEST_ENTRIES = 10  # the most that SendMessageBatch accepts
+RETENTION = 1_209_600  # seconds, SQS's maximum; its default is four days
+REQUEST_BYTES = 1_048_576  # SendMessageBatch's limit for all bodies together; until 2025 it was 262,144
+
 _NO_QUEUE = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
+_EXISTS = frozenset({"QueueAlreadyExists", "QueueNameExists"})  # with other attributes
+# Codes that refuse a whole request because of its messages; 413 comes from proxies.
+_ABOUT_MESSAGES = frozenset(
+    {"413", "BatchRequestTooLong", "InvalidMessageContents", "InvalidParameterValue", "MessageTooLong"}
+)
+_ATTRIBUTES: "list[QueueAttributeNameType]" = ["MaximumMessageSize", "CreatedTimestamp", "MessageRetentionPeriod"]
 
 
 class Message(NamedTuple):
-    """One SQS message: a record's JSON object, or a JSON array of several."""
+    """An SQS message: a record's JSON object, or a JSON array of several records."""
 
     body: str
     records: Sequence[Outgoing]
@@ -35,26 +48,51 @@ class Message(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """What one SendMessageBatch carries, and records before it that fit in no message, with the reason."""
+    """The messages for one SendMessageBatch, and preceding records that fit into no message, with the reason."""
 
     messages: Sequence[Message]
     refused: Sequence[tuple[Outgoing, str]]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Queue:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """A queue's attributes.
+
+    Attributes:
+        url: The queue's URL.
+        limit: Maximum size of a message in bytes.
+        created: When it was created; None if the server does not say.
+        retention: For how many seconds it keeps a message; 0 if the server does not say.
+    """
+
     url: str
-    limit: int  # bytes of one message
+    limit: int
+    created: datetime | None
+    retention: int
+
+    @property
+    def warning(self) -> str:
+        """Return a line if messages may be lost because the retention is short, otherwise ""."""
+        if not 0 < self.retention < RETENTION:
+            return ""
+        return (
+            f"the queue keeps a message for {duration(self.retention)} only; what is not read by then is lost. Set"
+            f" its MessageRetentionPeriod to {RETENTION} (14 days)."
+        )
 
 
 @dataclasses.dataclass(slots=True)
 class _Outcome:
+    """The result of a request; we refuse the `oversized` records, SQS the `refused` ones."""
+
     confirmed: list[Outgoing] = dataclasses.field(default_factory=list)
+    oversized: list[tuple[Outgoing, str]] = dataclasses.field(default_factory=list)
     refused: list[tuple[Outgoing, str]] = dataclasses.field(default_factory=list)
     error: HarvestError | None = None
 
     def add(self, other: "_Outcome") -> None:
         self.confirmed += other.confirmed
+        self.oversized += other.oversized
         self.refused += other.refused
         self.error = self.error or other.error
 
@@ -63,9 +101,9 @@ def pack(records: Iterable[Outgoing], *, events_per_message: int, limit: int) ->
     """Pack `records`, in order, into as few requests as SQS's limits allow.
 
     Args:
-        records: ASCII bodies, so that characters are bytes.
-        events_per_message: 1: a message is the record's object; more: an array of at most that many.
-        limit: Most bytes of one message.
+        records: Their bodies must be ASCII, so that characters are bytes.
+        events_per_message: With 1, a message is a record's object; with more, an array of at most that many.
+        limit: Maximum size of a message in bytes.
     """
     return _requests(_messages(records, events_per_message, limit), limit)
 
@@ -97,7 +135,7 @@ def _requests(messages: Iterable[Message], limit: int) -> Iterator[Request]:
     total = 0
     for message in messages:
         size = len(message.body)
-        if size > limit:  # one record then: _messages joins none beyond the limit
+        if size > limit:  # a single record: _messages joins none beyond the limit
             refused.append((message.records[0], f"{size:,} bytes; a message of this queue holds {limit:,}"))
             continue
         if len(ready) == REQUEST_ENTRIES or total + size > REQUEST_BYTES:
@@ -114,10 +152,11 @@ class SqsSink:
 
     Args:
         client: From `aws.sqs_client(threads)`.
-        name: The queue's name; the queue is created if it does not exist.
+        name: The queue's name; it is created if it does not exist.
         events_per_message: As in `pack`.
-        threads: Requests under way at once.
-        pause: Waits so many seconds.
+        threads: Number of concurrent requests.
+        found: Called with each queue that is looked up.
+        pause: Sleeps for the given number of seconds.
     """
 
     def __init__(
@@ -127,68 +166,87 @@ class SqsSink:
         *,
         events_per_message: int = 1,
         threads: int = 4,
+        found: Callable[[Queue], None] = lambda _: None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client = client
         self._name = name
         self._what = f"SQS queue {name}"
         self._events_per_message = events_per_message
-        # As many again wait, so that no thread does; more would only fill memory.
+        # As many requests again are queued so that no thread idles; more would only use memory.
         self._most_under_way = 2 * threads
         self._executor = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="sqs")
+        self._found = found
         self._pause = pause
         self._lock = threading.Lock()
-        self._known: _Queue | None = None
+        self._known: Queue | None = None
 
-    def deliver(self, records: Iterable[Outgoing]) -> Iterator[Delivery]:
+    def deliver(self, records: Iterable[Outgoing]) -> Iterator[Receipt[Outgoing]]:
         """Send all `records`; see `Sink.deliver`.
 
-        Refused records come last: only then it is known whether they are few. After an error they are not
-        reported, and refused again when they are sent again.
+        Refused records come last, because only then is it known whether SQS refused just a few. Records too big
+        for the queue do not count, as their refusal is certainly their own fault. After an error, refusals are not
+        reported; those records are refused again when they are resent.
 
         Raises:
             RetryableError: SQS cannot be reached, throttles or fails.
-            BlockedError: SQS refuses us, or refuses more than 5 % of the records.
+            BlockedError: SQS denies us access, or refuses more than 5 % of the records.
         """
         confirmed = 0
+        oversized: list[tuple[Outgoing, str]] = []
         refused: list[tuple[Outgoing, str]] = []
         with contextlib.closing(self._send_all(records)) as outcomes:
             for outcome in outcomes:
+                oversized += outcome.oversized
                 refused += outcome.refused
                 if outcome.confirmed:
                     confirmed += len(outcome.confirmed)
-                    yield Delivery(confirmed=outcome.confirmed)
-        if len(refused) > max(_REFUSED_FEW, _REFUSED_SHARE * (confirmed + len(refused))):
+                    yield Receipt(confirmed=outcome.confirmed)
+        if too_many(len(refused), confirmed + len(refused)):
+            # The queue's message limit may have been lowered since it was looked up.
+            limit = self._queue(gone=self._known).limit
+            oversized += [(record, reason) for record, reason in refused if len(record.body) > limit]
+            refused = [(record, reason) for record, reason in refused if len(record.body) <= limit]
+        if too_many(len(refused), confirmed + len(refused)):
             raise BlockedError(
                 f"{self._what} refuses {len(refused)} of {confirmed + len(refused)} records: {refused[0][1]}."
                 " So many are no single bad records: check the queue and SQS_EVENTS_PER_MESSAGE."
             )
-        if refused:
-            yield Delivery(refused=refused)
+        if oversized or refused:
+            yield Receipt(refused=oversized + refused)
 
     def depth(self) -> tuple[int, int]:
-        """Return how many messages wait and how many are in flight (received, not yet deleted), about.
+        """Return roughly how many messages are waiting and how many are in flight (received, not yet deleted).
 
         Raises:
-            BlockedError: There is no such queue (this creates none), or AWS refuses us.
+            BlockedError: The queue does not exist (and is not created here), or AWS denies us access.
             RetryableError: SQS cannot be reached.
         """
+        waiting, in_flight, _ = self.look()
+        return waiting, in_flight
+
+    def look(self) -> tuple[int, int, Queue]:
+        """Return the same as `depth`, and the queue."""
+        names: list[QueueAttributeNameType] = [
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesNotVisible",
+        ]
         try:
-            attributes = self._client.get_queue_attributes(
-                QueueUrl=self._client.get_queue_url(QueueName=self._name)["QueueUrl"],
-                AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
-            )["Attributes"]
+            url = self._client.get_queue_url(QueueName=self._name).get("QueueUrl")
+            if not url:
+                raise aws.not_aws(self._what, "SQS")
+            attributes = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=[*names, *_ATTRIBUTES])
         except aws.ERRORS as error:
             if aws.code(error) in _NO_QUEUE:
-                raise BlockedError(f"{self._what} does not exist yet; the first delivery creates it.") from None
+                raise NoQueueError(f"{self._what} does not exist yet; the first delivery creates it.") from None
             raise aws.translate(error, self._what) from None
-        return (
-            int(attributes["ApproximateNumberOfMessages"]),
-            int(attributes["ApproximateNumberOfMessagesNotVisible"]),
-        )
+        found = self._read(url, attributes)
+        self._found(found)
+        waiting, in_flight = (int(attributes["Attributes"].get(name, 0)) for name in names)
+        return waiting, in_flight, found
 
     def _send_all(self, records: Iterable[Outgoing]) -> Generator[_Outcome]:
-        """Keep the threads busy, yield what they report, and raise the first error once all of it is in."""
+        """Keep the threads busy, yield their results, and raise the first error once all have reported."""
         requests = pack(
             records,
             events_per_message=self._events_per_message,
@@ -204,7 +262,7 @@ class SqsSink:
                 if more and len(under_way) < self._most_under_way:
                     try:
                         request = next(requests, None)
-                    except Exception as error:  # noqa: BLE001 - the source's; raised when all is confirmed
+                    except Exception as error:  # noqa: BLE001 - from the source; raised at the end
                         failure, request = error, None
                     if request is None:
                         more = False
@@ -225,17 +283,13 @@ class SqsSink:
             raise failure
 
     def _send(self, request: Request, stop: threading.Event) -> _Outcome:
-        """Send a request, and again what fails in it; an error is a value here, beside what was confirmed."""
-        outcome = _Outcome(refused=list(request.refused))
+        """Send a request and retry what fails; return an error as part of the outcome, with what was confirmed."""
+        outcome = _Outcome(oversized=list(request.refused))
         pending = {str(number): message for number, message in enumerate(request.messages)}
         alone: list[Message] = []
         reason = ""
-        for attempt in range(_ATTEMPTS):
-            if not pending:
-                break
-            if attempt:
-                self._pause(aws.backoff(attempt))
-            if stop.is_set():  # another request has failed, or the caller has gone
+        for _ in aws.RETRIES.rounds(pending, pause=self._pause):
+            if stop.is_set():  # another request failed, or the caller stopped iterating
                 break
             try:
                 reason = self._attempt(pending, outcome, alone)
@@ -245,7 +299,7 @@ class SqsSink:
         if pending:
             outcome.error = RetryableError(f"{self._what} did not take {len(pending)} messages: {reason}")
             return outcome
-        # Of an array that is refused one record may be the cause: each goes once more in an array of its own.
+        # A single record may be why an array was refused: resend each in its own array.
         for again in _requests(alone, REQUEST_BYTES):
             outcome.add(self._send(again, stop))
             if outcome.error is not None:
@@ -253,7 +307,7 @@ class SqsSink:
         return outcome
 
     def _attempt(self, pending: dict[str, Message], outcome: _Outcome, alone: list[Message]) -> str:
-        """Send all `pending` once, take away what that settles, and return why the rest is still there."""
+        """Send all `pending` once, remove what that settles, and return why the rest remains."""
         target = self._queue()
         try:
             answer = self._client.send_message_batch(
@@ -261,50 +315,103 @@ class SqsSink:
                 Entries=[{"Id": id_, "MessageBody": message.body} for id_, message in pending.items()],
             )
         except aws.ERRORS as error:
-            if aws.code(error) not in _NO_QUEUE:
+            if aws.code(error) in _NO_QUEUE:
+                self._queue(gone=target)
+                return "the queue had vanished and was looked up or made again"
+            if aws.code(error) not in _ABOUT_MESSAGES:
                 raise aws.translate(error, self._what) from None
-            self._queue(gone=target)
-            return "the queue had vanished and was looked up or made again"
+            if len(pending) == 1:
+                self._refuse(pending.popitem()[1], str(aws.translate(error, self._what)), outcome, alone)
+                return ""
+            # One of them may be the cause, or together they exceed a limit of the server or a proxy: send each
+            # alone.
+            for id_ in list(pending):
+                single = {id_: pending.pop(id_)}
+                reason = self._attempt(single, outcome, alone)
+                pending |= single
+            return reason
+        return self._take(answer, pending, outcome, alone)
+
+    def _take(
+        self,
+        answer: "SendMessageBatchResultTypeDef",
+        pending: dict[str, Message],
+        outcome: _Outcome,
+        alone: list[Message],
+    ) -> str:
+        """Remove what the response settles; return why the rest remains."""
         for entry in answer.get("Successful", ()):
-            outcome.confirmed += pending.pop(entry["Id"]).records
+            if message := pending.pop(entry.get("Id", ""), None):
+                outcome.confirmed += message.records
         reason = "they are not in the answer"
         for failed in answer.get("Failed", ()):
-            code = failed["Code"]
-            reason = f"{code}: {failed.get('Message', '')}"
-            if aws.passes(code) or not failed["SenderFault"]:
+            code = failed.get("Code", "")
+            reason = f"{code or 'no code'}: {failed.get('Message', '')}"
+            if aws.passes(code) or not failed.get("SenderFault"):
                 continue
-            if aws.denied(code):
+            if aws.denied(code) or code.startswith(("KMS.", "Kms")):
                 raise BlockedError(f"{self._what}: {reason}. The role needs this permission, or the queue's key.")
-            message = pending.pop(failed["Id"])
-            if len(message.records) > 1:
-                alone += [_array([record]) for record in message.records]
-            else:
-                outcome.refused.append((message.records[0], reason))
+            if message := pending.pop(failed.get("Id", ""), None):
+                self._refuse(message, reason, outcome, alone)
         return reason
 
-    def _queue(self, gone: _Queue | None = None) -> _Queue:
-        """Return the queue, looked up or made once, and again if it is the one that has `gone`."""
+    def _refuse(self, message: Message, reason: str, outcome: _Outcome, alone: list[Message]) -> None:
+        """Handle a message that SQS refused: if it has several records, resend each in its own array."""
+        if len(message.records) > 1:
+            alone += [_array([record]) for record in message.records]
+        else:
+            outcome.refused.append((message.records[0], reason))
+
+    def _queue(self, gone: Queue | None = None) -> Queue:
+        """Return the queue; look it up or create it at first use, and again if it is the one in `gone`."""
         with self._lock:
             if self._known is None or self._known is gone:
                 self._known = None
                 with aws.translated(self._what):
                     self._known = self._look_up()
+                if self._known.warning:
+                    log.warning(self._known.warning, queue=self._name)
+                self._found(self._known)
             return self._known
 
-    def _look_up(self) -> _Queue:
+    def _look_up(self) -> Queue:
         try:
-            url = self._client.get_queue_url(QueueName=self._name)["QueueUrl"]
+            url: str | None = self._client.get_queue_url(QueueName=self._name).get("QueueUrl")
         except aws.ERRORS as error:
             if aws.code(error) not in _NO_QUEUE:
                 raise
-            # With default attributes: then a second worker that creates it too gets the same queue.
-            url = self._client.create_queue(QueueName=self._name)["QueueUrl"]
-        attributes = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["MaximumMessageSize"])
-        return _Queue(url, int(attributes["Attributes"]["MaximumMessageSize"]))
+            url = self._create()
+        if not url:
+            raise aws.not_aws(self._what, "SQS")
+        attributes = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=_ATTRIBUTES)
+        return self._read(url, attributes)
+
+    def _create(self) -> str | None:
+        try:
+            created = self._client.create_queue(
+                QueueName=self._name, Attributes={"MessageRetentionPeriod": str(RETENTION)}
+            )
+        except aws.ERRORS as error:
+            if aws.code(error) not in _EXISTS:  # somebody has just created it, with other attributes
+                raise
+            return self._client.get_queue_url(QueueName=self._name).get("QueueUrl")
+        return created.get("QueueUrl")
+
+    def _read(self, url: str, answer: "GetQueueAttributesResultTypeDef") -> Queue:
+        attributes = answer.get("Attributes", {})
+        if not str(attributes.get("MaximumMessageSize", "")).isdigit():
+            raise aws.not_aws(f"{self._what}: its attributes are missing", "SQS")
+        created = int(attributes.get("CreatedTimestamp", 0))
+        return Queue(
+            url=url,
+            limit=int(attributes["MaximumMessageSize"]),
+            created=datetime.fromtimestamp(created, UTC) if created else None,
+            retention=int(attributes.get("MessageRetentionPeriod", 0)),
+        )
 
 
 def _gather(finished: queue.SimpleQueue[Future[_Outcome]], under_way: set[Future[_Outcome]]) -> _Outcome:
-    """Wait for one request, and take all that have finished by then: a slow caller confirms many at once."""
+    """Wait for one request and collect all that have finished, so that a slow caller confirms many at once."""
     outcome = _Outcome()
     while True:
         future = finished.get()

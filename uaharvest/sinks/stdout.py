@@ -1,69 +1,81 @@
-"""Records as JSON lines, for a pipe or a look at them."""
+"""Prints records as JSON lines, for pipes or inspection."""
 
+import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
+from uaharvest.documents.document import Document
 from uaharvest.errors import HarvestError
-from uaharvest.sinks import Delivery, Outgoing
-from uaharvest.sinks.documents import Document, Written
+from uaharvest.sinks import Outgoing, Receipt
 
-_CHUNK = 500  # records between two flushes: a write each would cost more than the records themselves
+_CHUNK = 500  # records between two flushes: writing each one alone would cost more than producing it
 
 
 class StdoutSink:
-    """Writes one record a line; what was flushed is confirmed."""
+    """Writes one record per line; flushed records are confirmed."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
-    def deliver(self, records: Iterable[Outgoing]) -> Iterator[Delivery]:
-        """Write all `records`, yield each chunk once it is flushed.
+    def deliver(self, records: Iterable[Outgoing]) -> Iterator[Receipt[Outgoing]]:
+        """Write all `records`; yield each chunk once it is flushed.
 
         Raises:
-            HarvestError: The reader of the pipe has gone.
+            HarvestError: The pipe's reader has closed it, the disk is full, or stdout is closed.
         """
         chunk: list[Outgoing] = []
         for record in records:
             chunk.append(record)
             if len(chunk) == _CHUNK:
                 _write_lines(self._stream, (record.body for record in chunk))
-                yield Delivery(confirmed=chunk)
+                yield Receipt(confirmed=chunk)
                 chunk = []
         if chunk:
             _write_lines(self._stream, (record.body for record in chunk))
-            yield Delivery(confirmed=chunk)
+            yield Receipt(confirmed=chunk)
 
 
 class StdoutStore:
-    """Writes one document a line, as `documents export` does; an update has only the fields that it brings."""
+    """Writes one document per line, as `documents export` does; an update has only the changed fields."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
-    def write(self, documents: Iterable[Document]) -> Iterator[Written]:
-        """Write all `documents`, and flush them.
+    def write(self, documents: Iterable[Document]) -> Iterator[Receipt[Document]]:
+        """Write all `documents` and flush them.
 
         Raises:
-            HarvestError: The reader of the pipe has gone.
+            HarvestError: The pipe's reader has closed it, the disk is full, or stdout is closed.
         """
         chunk = list(documents)
         lines = ({"_index": one.index, "_id": one.id, **one.body} for one in chunk)
         _write_lines(self._stream, (json.dumps(line) for line in lines))
-        yield Written(confirmed=chunk)
+        yield Receipt(confirmed=chunk)
 
 
-def _write_lines(stream: TextIO, lines: Iterable[str]) -> None:
+def _write_lines(stream: TextIO | None, lines: Iterable[str]) -> None:
+    if stream is None:  # Python's value for a closed stdout (`>&-`)
+        raise HarvestError(f"stdout cannot be written ({os.strerror(errno.EBADF)}). Send it to a file or a pipe.")
     try:
         stream.write("".join(f"{line}\n" for line in lines))
         stream.flush()
-    except BrokenPipeError:
-        # What is still buffered would fail once more, noisily, when the interpreter exits.
+    except (OSError, ValueError) as error:  # ValueError: it was closed in this process
+        _give_up(stream)
+        if isinstance(error, BrokenPipeError):
+            what = "stdout was closed by its reader before all records were written."
+        else:
+            what = f"stdout cannot be written ({getattr(error, 'strerror', None) or 'it is closed'})."
+        raise HarvestError(
+            f"{what} Those that were not are harvested again; read to the end, or write to a file with room."
+        ) from None
+
+
+def _give_up(stream: TextIO) -> None:
+    """Redirect what is still buffered to /dev/null: otherwise it would fail again when the interpreter exits."""
+    with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-        raise HarvestError(
-            "stdout was closed by its reader before all records were written."
-            " Those that were not are harvested again; read to the end, or write to a file."
-        ) from None

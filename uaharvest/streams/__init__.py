@@ -1,1 +1,1 @@
-"""The streams: each says how to find its next window, plan it into slices and work one slice."""
+"""The streams. Each knows how to find its next window, plan it into slices and work on a slice."""

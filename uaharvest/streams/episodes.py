@@ -1,78 +1,116 @@
-"""The stream of episodes: windows of a day (UTC), whose useractions say which episodes were watched."""
+"""The stream of episodes. A window is one day (UTC); the day's useractions name the episodes that were watched."""
 
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
+import structlog
+
+from uaharvest.coerce import many, members
 from uaharvest.dead_letters import DeadLetter, DeadLetters
 from uaharvest.documents import episode
-from uaharvest.errors import BlockedError, PoisonError, SourceError
+from uaharvest.documents.document import Document
+from uaharvest.errors import BadInputError, BlockedError, PoisonError, RetryableError, SourceError
+from uaharvest.intervals import Interval
 from uaharvest.opencast.client import NOTHING, Opencast
-from uaharvest.opencast.foreign import many, members
-from uaharvest.opencast.pace import Pace
-from uaharvest.runs.days import DAY, Days, next_day
-from uaharvest.runs.known import KnownIds, SliceDesk
+from uaharvest.opencast.scope import own_refusals
+from uaharvest.opencast.throttle import Throttle
+from uaharvest.runs.days import DAY, DAY_SECONDS, first_day, next_day, yesterday
+from uaharvest.runs.delivered import IdsByTime, TimeReporter, time_reporter
 from uaharvest.runs.ledger import Run
-from uaharvest.runs.stream import Plan, Tally
-from uaharvest.runs.windows import Interval
+from uaharvest.runs.stream import Delivered, Plan
 from uaharvest.settings import Settings
 from uaharvest.sinks import Outgoing
-from uaharvest.sinks.documents import Document, DocumentStore
+from uaharvest.sinks.documents import DocumentStore
 
 SECOND = timedelta(seconds=1)
-# Few, for a slice names its episodes: their ids are short, and a slice that is put off holds back no others.
-CHUNK = 10
 FETCHES_AT_ONCE = 4
 
 GONE = "gone"  # the name of a count
+
+log = structlog.get_logger()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Chunk:
     """A slice: some episodes.
 
-    Its id names them. So nothing else must be kept with a run, in which a lost Redis or a list that has grown
-    meanwhile could leave holes, and a worker needs to know nothing of what a person chose.
+    The slice id lists them, so the run stores nothing else. A separate list could have gaps if Redis loses its data
+    or the list grows. It also means that a worker need not know which episodes a person chose.
 
     Attributes:
-        window: The window of its run.
-        mpids: Ids of mediapackages.
+        interval: The window of its run.
+        mpids: Mediapackage ids.
     """
 
-    window: Interval
+    interval: Interval
     mpids: Sequence[str]
 
     @classmethod
-    def parse(cls, slice_id: str) -> "Chunk":
-        """Read what `str()` of a chunk wrote."""
-        window, _, mpids = slice_id.partition(" ")
+    def parse(cls, text: str) -> "Chunk":
+        """Parse the result of `str()`.
+
+        Raises:
+            ValueError: The text is not a chunk.
+        """
+        window, _, mpids = text.partition(" ")
         return cls(Interval.parse(window), json.loads(mpids))
 
     def __str__(self) -> str:
-        return f"{self.window} {json.dumps(list(self.mpids), separators=(',', ':'))}"
+        return f"{self.interval} {json.dumps(list(self.mpids), separators=(',', ':'))}"
+
+    @property
+    def payload(self) -> Mapping[str, list[str]]:
+        """Return the ids of the chunk."""
+        return {"mpids": list(self.mpids)}
+
+    def halves(self) -> "Sequence[Chunk]":
+        """Return two halves; nothing if there is only one episode."""
+        middle = len(self.mpids) // 2
+        parts = (self.mpids[:middle], self.mpids[middle:])
+        return [dataclasses.replace(self, mpids=part) for part in parts] if middle else []
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The episodes that a person chose, in place of those of a day.
+    """The episodes that a person chose instead of those of a day.
 
     Attributes:
-        source_index_pattern: Those of the useractions in these indices.
-        mpid: This one.
+        source_index_pattern: Episodes named by the useractions in these indices.
+        mpid: This single episode.
     """
 
     source_index_pattern: str | None = None
     mpid: str | None = None
 
 
-class Episodes(Days):
+class UseractionsProgress(Protocol):
+    """How far the useractions have come on their way to the document store."""
+
+    def harvested_until(self) -> datetime | None:
+        """Return the watermark of the useractions; None if there is none or they are harvested elsewhere."""
+
+    def held(self) -> Collection[str]:
+        """Return the indices that accept no documents from the indexer."""
+
+    def rows(self, interval: Interval) -> int:
+        """Return how many useractions Opencast has in `interval`."""
+
+
+class Episodes:
     """The stream `episodes`."""
 
     name = "episodes"
+    longest_window = DAY_SECONDS
+    begin = staticmethod(yesterday)
+    first_window = staticmethod(first_day)
+    delivered_ids = staticmethod(IdsByTime)
+    reporter = staticmethod(time_reporter)
+    parse_slice = staticmethod(Chunk.parse)
 
     def __init__(
         self,
@@ -82,38 +120,40 @@ class Episodes(Days):
         letters: DeadLetters,
         settings: Settings,
         *,
-        pace: Pace,
+        upstream: UseractionsProgress,
+        throttle: Throttle,
         index: str,
         ready_after: timedelta,
         chosen: Chosen | None = None,
     ) -> None:
-        """Put the parts together.
+        """Create the stream.
 
         Args:
-            engage: Knows the episodes.
-            admin: Knows their workflows.
-            store: Has the useractions, and gets the episodes.
-            letters: For documents that the store refuses.
-            settings: For the names of indices and workflows.
-            pace: Of the requests for episodes.
-            index: Where the episodes go.
-            ready_after: A day is harvested when so much time has passed since its end: its useractions must be
-                indexed by then.
-            chosen: What the runs that are opened here are about; None: a day.
+            engage: Host that has the episodes.
+            admin: Host that has their workflows.
+            store: Has the useractions and receives the episodes.
+            letters: Receives documents that the store refuses.
+            settings: Names of indices and workflows.
+            upstream: Shows whether a day's useractions are complete.
+            throttle: Rate limit of the requests for episodes.
+            index: Index of the episodes.
+            ready_after: A day is harvested this long after it ends; its useractions must be indexed by then.
+            chosen: Episodes for the runs that are opened here; None: those of each day.
         """
         self._engage = engage
         self._admin = admin
         self._store = store
         self._letters = letters
+        self._upstream = upstream
         self._infix = settings.index_infix
         self._names = episode.Names(
             settings.episodes_workflow, settings.episodes_capture, settings.episodes_retract
         )
-        self._pace = pace
+        self._throttle = throttle
         self._index = index
         self._ready_after = ready_after
         self._chosen = chosen
-        # Kept, with its threads, for the stream's life: a thread's first request costs a digest challenge.
+        # The threads live as long as the stream, because a thread's first request costs a digest challenge.
         self._threads = ThreadPoolExecutor(FETCHES_AT_ONCE, "episodes")
 
     def now(self) -> datetime:
@@ -122,100 +162,167 @@ class Episodes(Days):
         return self._engage.now()
 
     def next_window(self, watermark: datetime, now: datetime) -> Interval | None:
-        """Return the day in which the watermark lies, once it is over and its useractions are indexed."""
+        """Return the day that contains the watermark, `ready_after` its end."""
         return next_day(watermark, now, self._ready_after)
 
     def late_from(self, watermark: datetime) -> datetime:
-        """Return the watermark: nothing comes late to a day that is over."""
+        """Return the watermark: a day that is over has no late rows."""
         return watermark
 
-    def plan(self, run: Run, *, late: Sequence[Interval], known: KnownIds) -> Plan:  # noqa: ARG002 - nothing is late
-        """Cut the episodes of the run's day, or those that were chosen, into chunks."""
+    def plan(self, run: Run, *, late: Sequence[Interval], delivered: IdsByTime) -> Plan[Chunk]:  # noqa: ARG002 - nothing is late
+        """Cut the episodes of the run's day, or the chosen ones, into chunks.
+
+        Raises:
+            BadInputError: No index matches the chosen pattern.
+            BlockedError: The day has no index but should have one.
+            RetryableError: Its useractions are not all harvested yet.
+        """
+        if self._chosen is None:
+            self._require_whole(run.window)
+        elif self._chosen.source_index_pattern is not None:
+            self._require_match(self._chosen.source_index_pattern)
         mpids = sorted(self._mpids(run.window))
         starts = range(0, len(mpids), run.batch_size)
         chunks = [Chunk(run.window, mpids[start : start + run.batch_size]) for start in starts]
-        return Plan([str(chunk) for chunk in chunks], len(mpids))
+        return Plan(chunks, len(mpids))
 
     def count(self, interval: Interval, *, wait: float) -> int:  # noqa: ARG002 - asks Opencast nothing
-        """Return how many episodes the useractions of the days in `interval` name, once for each day."""
-        starts = (interval.start + n * DAY for n in range(-(-interval.seconds // int(DAY.total_seconds()))))
+        """Return how many episodes the useractions in `interval` name, counted once per day."""
+        starts = (interval.start + n * DAY for n in range(-(-interval.seconds // DAY_SECONDS)))
         return sum(len(self._mpids(Interval(start, start + DAY))) for start in starts)
 
-    def work(self, run: Run, slice_id: str, desk: SliceDesk) -> Tally:
-        """Look up the episodes of a chunk and write what is known of them.
+    def work(self, run: Run, slice_: Chunk, reporter: TimeReporter) -> Delivered:
+        """Look up the episodes of a chunk and write their documents.
 
-        One that cannot be looked up holds back no other: the others are written first, and not asked for again.
+        An episode that cannot be looked up does not hold up the others: they are written first and not requested
+        again.
         """
-        chunk = Chunk.parse(slice_id)
-        at = chunk.window.start.timestamp()
-        known = desk.known(chunk.window.start, chunk.window.start + SECOND)
+        start = slice_.interval.start
+        at = start.timestamp()
+        delivered = reporter.delivered(start, start + SECOND)
         counts: Counter[str] = Counter()
-        documents, failures = self._look_up([mpid for mpid in chunk.mpids if mpid not in known], run.wait, counts)
+        documents, failures = self._look_up(
+            [mpid for mpid in slice_.mpids if mpid not in delivered], run.wait, counts
+        )
         refused: list[tuple[Document, str]] = []
         for written in self._store.write(documents):
-            desk.confirm(Outgoing(document.id, at, "") for document in written.confirmed)
+            reporter.confirm(Outgoing(document.id, at, "") for document in written.confirmed)
             refused.extend(written.refused)
         for document, reason in refused:
             payload = {"mpid": document.id, "document": dict(document.body)}
-            # Not reported as known: were the chunk tried again, it would be missing in what is counted then.
+            # Not reported as known: if the chunk is tried again, it must be counted again.
             self._letters.put(DeadLetter.of_record(self.name, document.id, reason, payload))
+        dead = len(refused) + self._give_up_refused(failures, answered=bool(documents))
         if failures:
-            # What a person must mend comes first: all others fail of it.
-            raise next((error for error in failures if isinstance(error, BlockedError)), failures[0])
-        return Tally(len(chunk.mpids), len(refused), counts)
+            raise next(iter(failures.values()))
+        repeated = sum(mpid in delivered for mpid in slice_.mpids)
+        return Delivered(len(slice_.mpids), dead, counts, repeated)
 
-    def halves(self, slice_id: str) -> Sequence[str]:
-        """Return two halves of a chunk of more than one episode."""
-        chunk = Chunk.parse(slice_id)
-        middle = len(chunk.mpids) // 2
-        parts = (chunk.mpids[:middle], chunk.mpids[middle:])
-        return [str(dataclasses.replace(chunk, mpids=part)) for part in parts] if middle else []
+    def _give_up_refused(self, failures: dict[str, SourceError | BlockedError], *, answered: bool) -> int:
+        """Write dead letters for the episodes that a host refuses while it returns others.
 
-    def slice_interval(self, slice_id: str) -> Interval:
-        """Return the window of the chunk's run."""
-        return Chunk.parse(slice_id).window
-
-    def slice_payload(self, slice_id: str) -> dict[str, Any]:
-        """Return the ids of the chunk."""
-        return {"mpids": list(Chunk.parse(slice_id).mpids)}
-
-    def redeliver(self, payload: Mapping[str, Any]) -> int:
-        """Look up the episodes of a dead letter, of a record or of a slice, and write them; return how many.
+        They are removed from `failures`. Returns how many there were.
 
         Raises:
-            PoisonError: The store still refuses one.
-            SourceError: One still cannot be looked up.
+            SourceError: A host fails for other episodes too.
+            BlockedError: A host refuses other episodes too.
+        """
+        if not any(isinstance(error, BlockedError) for error in failures.values()):
+            return 0
+        self.now()
+        own_refusals(failures, answered=answered, neutral=lambda: None)
+        refused = [mpid for mpid, error in failures.items() if isinstance(error, BlockedError)]
+        for mpid in refused:
+            reason = str(failures.pop(mpid))
+            self._letters.put(DeadLetter.of_record(self.name, mpid, reason, {"mpid": mpid}))
+        return len(refused)
+
+    def redeliver(self, payload: Mapping[str, Any]) -> int:
+        """Look up and write the episodes of a dead letter (of a record or a slice); return how many were written.
+
+        Raises:
+            PoisonError: The store still refuses an episode.
+            SourceError: An episode still cannot be looked up.
         """
         mpids = payload["mpids"] if "mpids" in payload else [payload["mpid"]]
+        if not (isinstance(mpids, list) and all(isinstance(mpid, str) for mpid in mpids)):
+            raise PoisonError("it does not name the episodes by their ids")
         documents, failures = self._look_up(mpids, 0, Counter())
         for written in self._store.write(documents):
             if written.refused:
                 raise PoisonError(written.refused[0][1])
         if failures:
-            raise failures[0]
+            raise next(iter(failures.values()))
         return len(documents)
 
     def _mpids(self, window: Interval) -> set[str]:
         if self._chosen is not None and self._chosen.mpid is not None:
             return {self._chosen.mpid}
         pattern = self._chosen.source_index_pattern if self._chosen else None
-        if pattern is None:
-            # Without an infix of our own a stack's name may stand there: Logstash was told one.
-            family = f"useractions-{self._infix}-" if self._infix else "useractions*-"
-            pattern = f"{family}{window.start:%Y.%m.%d}"
-        return {mpid for mpid in self._store.distinct(pattern, "mpid") if mpid}
+        return {mpid for mpid in self._store.distinct(pattern or self._pattern(window), "mpid") if mpid}
+
+    def _pattern(self, window: Interval | None) -> str:
+        """Return the index pattern of a day, or of all days."""
+        # Without INDEX_INFIX the names may contain an infix that is configured in Logstash only.
+        family = f"useractions-{self._infix}-" if self._infix else "useractions*-"
+        return f"{family}{window.start:%Y.%m.%d}" if window else f"{family}*"
+
+    def _require_match(self, pattern: str) -> None:
+        for part in pattern.split(","):
+            if not self._store.matching(part):
+                log.warning("no index matches", pattern=part)
+        if not self._store.matching(pattern):
+            raise BadInputError(
+                f"no index matches '{pattern}'. Expected names of indices, such as"
+                " 'useractions*-2017.10.*'; `manage.py documents list` has them."
+            )
+
+    def _require_whole(self, window: Interval) -> None:
+        """Raise an error if the document store may still receive useractions of a day.
+
+        A missing index alone does not mean that the day is empty. The day counts as empty if other days are indexed
+        and Opencast has no useractions of it.
+        """
+        until = self._upstream.harvested_until()
+        if until is not None and until < window.end:
+            raise RetryableError(
+                f"the episodes of {window.start:%F} wait: useractions are harvested up to {until:%F %T} UTC"
+            )
+        pattern = self._pattern(window)
+        if waiting := [index for index in self._upstream.held() if f"{window.start:%Y.%m.%d}" in index]:
+            raise BlockedError(
+                f"the episodes of {window.start:%F} wait: the index {waiting[0]} takes no documents"
+            )
+        if self._store.matching(pattern):
+            return
+        confirm = (
+            " If no useractions of that day will come, go on with the next:"
+            f" manage.py watermark set --stream {self.name} {window.end:%FT%TZ}"
+        )
+        if not self._store.matching(self._pattern(None)):
+            raise BlockedError(
+                f"no index matches {pattern}, nor any other day: no useractions are indexed. Check the indexer or"
+                f" Logstash, INDEX_INFIX and DOCUMENTS_URL or ES_HOST.{confirm}"
+            )
+        if rows := self._upstream.rows(window):
+            raise BlockedError(
+                f"no index matches {pattern}, but Opencast has {rows:,} useractions of that day. Harvest and index"
+                f" them; check the indexer or Logstash, and INDEX_INFIX.{confirm}"
+            )
+        log.info("a day without useractions", day=f"{window.start:%F}")
 
     def _look_up(
         self, mpids: Sequence[str], wait: float, counts: Counter[str]
-    ) -> tuple[list[Document], list[SourceError | BlockedError]]:
-        """Return the documents of the episodes that there are, and the failures; count what is missing."""
-        documents, failures = [], []
+    ) -> tuple[list[Document], dict[str, SourceError | BlockedError]]:
+        """Return the documents of existing episodes and the failures by mpid; count missing episodes and fields."""
+        documents: list[Document] = []
+        failures: dict[str, SourceError | BlockedError] = {}
         futures = [self._threads.submit(self._ask, mpid, wait) for mpid in mpids]
         for mpid, future in zip(mpids, futures, strict=True):
             try:
                 result, workflows = future.result()
             except (SourceError, BlockedError) as error:
-                failures.append(error)
+                failures[mpid] = error
                 continue
             if result is None:
                 counts[GONE] += 1
@@ -226,7 +333,7 @@ class Episodes(Days):
         return documents, failures
 
     def _ask(self, mpid: str, wait: float) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-        self._pace.turn(wait)
+        self._throttle.turn(wait)
         result = self._engage.episode(mpid)
         return result, [] if result is None else self._admin.workflows(mpid, self._names.definition)
 

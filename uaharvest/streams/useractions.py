@@ -1,48 +1,49 @@
-"""The stream of useractions: windows of time, cut by time into slices of about a batch each."""
+"""The stream of useractions: each window is cut by time into slices of about one batch."""
 
-import collections
-import functools
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+import contextlib
+import itertools
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
-import redis
+from redis.exceptions import LockNotOwnedError
 
-from uaharvest.dead_letters import DeadLetter, DeadLetters
-from uaharvest.documents.useraction import record
-from uaharvest.errors import BlockedError, PoisonError, RetryableError, SourceError
-from uaharvest.opencast.actions import UserAction, read_action
+from uaharvest import keys
+from uaharvest.dead_letters import DeadLetters
+from uaharvest.errors import BusyError, SourceError
+from uaharvest.intervals import Interval, common, gathered, whole_second, without
 from uaharvest.opencast.cache import EpisodeCache
 from uaharvest.opencast.source import RangeSource, TooMany
 from uaharvest.opencast.times import ambiguous, look_back
-from uaharvest.runs.known import KnownIds, SliceDesk
+from uaharvest.rows.useractions import UserAction
+from uaharvest.runs.delivered import IdsByTime, TimeReporter, time_reporter
+from uaharvest.runs.footprints import TYPE as FOOTPRINT
 from uaharvest.runs.ledger import Run
-from uaharvest.runs.stream import Desk, Plan, Split, Tally
-from uaharvest.runs.windows import Interval, next_window, whole_second, without
+from uaharvest.runs.stream import Delivered, Plan, Split
+from uaharvest.runs.windows import first_window, minutes_before, next_window
 from uaharvest.settings import Settings
-from uaharvest.sinks import Outgoing, Sink
+from uaharvest.sinks import Sink
+from uaharvest.streams.delivery import RecordDelivery
+from uaharvest.streams.late import Comparison, parts
+from uaharvest.streams.rows import reach_of, seen_of
+from uaharvest.streams.time_slice import TimeSlice
 
 SECOND = timedelta(seconds=1)
-# Where late rows are searched for by halves, what is left is fetched once it is this small: cheaper than two more
-# requests that count.
-SMALL = 500
-# Slices are cut so that a fifth of the batch stays free: rows are not spread evenly, and Opencast counts the second
-# that two slices share in both. Cut to hold a whole batch, every other one is too big: fetched in vain, cut again.
-SPARE = 5
-# A page of which more than this share cannot be read is a source that changed, not some bad rows.
-UNREADABLE_SHARE = 0.05
-FEW = 3
-
-# Rows of the same second share their instant.
-_seconds = functools.lru_cache(maxsize=4096)(datetime.timestamp)
+# Time-out of the planning lock, seconds: how long a worker that died while planning holds up the others.
+PLANNING_SECONDS = 120
+REREADS = 20  # most intervals in which footprints are read again
+# If that takes more than CHEAP requests, it is done once in REREAD_SECONDS only.
+CHEAP = 4
+REREAD_SECONDS = 600
 
 
 class Useractions:
     """The stream `useractions`."""
 
     name = "useractions"
+    begin = staticmethod(minutes_before)
+    delivered_ids = staticmethod(IdsByTime)
+    reporter = staticmethod(time_reporter)
+    parse_slice = staticmethod(TimeSlice.parse)
 
     def __init__(
         self,
@@ -52,25 +53,16 @@ class Useractions:
         letters: DeadLetters,
         settings: Settings,
     ) -> None:
-        """Read from `source`, enrich from `episodes`, deliver to `sink`; what can never go there to `letters`."""
+        """Read from `source`, enrich from `episodes`, deliver to `sink`; undeliverable rows go to `letters`."""
         self._source = source
-        self._episodes = episodes
-        self._sink = sink
-        self._letters = letters
+        self._delivery = RecordDelivery(self.name, episodes, sink, letters)
+        self.redeliver = self._delivery.redeliver
         self._settings = settings
-
-    @property
-    def longest_window(self) -> int:
-        """Return HARVEST_MAX_WINDOW."""
-        return self._settings.max_window
+        self.longest_window = settings.max_window
 
     def now(self) -> datetime:
         """Return Opencast's clock, UTC."""
         return self._source.now(wait=self._settings.wait)
-
-    def begin(self, now: datetime, minutes: int) -> datetime:
-        """Return the instant so many minutes before now."""
-        return whole_second(now - timedelta(minutes=minutes))
 
     def next_window(self, watermark: datetime, now: datetime) -> Interval | None:
         """Return the window after `watermark`, at most HARVEST_MAX_WINDOW long."""
@@ -78,22 +70,35 @@ class Useractions:
 
     def first_window(self, rest: Interval) -> Interval:
         """Return the first window of an explicit run's `rest`, at most HARVEST_MAX_WINDOW long."""
-        return Interval(rest.start, min(rest.end, rest.start + timedelta(seconds=self._settings.max_window)))
-
-    def known(self, client: "redis.Redis", key: str) -> KnownIds:
-        """Return the ids that are known at `key`."""
-        return KnownIds(client, key)
+        return first_window(rest, self._settings.max_window)
 
     def late_from(self, watermark: datetime) -> datetime:
-        """Return the watermark less HARVEST_OVERLAP_SECONDS, more where clocks went back."""
+        """Return the watermark less HARVEST_OVERLAP_SECONDS, and earlier still where clocks went back."""
         return look_back(watermark, timedelta(seconds=self._settings.overlap), self._settings.opencast_zone)
 
-    def plan(self, run: Run, *, late: Sequence[Interval], known: KnownIds) -> Plan:
-        """Cut the window by its total, and find the late rows before it by comparing counts."""
+    def plan(self, run: Run, *, late: Sequence[Interval], delivered: IdsByTime) -> Plan[TimeSlice]:
+        """Cut the window by its number of rows, and find late rows before it by comparing counts.
+
+        Raises:
+            BusyError: Another worker is planning the stream's next run.
+        """
+        if run.kind != "live":
+            return self._plan(run, late, delivered)
+        lock = delivered.redis.lock(keys.PLANNING(delivered.key), timeout=PLANNING_SECONDS, thread_local=False)
+        if not lock.acquire(blocking=False):
+            raise BusyError("the next run is being planned by another worker.")
+        try:
+            return self._plan(run, late, delivered)
+        finally:
+            with contextlib.suppress(LockNotOwnedError):  # it expired; the ledger opens only one live run anyway
+                lock.release()
+
+    def _plan(self, run: Run, late: Sequence[Interval], delivered: IdsByTime) -> Plan[TimeSlice]:
         window = run.window
-        # Late rows first: a row that appears between the two requests is then at worst seen twice, as known.
-        slices = [slice_ for interval in late for slice_ in self._late_slices(run, interval, known)]
-        # Rows are compared by whole seconds: what lies between the last of them and the window joins the window.
+        # Late rows first: a row that appears between the two requests is at worst seen twice, then as a known row.
+        slices = self._late_slices(run, late, delivered)
+        slices += without(self._rereads(run, late, delivered), slices)
+        # Counts are compared by whole seconds, so the second before the window joins the window.
         if late and late[-1].end == window.start and run.kind == "live":
             window = Interval(window.start - SECOND, window.end)
             slices = without(slices, [window])
@@ -101,144 +106,115 @@ class Useractions:
         if total is None:
             slices.append(window)
         elif total:
-            slices += window.cut(_parts(total, run.batch_size))
+            slices += window.cut(parts(total, run.batch_size))
         else:
-            self._source.check_zone_around(window.start, window.end, wait=run.wait)
-        return Plan([str(slice_) for slice_ in slices], total or 0)
+            self._check_zone(window, run.wait)
+        return Plan([TimeSlice(interval) for interval in slices], total or 0)
 
     def count(self, interval: Interval, *, wait: float) -> int:
-        """Return how many rows Opencast says there are in `interval`; 0 where it cannot tell."""
+        """Return how many rows Opencast counts in `interval`; 0 if it cannot count them."""
         return self._total(interval.start, interval.end, wait) or 0
 
-    def work(self, run: Run, slice_id: str, desk: SliceDesk) -> Tally | Split:
-        """Fetch the slice, leave out what is known, enrich and deliver the rest."""
-        slice_ = Interval.parse(slice_id)
-        page = self._source.fetch(slice_, run.batch_size, wait=run.wait)
+    def work(self, run: Run, slice_: TimeSlice, reporter: TimeReporter) -> Delivered | Split[TimeSlice]:
+        """Fetch the slice, skip known rows, enrich and deliver the rest."""
+        interval = slice_.interval
+        # After the watermark was moved back, a window may begin before the known ids do. Its rows are sent anyway.
+        if (
+            run.kind == "live"
+            and run.known_from is not None
+            and interval.end <= min(run.known_from, run.window.start)
+        ):
+            return self._read_again(run, slice_, reporter)
+        page = self._source.fetch(interval, run.batch_size, wait=run.wait)
         if isinstance(page, TooMany):
-            return Split([str(part) for part in slice_.cut(_parts(page.total, run.batch_size))])
-        known = desk.known(slice_.start, slice_.end)
-        new = [action for action in page.actions if str(action.id) not in known] if known else page.actions
-        dead = self._bury_unreadable(page.unreadable, len(page.actions), slice_, desk)
-        dead += self._send(new, desk)
-        return Tally(len(page.actions) + len(page.unreadable), dead)
+            return Split(slice_.cut(parts(page.total, run.batch_size)))
+        delivered = reporter.delivered(interval.start, interval.end)
+        new = [action for action in page.actions if str(action.id) not in delivered] if delivered else page.actions
+        dead = self._send_grown(
+            [action for action in page.actions if str(action.id) in delivered], interval, reporter
+        )
+        dead += self._delivery.give_up_unreadable(
+            page.unreadable, readable=len(page.actions), at=interval.start.timestamp(), reporter=reporter
+        )
+        seen = [seen_of(action) for action in new if action.session or action.type == FOOTPRINT]
+        if seen:
+            reporter.watch(row for row in seen if row is not None)
+        dead += self._delivery.send(new, reporter)
+        return Delivered(len(page.actions) + len(page.unreadable), dead, repeated=len(page.actions) - len(new))
 
-    def halves(self, slice_id: str) -> Sequence[str]:
-        """Return two halves of a slice of more than a second."""
-        parts = Interval.parse(slice_id).cut(2)
-        return [str(part) for part in parts] if len(parts) > 1 else []
+    def _read_again(self, run: Run, slice_: TimeSlice, reporter: TimeReporter) -> Delivered | Split[TimeSlice]:
+        """Read a slice before the overlap again, only for its footprints: the ids of its rows are no longer known."""
+        interval = slice_.interval
+        try:
+            page = self._source.fetch(interval, run.batch_size, wait=run.wait)
+        except SourceError:
+            self.now()  # in an outage this fails too
+            # All rows were sent or are dead letters, so only the growth of footprints is lost here.
+            halves = slice_.halves()
+            if not halves:
+                reporter.read_again(dict.fromkeys(reporter.due(interval.start, interval.end)))
+            return Split(halves) if halves else Delivered(0)
+        if isinstance(page, TooMany):
+            return Split(slice_.cut(parts(page.total, run.batch_size)))
+        return Delivered(0, self._send_grown(page.actions, interval, reporter))
 
-    def slice_interval(self, slice_id: str) -> Interval:
-        """Return the time that the slice stands for."""
-        return Interval.parse(slice_id)
-
-    def slice_payload(self, slice_id: str) -> dict[str, Any]:
-        """Return the time that the slice stands for."""
-        interval = self.slice_interval(slice_id)
-        return {"start": f"{interval.start:%FT%TZ}", "end": f"{interval.end:%FT%TZ}"}
-
-    def redeliver(self, payload: Mapping[str, Any]) -> int:
-        """Send the record of a dead letter after all; return that it was one.
-
-        Raises:
-            PoisonError: It still cannot be read, or the sink still refuses it.
-        """
-        if "raw" in payload:
-            action = read_action(payload["raw"])
-            episodes = self._episodes.get_many([action.mpid] if action.mpid else [])
-            body = record(action, episodes.get(action.mpid or "", "{}"))
-        else:
-            body = json.dumps(payload["record"], separators=(",", ":"))
-        for delivery in self._sink.deliver([Outgoing("replayed", 0.0, body)]):
-            if delivery.refused:
-                raise PoisonError(delivery.refused[0][1])
-        return 1
-
-    def _late_slices(self, run: Run, late: Interval, known: KnownIds) -> list[Interval]:
-        # The watermark's own second is the window's: the ranges compared are closed, as Opencast counts.
-        last = late.end - SECOND
-        # In a repeated hour the server counts rows that it tells as of another hour: nothing to compare.
-        if last < late.start or ambiguous(last, self._settings.opencast_zone):
-            return []
-        return self._differing(run, late.start, last, known)
-
-    def _differing(self, run: Run, first: datetime, last: datetime, known: KnownIds) -> list[Interval]:
-        """Return the parts of [first, last] in which the source counts other rows than are known."""
-        # Known first, the source second: a row that is confirmed in between then shows as a difference, at worst.
-        expected = known.count(first, last)
-        total = self._total(first, last, run.wait)
-        whole = Interval(first, last + SECOND)
-        if total is None:
-            return [whole]
-        if total == expected:
-            return []
-        # Where most rows are new (known ids lost with Redis) halving would only ask the more.
-        if total <= SMALL or expected < total // 2 or whole.seconds == 1:
-            return whole.cut(_parts(total, run.batch_size))
-        middle = first + SECOND * (whole.seconds // 2)
-        halves = [
-            *self._differing(run, first, middle - SECOND, known),
-            *self._differing(run, middle, last, known),
+    def _send_grown(self, actions: Iterable[UserAction], interval: Interval, reporter: TimeReporter) -> int:
+        """Send again the due footprints that have grown; return how many became dead letters."""
+        footprints = {str(action.id): action for action in actions if action.type == FOOTPRINT}
+        due = reporter.due(interval.start, interval.end) if footprints else {}
+        reaches = {row_id: reach_of(footprints[row_id]) if row_id in footprints else None for row_id in due}
+        grown = [
+            footprints[row_id]
+            for row_id, reach in reaches.items()
+            if reach is not None and reach > due[row_id].reach
         ]
-        # Closed ranges of whole seconds leave out what has a fraction between them.
-        return halves or [Interval(middle - SECOND, middle)]
+        dead = 0
+        if grown:
+            reporter.count({"grown": len(grown)})
+            dead = self._delivery.send(grown, reporter)
+        if due:
+            reporter.read_again(reaches)
+        return dead
+
+    def _rereads(self, run: Run, late: Sequence[Interval], delivered: IdsByTime) -> list[Interval]:
+        """Return where to read footprints again: in `late`, and in the day before `run.known_from`."""
+        if run.kind != "live" or run.known_from is None:
+            return []
+        now = run.window.end.timestamp()
+        since = min(whole_second(run.known_from), run.window.start)
+        before = Interval(since - timedelta(days=1), since)
+        pieces = common(gathered(delivered.footprints.plan(now), REREADS), [before, *late])
+        sizes = [parts(delivered.count(piece.start, piece.end - SECOND), run.batch_size) for piece in pieces]
+        # If it takes many requests, it is not done on every run.
+        if not pieces or (sum(sizes) > CHEAP and 0 <= now - delivered.footprints.reread_at() < REREAD_SECONDS):
+            return []
+        delivered.footprints.note_reread(now)
+        return [part for piece, size in zip(pieces, sizes, strict=True) for part in piece.cut(size)]
+
+    def _check_zone(self, window: Interval, wait: float) -> None:
+        try:
+            self._source.check_zone_around(window.start, window.end, wait=wait)
+        except SourceError:
+            self.now()  # in an outage this fails too; otherwise an unreadable row nearby is to blame: window is empty
+
+    def _late_slices(self, run: Run, late: Sequence[Interval], delivered: IdsByTime) -> list[Interval]:
+        # In a repeated hour the server counts rows that it reports as of another hour, so counts cannot be compared.
+        zone = self._settings.opencast_zone
+        comparison = Comparison(delivered, lambda first, last: self._total(first, last, run.wait), run.batch_size)
+        return [
+            slice_
+            for excluded, group in itertools.groupby(late, lambda one: ambiguous(one.end - SECOND, zone))
+            if not excluded
+            for slice_ in comparison.differing(list(group))
+        ]
 
     def _total(self, first: datetime, last: datetime, wait: float) -> int | None:
-        """Count; None where Opencast answers, but not this: a row that it cannot tell spoils what it is in.
+        """Count rows; None if Opencast is up but this request fails because of a row that it cannot return.
 
-        What cannot be counted is planned as one slice, of which halves and a dead letter make what is possible.
+        Such an interval is planned as one slice. Halving it delivers all that it can; the rest is a dead letter.
         """
         try:
             return self._source.total(first, last, wait=wait)
         except SourceError:
             self.now()  # in an outage this fails too, and the next tick tries again
             return None
-
-    def _bury_unreadable(
-        self, unreadable: Sequence[tuple[dict[str, Any], str]], readable: int, slice_: Interval, desk: Desk
-    ) -> int:
-        if len(unreadable) > max(FEW, UNREADABLE_SHARE * (readable + len(unreadable))):
-            raise BlockedError(
-                f"{len(unreadable)} of {readable + len(unreadable)} useractions of Opencast cannot be read: "
-                f"{unreadable[0][1]} Its answers may have changed with an upgrade."
-            )
-        for raw, reason in unreadable:
-            text = json.dumps(raw, sort_keys=True)
-            row_id = str(raw.get("id") or "") or hashlib.sha256(text.encode()).hexdigest()
-            self._bury(row_id, slice_.start.timestamp(), {"raw": raw}, reason, desk)
-        return len(unreadable)
-
-    def _send(self, actions: Sequence[UserAction], desk: Desk) -> int:
-        """Enrich and deliver; return how many became dead letters."""
-        try:
-            episodes = self._episodes.get_many({action.mpid for action in actions if action.mpid})
-        except SourceError as error:
-            # A search that is down while useractions come is not this slice's fault: it uses up no attempts. One
-            # episode that it fails at would hold up everything for ever.
-            if self._episodes.answers():
-                raise
-            raise RetryableError(str(error)) from error
-        return self._deliver(actions, episodes, desk)
-
-    def _deliver(self, actions: Sequence[UserAction], episodes: Mapping[str, str], desk: Desk) -> int:
-        refused: list[tuple[Outgoing, str]] = []
-        outgoing = (
-            Outgoing(action.id, _seconds(action.created), record(action, episodes.get(action.mpid or "", "{}")))
-            for action in actions
-        )
-        for delivery in self._sink.deliver(outgoing):
-            desk.confirm(delivery.confirmed)
-            refused.extend(delivery.refused)
-        desk.count(collections.Counter(lack for action in actions for lack in action.omitted))
-        for row, reason in refused:
-            self._bury(row.id, row.at, {"record": json.loads(row.body)}, reason, desk)
-        return len(refused)
-
-    def _bury(self, row_id: int | str, at: float, payload: dict[str, Any], reason: str, desk: Desk) -> None:
-        """Write a record's dead letter; only then does the record count as known."""
-        self._letters.put(DeadLetter.of_record(self.name, row_id, reason, payload))
-        desk.bury([(at, row_id)])
-
-
-def _parts(total: int, batch_size: int) -> int:
-    """Return into how many slices `total` rows are cut."""
-    return 1 if total <= batch_size else -(-total // (batch_size - batch_size // SPARE))

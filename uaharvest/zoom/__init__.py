@@ -1,1 +1,1 @@
-"""Zoom's REST API, version 2: logging in, keeping its quotas, and reading meetings and who took part in them."""
+"""Zoom's REST API, version 2: authentication, rate limits, and reading meetings and their participants."""

@@ -1,9 +1,16 @@
-"""The endpoints that are asked: their paths, labels and scopes; pure."""
+"""The Zoom endpoints that the harvest uses: their paths, labels and scopes. Nothing here calls Zoom."""
 
 import dataclasses
+from typing import Literal
 from urllib.parse import quote
 
 from uaharvest.zoom.quota import Label
+
+ListKind = Literal["past", "pastOne"]
+"""The Dashboard's two lists of past meetings: `pastOne` has those with one participant, `past` has all others."""
+KINDS: tuple[ListKind, ...] = ("past", "pastOne")
+Source = Literal["dashboard", "report"]
+"""Endpoints that know past meetings: the Dashboard's, or the Report ones on an account without a Dashboard."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -11,11 +18,12 @@ class Endpoint:
     """One endpoint.
 
     Attributes:
-        path: Below the API's URL; `{id}` for an id.
-        label: What its calls count as.
-        rows: The member of its answer that holds the list.
-        scopes: Any of them lets it be asked: the granular one first, then the classic ones.
-        plan: What the account must have, for errors.
+        path: Path below the API's URL, with `{id}` in place of an id.
+        label: The rate limit that its calls count against.
+        rows: Member of the response that holds the list.
+        scopes: Scopes that permit calls, each sufficient: the granular one first, then the classic ones.
+        plan: What the account needs, for error messages.
+        numbered: Whether it also accepts page numbers.
     """
 
     path: str
@@ -23,9 +31,15 @@ class Endpoint:
     rows: str
     scopes: tuple[str, ...]
     plan: str
+    numbered: bool = False
+
+    @property
+    def of_account(self) -> bool:
+        """Whether it concerns the whole account rather than a particular person."""
+        return "{id}" not in self.path
 
     def of(self, name: str) -> str:
-        """Return its path for an id; "" where it has none."""
+        """Return the path with this id inserted. Pass "" if the path has no id."""
         return self.path.replace("{id}", encoded(name))
 
 
@@ -48,9 +62,21 @@ PARTICIPANTS = Endpoint(
     ("dashboard:read:list_meeting_participants:admin", *_DASHBOARD),
     _DASHBOARD_PLAN,
 )
-USERS = Endpoint("report/users", Label.HEAVY, "users", ("report:read:list_users:admin", *_REPORT), _REPORT_PLAN)
+USERS = Endpoint(
+    "report/users",
+    Label.HEAVY,
+    "users",
+    ("report:read:list_users:admin", *_REPORT),
+    _REPORT_PLAN,
+    numbered=True,
+)
 USER_MEETINGS = Endpoint(
-    "report/users/{id}/meetings", Label.HEAVY, "meetings", ("report:read:user:admin", *_REPORT), _REPORT_PLAN
+    "report/users/{id}/meetings",
+    Label.HEAVY,
+    "meetings",
+    ("report:read:user:admin", *_REPORT),
+    _REPORT_PLAN,
+    numbered=True,
 )
 REPORTED_PARTICIPANTS = Endpoint(
     "report/meetings/{id}/participants",
@@ -61,11 +87,16 @@ REPORTED_PARTICIPANTS = Endpoint(
 )
 
 
-def encoded(name: str) -> str:
-    """Return an id as a part of a path.
+def kind_named(name: str) -> ListKind:
+    """Return the list of this name; raises ValueError if there is none."""
+    return KINDS[KINDS.index(name)]
 
-    Zoom decodes a path before it looks for its parts, and once more after: a uuid that begins with "/" or holds "//"
-    is not found (3001) unless it is encoded twice.
+
+def encoded(name: str) -> str:
+    """Return an id encoded as a path segment.
+
+    Zoom decodes a path before it splits it into segments, then decodes each segment again. It does not find a uuid that
+    starts with "/" or contains "//" (code 3001) unless the uuid is encoded twice.
     """
     once = quote(name, safe="")
     return quote(once, safe="") if name.startswith("/") or "//" in name else once

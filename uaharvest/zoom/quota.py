@@ -1,24 +1,15 @@
-"""Zoom's quotas, kept by all workers together, in Redis.
+"""Enforces Zoom's rate limits for all workers together, in Redis.
 
-Zoom counts calls per account and label: so many a second (or minute), so many a day. Whether its windows are fixed or
-slide is not told, and between a permit and the call's arrival there lies a network. So a permit holds its place until
-a whole window after its *answer*: Zoom counted the call at some time between the two, whatever the network did. Then no
-window of that length, wherever it begins, has more calls than it may, and what is lost against the quota is a call's
-latency per window: limit / (window + latency) calls are made. A burst up to the limit is allowed: it takes a whole
-window to come back.
+Zoom counts calls per account and label, with one limit per second (or minute) and another per day. It does not say
+whether its windows are fixed or sliding, and a call reaches it some time after its permit was issued. A permit is
+therefore held until a whole window after the *response*: Zoom counted the call between the two, however slow the
+network was. No window of that length then has more calls than allowed, wherever it starts. The cost is the latency of
+one call per window: the rate is limit / (window + latency). A burst up to the limit is allowed, and takes a whole
+window to recover.
 
-Keys, all below `uaharvest:zoom:<account>:`, times in milliseconds of Redis's own clock:
-
-    places:<label>   sorted set: permits by the time at which their place is free again
-    queue:<label>    sorted set: permits that are waited for, by when they were first asked for (microseconds)
-    hold:<label>     until when the label rests, for Zoom answered 429
-    spent:<day cap>  until when a day's calls are used up, as Zoom said
-    used:<day>       hash: calls that count towards each day cap; `account <day cap>`: those of all apps, as Zoom told
-    probe:<day cap>  there for a minute after a call was made although none seems to be left
-    calls:<day>      hash: calls made, by label
-
-A Redis that lost its data has forgotten what was used; Zoom's 429, and what its answers say remains, correct it. Where
-they say that none remains, one call a minute tries it: Zoom's 429 then says until when.
+If Redis loses its data, the calls already used are forgotten. Zoom's 429 responses and the number of remaining calls in
+its other responses correct that. If a response says that no calls remain, one call a minute is tried. Zoom's 429 then
+says when calls are available again.
 """
 
 import contextlib
@@ -30,19 +21,19 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import redis
 
+from uaharvest import keys
+from uaharvest.coerce import whole
 from uaharvest.errors import PutOffError
-from uaharvest.opencast.foreign import whole
-from uaharvest.runs.ledger import PREFIX
+from uaharvest.lua import script
 
 Headers = Mapping[str, str]
 
 
 class Label(enum.StrEnum):
-    """What Zoom calls a call, by its cost."""
+    """Zoom's labels for calls, by cost."""
 
     LIGHT = "Light"
     MEDIUM = "Medium"
@@ -52,13 +43,13 @@ class Label(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limit:
-    """How many calls of a label an account has.
+    """The rate limits of an account for one label.
 
     Attributes:
-        calls: In any window.
-        window: How long that is, seconds.
-        per_day: From 00:00 UTC on; None: no limit.
-        day_cap: What is counted together for a day.
+        calls: Maximum number of calls in any window.
+        window: Length of the window, seconds.
+        per_day: Maximum number of calls per day from 00:00 UTC; None for no limit.
+        day_cap: Name of the daily limit; labels with the same name share it.
     """
 
     calls: int
@@ -91,121 +82,32 @@ PLANS: Mapping[str, Mapping[Label, Limit]] = {
 }
 
 DAY = timedelta(days=1)
-# A call near midnight counts on both days: who knows which one it is at Zoom when it arrives there. Milliseconds.
+# A call this close to midnight counts for both days, because it may reach Zoom on either. Milliseconds.
 MIDNIGHT = 60_000
-# Clocks run at different speeds, and times are cut to whole milliseconds: windows are made longer by this.
+# Windows are made longer by this factor, because clocks run at different speeds and times are cut to milliseconds.
 SLOWER = 1.01
-# A worker that died does not tell of its answer; then a permit counts as answered after this, longer than a request
-# takes. Milliseconds.
+# If a worker dies before it reports its response, its permit counts as answered after this time, which is longer than
+# any request takes. Milliseconds.
 LAPSE = 70_000
-PROBE = 60_000  # ms
-# A worker that died in the queue holds up those behind it so long. Longer than any waits, ms.
+PROBE = 60_000  # ms between trial calls
+# A worker that died in the queue blocks those behind it for this long. Longer than any worker waits, ms.
 QUEUED = 10_000
-FURTHEST = 2 * DAY.total_seconds()  # that Zoom may put a call off
-KEPT = 35 * DAY  # the counts of calls
-SPREAD = 2.0  # seconds over which those come back that were sent away together
+FURTHEST = 2 * DAY.total_seconds()  # longest delay to accept from Zoom
+KEPT = 35 * DAY  # how long to keep the counts of calls
+SPREAD = 2.0  # seconds over which to spread the return of callers that were put off together
 
 _GRANTED, _HELD, _SPENT, _FULL = range(4)
-
-_COMMON = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local base, DAY, MIDNIGHT = KEYS[1], 86400000, tonumber(ARGV[1])
-local function later(key, instant)
-  if instant > tonumber(redis.call('GET', key) or 0) then redis.call('SET', key, instant, 'PXAT', instant) end
-  return instant - now
-end
-local function days()
-  local first, last = math.floor((now - MIDNIGHT) / DAY), math.floor((now + MIDNIGHT) / DAY)
-  return first == last and {first} or {first, last}
-end
-"""
-
-# KEYS: base. ARGV: midnight, label, permit, most, window, lapse, day cap, its calls for us, for all apps (-1: any),
-# time to keep counts, between probes, in the queue (all ms). Returns what stands in the way, and for how long (ms).
-_ACQUIRE = """
-local label, cap, ours, all = ARGV[2], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
-local most, window = tonumber(ARGV[4]), tonumber(ARGV[5])
-local spent = tonumber(redis.call('GET', base .. ':spent:' .. cap) or 0)
-if spent > now then return {2, spent - now} end
-for _, day in ipairs(days()) do
-  if ours >= 0 and tonumber(redis.call('HGET', base .. ':used:' .. day, cap) or 0) >= ours then
-    return {2, (day + 1) * DAY + MIDNIGHT - now}
-  end
-end
-local hold = tonumber(redis.call('GET', base .. ':hold:' .. label) or 0)
-if hold > now then return {1, hold - now} end
-local places = base .. ':places:' .. label
-local queue = base .. ':queue:' .. label
-redis.call('ZREMRANGEBYSCORE', places, '-inf', now)
-redis.call('ZREMRANGEBYSCORE', queue, '-inf', (now - tonumber(ARGV[12])) * 1000)
-redis.call('ZADD', queue, 'NX', time[1] * 1000000 + time[2], ARGV[3])
-redis.call('PEXPIRE', queue, ARGV[12])
--- First come, first served: how many places must become free before one is this permit's?
-local behind = redis.call('ZRANK', queue, ARGV[3]) - (most - redis.call('ZCARD', places))
-if behind >= 0 then
-  local nth = behind % most
-  local free_at = tonumber(redis.call('ZRANGE', places, nth, nth, 'WITHSCORES')[2] or now)
-  -- Where no answer has come yet it is guessed: the earliest may come at once.
-  return {3, math.max(math.min(free_at - now, window), 10) + window * math.floor(behind / most)}
-end
-local today = base .. ':used:' .. math.floor(now / DAY)
-if all >= 0 and tonumber(redis.call('HGET', today, 'account ' .. cap) or 0) >= all then
-  local probe = base .. ':probe:' .. cap
-  if not redis.call('SET', probe, 1, 'NX', 'PX', ARGV[11]) then return {2, redis.call('PTTL', probe)} end
-end
-redis.call('ZREM', queue, ARGV[3])
-redis.call('ZADD', places, now + tonumber(ARGV[6]) + window, ARGV[3])
-redis.call('PEXPIRE', places, tonumber(ARGV[6]) + window)
-for _, day in ipairs(days()) do
-  local used = base .. ':used:' .. day
-  redis.call('HINCRBY', used, cap, 1)
-  redis.call('HINCRBY', used, 'account ' .. cap, 1)
-  redis.call('PEXPIRE', used, 3 * DAY)
-end
-local calls = base .. ':calls:' .. math.floor(now / DAY)
-redis.call('HINCRBY', calls, label, 1)
-redis.call('PEXPIRE', calls, ARGV[10])
-return {0, 0}
-"""
-
-# ARGV: midnight, label, permit, window.
-_ANSWERED = "return redis.call('ZADD', base .. ':places:' .. ARGV[2], 'XX', now + tonumber(ARGV[4]), ARGV[3])"
-
-# ARGV: midnight, label, for how long (ms). Returns that, or longer where another asked for longer.
-_REST = "return later(base .. ':hold:' .. ARGV[2], now + tonumber(ARGV[3]))"
-
-# ARGV: midnight, day cap, for how long (ms; -1: until the next day). Returns that.
-_EXHAUST = """
-local rest = tonumber(ARGV[3])
--- What was known of the calls of all apps is of a day that is over by then, wherever Zoom lets its days begin.
-redis.call('HDEL', base .. ':used:' .. math.floor(now / DAY), 'account ' .. ARGV[2])
-redis.call('DEL', base .. ':probe:' .. ARGV[2])
-return later(base .. ':spent:' .. ARGV[2], rest >= 0 and now + rest or (math.floor(now / DAY) + 1) * DAY + MIDNIGHT)
-"""
-
-# ARGV: midnight, day cap, how many calls of today all apps have made, by how many that may be late: answers overtake
-# each other, and others are on their way; much less is a day that began anew. Near midnight nobody knows of which day.
-_CORRECT = """
-local today = days()
-if #today > 1 then return 0 end
-local key, field, told = base .. ':used:' .. today[1], 'account ' .. ARGV[2], tonumber(ARGV[3])
-local kept = tonumber(redis.call('HGET', key, field) or 0)
-if told > kept or told + tonumber(ARGV[4]) < kept then redis.call('HSET', key, field, told) end
-redis.call('PEXPIRE', key, 3 * DAY)
-return 1
-"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Usage:
-    """What is used of a label's calls today (UTC).
+    """Today's usage (UTC) of a label's calls.
 
     Attributes:
-        calls: Made by this tool.
-        counted: Made by all apps, of all labels that have a limit together, as far as it is known.
-        per_day: That limit; None: there is none.
-        exhausted_until: When there are calls again, UTC; None: there are some.
+        calls: Calls made by this tool.
+        counted: Calls made by all apps, for all labels that share the daily limit, if known.
+        per_day: The daily limit; None if there is none.
+        exhausted_until: When calls are available again, UTC; None if some are available now.
     """
 
     calls: int
@@ -215,7 +117,7 @@ class Usage:
 
 
 class Quota:
-    """Permits to call; all workers of an account share them."""
+    """Issues permits for calls. All workers of an account share them."""
 
     def __init__(
         self,
@@ -226,77 +128,78 @@ class Quota:
         share: int = 100,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Use the calls that `plan` has.
+        """Use the limits of `plan`.
 
         Args:
-            client: One that decodes.
-            account: Names what the calls are counted for; no secret.
+            client: Redis; decodes responses.
+            account: Name of the account in Redis's keys; not a secret.
             plan: One of `PLANS`.
-            share: Per cent of the calls that may be used.
-            pause: Sleeps for some seconds.
+            share: Percentage of the calls that may be used.
+            pause: Sleeps for the given number of seconds.
         """
         self._redis = client
-        self._base = f"{PREFIX}zoom:{account}"
+        self._account = account
         self._plan = plan
         self._limits = PLANS[plan]
         self._share = share
         self._pause = pause
-        self._scripts = {
-            name: client.register_script(_COMMON + body)
-            for name, body in {
-                "acquire": _ACQUIRE,
-                "answered": _ANSWERED,
-                "rest": _REST,
-                "exhaust": _EXHAUST,
-                "correct": _CORRECT,
-            }.items()
-        }
+        self._acquire_script = script(client, "quota_acquire")
+        self._answered = script(client, "quota_answered")
+        self._rest = script(client, "quota_rest")
+        self._exhaust = script(client, "quota_exhaust")
+        self._correct = script(client, "quota_correct")
 
     @contextlib.contextmanager
     def permit(self, label: Label, *, patience: float) -> Iterator[None]:
-        """Make one call inside; its answer has come, or never will, when it ends.
+        """Permit one call within the context. When the context ends, the call counts as answered.
 
         Args:
-            label: The call's.
-            patience: Longest time to wait for the permit, seconds.
+            label: The call's label.
+            patience: Maximum time to wait for the permit, seconds.
 
         Raises:
-            PutOffError: There is none so soon.
+            PutOffError: No permit is available in that time.
         """
         permit = uuid.uuid4().hex
         self._acquire(label, permit, time.monotonic() + patience)
         try:
             yield
         finally:
-            self._run("answered", label, permit, self._window(label)[1])
+            self._answered(keys=[keys.PLACES(self._account, label)], args=[permit, self._window(label)[1]])
 
     def refused(self, label: Label, headers: Headers, message: str) -> datetime:
-        """Let the label rest for all workers, as an answer 429 asks for; return until when, UTC.
+        """Pause calls with this label for all workers, as a 429 response requests; return until when, UTC.
 
-        Any header may be missing. `Retry-After` is seconds, an ISO time or an HTTP date.
+        Any header may be missing. `Retry-After` may be seconds, an ISO time or an HTTP date.
         """
         kind = headers.get("X-RateLimit-Type") or message
         after = _seconds_until(headers.get("Retry-After"), headers)
         if "daily" in kind.lower():
-            rest = self._run("exhaust", self._limits[label].day_cap, -1 if after is None else _ms(after + 1))
+            cap = self._limits[label].day_cap
+            of_cap = [key(self._account, cap) for key in (keys.SPENT, keys.QUOTA_PROBE)]
+            rest = -1 if after is None else _ms(after + 1)
+            lasts = self._exhaust(keys=of_cap, args=[MIDNIGHT, cap, rest, keys.USED(self._account, "%s")])
         else:
-            # In whole seconds, and no quota of a second or minute takes longer than that.
+            # The reset time has whole seconds, and a limit per second or minute needs no longer pause than its window.
             reset = _seconds_until(headers.get("X-RateLimit-Reset"), headers) or DAY.total_seconds()
-            rest = self._run("rest", label, _ms(after or min(reset, self._limits[label].window)))
-        return _due(rest / 1000)
+            rest = _ms(after or min(reset, self._limits[label].window))
+            lasts = self._rest(keys=[keys.HOLD(self._account, label)], args=[rest])
+        return _due(lasts / 1000)
 
     def answered(self, label: Label, headers: Headers) -> None:
-        """Learn from an answer how many calls of the day are left: other apps of the account use them too."""
+        """Read from a response how many calls are left today, because other apps of the account use them too."""
         limit, left = self._limits[label], whole(headers.get("X-RateLimit-Remaining"))
         if limit.per_day is None or left is None or "daily" not in headers.get("X-RateLimit-Type", "").lower():
             return
-        self._run("correct", limit.day_cap, limit.per_day - left, 4 * limit.calls)
+        # Values out of range would not be usable as a counter in Redis.
+        used = limit.per_day - min(max(left, 0), limit.per_day)
+        self._correct(args=[MIDNIGHT, limit.day_cap, used, 4 * limit.calls, keys.USED(self._account, "%s")])
 
     def usage(self) -> dict[Label, Usage]:
-        """Return what is used today, by label."""
+        """Return today's usage by label."""
         today = datetime.now(UTC).date()
         made = self.calls(today)
-        used = self._redis.hgetall(f"{self._base}:used:{_number(today)}")
+        used = self._redis.hgetall(keys.USED(self._account, _number(today)))
         return {
             label: Usage(
                 made.get(label, 0),
@@ -309,32 +212,26 @@ class Quota:
 
     def calls(self, day: date) -> dict[Label, int]:
         """Return how many calls this tool made on a day (UTC) of the last five weeks, by label."""
-        made = self._redis.hgetall(f"{self._base}:calls:{_number(day)}")
+        made = self._redis.hgetall(keys.CALLS(self._account, _number(day)))
         return {Label(str(label)): int(number) for label, number in made.items()}
 
     def _acquire(self, label: Label, permit: str, deadline: float) -> None:
         limit = self._limits[label]
         most, window = self._window(label)
         ours = -1 if limit.per_day is None else max(limit.per_day * self._share // 100, 1)
-        arguments: list[int | str] = [
-            permit,
-            most,
-            window,
-            LAPSE,
-            limit.day_cap,
-            ours,
-            limit.per_day or -1,
-            _ms(KEPT.total_seconds()),
-            PROBE,
-            QUEUED,
-        ]
+        cap = limit.day_cap
+        of_label = [key(self._account, label) for key in (keys.PLACES, keys.QUEUED, keys.HOLD)]
+        of_cap = [key(self._account, cap) for key in (keys.SPENT, keys.QUOTA_PROBE)]
+        arguments: list[int | str] = [MIDNIGHT, permit, label, cap, most, window, ours, limit.per_day or -1]
+        arguments += [LAPSE, QUEUED, PROBE, _ms(KEPT.total_seconds())]
+        arguments += [keys.USED(self._account, "%s"), keys.CALLS(self._account, "%s")]
         while True:
-            obstacle, rest = self._run("acquire", label, *arguments)
+            obstacle, rest = self._acquire_script(keys=[*of_label, *of_cap], args=arguments)
             if obstacle == _GRANTED:
                 return
             wait = rest / 1000
             if obstacle == _SPENT or time.monotonic() + wait > deadline:
-                self._redis.zrem(f"{self._base}:queue:{label}", permit)
+                self._redis.zrem(keys.QUEUED(self._account, label), permit)
                 due = _due(wait)
                 raise PutOffError(self._why(label, obstacle, due), due)
             self._pause(wait + random.uniform(0.001, 0.01))  # noqa: S311
@@ -352,32 +249,29 @@ class Quota:
         return f"Zoom's {label} calls of this {per} are used up (ZOOM_PLAN {self._plan}: {limit.calls})."
 
     def _window(self, label: Label) -> tuple[int, int]:
-        """Return how many calls there may be in how long a window, ms; less than one makes the window longer."""
+        """Return the calls allowed in a window and its length in ms. Less than one call makes the window longer."""
         limit = self._limits[label]
         share = limit.calls * self._share
         return max(share // 100, 1), _ms(limit.window * SLOWER * max(100 / share, 1))
 
     def _exhausted_until(self, label: Label) -> datetime | None:
-        """Return until when Zoom said that the day's calls are used up, or they are by our own count."""
+        """Return until when the day's calls are used up, according to Zoom or our own count."""
         limit, now = self._limits[label], datetime.now(UTC)
-        told = self._redis.get(f"{self._base}:spent:{limit.day_cap}")
+        told = self._redis.get(keys.SPENT(self._account, limit.day_cap))
         if told is not None:
             return datetime.fromtimestamp(int(told) / 1000, UTC)
-        used = int(self._redis.hget(f"{self._base}:used:{_number(now.date())}", limit.day_cap) or 0)
+        used = int(self._redis.hget(keys.USED(self._account, _number(now.date())), limit.day_cap) or 0)
         if limit.per_day is None or used < limit.per_day * self._share // 100:
             return None
         return datetime(now.year, now.month, now.day, tzinfo=UTC) + DAY + timedelta(milliseconds=MIDNIGHT)
 
-    def _run(self, script: str, *arguments: float | str) -> Any:
-        return self._scripts[script](keys=[self._base], args=[MIDNIGHT, *arguments])
-
 
 def _seconds_until(value: str | None, headers: Headers) -> float | None:
-    """Return the seconds until what a header says, by Zoom's own clock; None where that is nothing usable.
+    """Return the seconds until the time in a header, by Zoom's own clock; None if the value is unusable.
 
     Args:
         value: Seconds, seconds since 1970, an ISO time or an HTTP date.
-        headers: Of the answer; `Date` among them is Zoom's clock.
+        headers: The response's headers. `Date` is Zoom's clock.
     """
     now = _instant(headers.get("Date") or "") or datetime.now(UTC)
     after, instant = whole(value), _instant(value or "")
@@ -388,18 +282,18 @@ def _seconds_until(value: str | None, headers: Headers) -> float | None:
 
 
 def _instant(value: str) -> datetime | None:
-    """Read an ISO time or an HTTP date; without a zone it is UTC."""
+    """Parse an ISO time or an HTTP date. Without a zone, it is UTC."""
     for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             instant = read(value)
-        except ValueError:
+            return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+        except (ValueError, OverflowError):  # OverflowError: a time of the year 1 with an offset
             continue
-        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
     return None
 
 
 def _due(wait: float) -> datetime:
-    """Return the instant in `wait` seconds, and a bit: those who wait together do not come together."""
+    """Return the time `wait` seconds from now plus jitter, so that callers do not return all at once."""
     return datetime.now(UTC) + timedelta(seconds=wait + random.uniform(0, SPREAD))  # noqa: S311 - no secret
 
 
@@ -408,5 +302,5 @@ def _ms(seconds: float) -> int:
 
 
 def _number(day: date) -> int:
-    """Return how many days lie between 1970-01-01 and `day`."""
+    """Return the number of days from 1970-01-01 to `day`."""
     return (day - date(1970, 1, 1)).days

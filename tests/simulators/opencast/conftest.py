@@ -31,7 +31,7 @@ class Simulator:
         self.session.headers.update({"X-Requested-Auth": "Digest", "X-Opencast-Matterhorn-Authorization": "true"})
 
     def get(self, path, **parameters):
-        return self.session.get(self.url + path, params=parameters, timeout=10)
+        return self.session.get(self.url + path, params=parameters, timeout=60)
 
     def page(self, **parameters):
         """The `actions` object of a page."""
@@ -48,7 +48,7 @@ class Simulator:
         return sorted(action["id"] for action in self.actions(**parameters))
 
     def control(self, method, path, body=None, **parameters):
-        answer = requests.request(method, f"{self.url}/_sim/{path}", json=body, params=parameters, timeout=10)
+        answer = requests.request(method, f"{self.url}/_sim/{path}", json=body, params=parameters, timeout=60)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -68,7 +68,7 @@ def stop(simulators):
     for simulator in simulators:
         simulator.session.close()
         simulator.process.kill()
-        simulator.process.wait(timeout=10)
+        simulator.process.wait(timeout=60)
         simulator.process.stdout.close()
 
 

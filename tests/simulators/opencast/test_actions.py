@@ -65,11 +65,11 @@ def test_bad_parameters_get_the_status_of_the_real_server(dce, given, status):
 
 
 def test_html_is_not_acceptable(dce):
-    assert dce.session.get(dce.url + PATH, headers={"Accept": "text/html"}, timeout=10).status_code == 406
+    assert dce.session.get(dce.url + PATH, headers={"Accept": "text/html"}, timeout=60).status_code == 406
 
 
 def test_only_get_is_allowed(dce):
-    assert dce.session.post(dce.url + PATH, timeout=10).status_code == 405
+    assert dce.session.post(dce.url + PATH, timeout=60).status_code == 405
 
 
 # -- shape

@@ -14,7 +14,7 @@ DIGEST = {"X-Requested-Auth": "Digest"}
 
 def get(simulator, path=PATH, headers=None, auth=None, **options):
     return requests.get(
-        simulator.url + path, headers=headers, auth=auth, timeout=10, allow_redirects=False, **options
+        simulator.url + path, headers=headers, auth=auth, timeout=60, allow_redirects=False, **options
     )
 
 
@@ -92,7 +92,7 @@ def test_without_a_forcing_header_the_way_leads_to_a_login_page_that_is_200(shar
     simulator = shared("--rows", 10, "--profile", profile)
     answer = get(simulator)
     assert (answer.status_code, answer.headers["Location"]) == (302, simulator.url + login)
-    page = requests.get(simulator.url + PATH, timeout=10)
+    page = requests.get(simulator.url + PATH, timeout=60)
     assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html;charset=utf-8")
     assert get(simulator, headers={"X-Requested-Auth": "digest"}).status_code == 302
     assert get(simulator, headers={"X-Requested-With": "XMLHttpRequest"}).status_code == 419

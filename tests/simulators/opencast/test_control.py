@@ -15,7 +15,7 @@ def simulator(shared):
 
 
 def post(simulator, path, **options):
-    return requests.post(f"{simulator.url}/_sim/{path}", timeout=10, **options)
+    return requests.post(f"{simulator.url}/_sim/{path}", timeout=60, **options)
 
 
 def test_requests_are_counted_by_kind_challenges_included(start):
@@ -127,7 +127,7 @@ def test_what_is_no_json_and_what_is_no_control_is_said(simulator):
     assert unknown.status_code == 404
     assert "POST /_sim/rows" in unknown.json()["controls"]
     assert simulator.control("GET", "")["controls"] == unknown.json()["controls"]
-    assert requests.get(f"{simulator.url}/_sim/truth?start=x&end=1", timeout=10).status_code == 400
+    assert requests.get(f"{simulator.url}/_sim/truth?start=x&end=1", timeout=60).status_code == 400
 
 
 def test_the_clock_can_be_shifted(start):
@@ -139,7 +139,7 @@ def test_the_clock_can_be_shifted(start):
 
 def exchange(simulator, sent):
     """Everything that the server answers to these bytes until it closes."""
-    with socket.create_connection(simulator.url.removeprefix("http://").split(":"), timeout=10) as connection:
+    with socket.create_connection(simulator.url.removeprefix("http://").split(":"), timeout=60) as connection:
         connection.sendall(sent)
         received = b""
         while part := connection.recv(65_536):

@@ -110,7 +110,7 @@ def test_one_poisonous_second_spoils_every_range_that_touches_it(simulator):
     ],
 )
 def test_a_bad_order_is_refused_with_what_was_expected(simulator, fault, said):
-    answer = requests.post(f"{simulator.url}/_sim/faults", json=fault, timeout=10)
+    answer = requests.post(f"{simulator.url}/_sim/faults", json=fault, timeout=60)
     assert answer.status_code == 400
     assert said in answer.json()["error"]
 

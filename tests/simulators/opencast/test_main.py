@@ -26,7 +26,7 @@ def test_it_prints_one_line_and_ends_cleanly_on_a_signal(start, ending):
     assert simulator.line.startswith("listening on http://127.0.0.1:")
     assert simulator.get("/usertracking/actions.json").status_code == 200
     simulator.process.send_signal(ending)
-    assert simulator.process.wait(timeout=10) == 0
+    assert simulator.process.wait(timeout=60) == 0
     assert simulator.process.stdout.read() == ""
 
 

@@ -26,7 +26,7 @@ def search(simulator, **parameters):
 
 
 def anonymous(simulator, **parameters):
-    return requests.get(simulator.url + PATH, params=parameters, timeout=10)
+    return requests.get(simulator.url + PATH, params=parameters, timeout=60)
 
 
 def one(simulator, **wanted):

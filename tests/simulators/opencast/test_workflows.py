@@ -109,6 +109,6 @@ def test_each_age_knows_only_its_own_path(dce, stock):
 def test_workflows_are_for_administrators(shared):
     simulator = shared("--until", "2026-11-20T16:00:00Z", "--rows", 10, "--auth", "open", "--profile", "dce")
     answer = requests.get(
-        f"{simulator.url}/workflow/instances.json", headers={"X-Requested-Auth": "Digest"}, timeout=10
+        f"{simulator.url}/workflow/instances.json", headers={"X-Requested-Auth": "Digest"}, timeout=60
     )
     assert answer.status_code == 401

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from simulators import stack
+from devservers import stack
 
 DAY = "2026-11-20"
 NOW = "2026-11-22T12:00:00Z"  # what the clock of simulators says at their start
@@ -26,7 +26,7 @@ class Simulator:
 
     def token(self, auth=("key", "secret"), params=None, **form):
         form = form or {"grant_type": "account_credentials", "account_id": "account"}
-        return requests.post(f"{self.url}/oauth/token", auth=auth, params=params, data=form, timeout=10)
+        return requests.post(f"{self.url}/oauth/token", auth=auth, params=params, data=form, timeout=60)
 
     def log_in(self):
         answer = self.token()
@@ -36,7 +36,7 @@ class Simulator:
         """The answer to a call; a parameter `from_` is `from`, and the day stands where none is given."""
         if "from_" in parameters:
             parameters["from"] = parameters.pop("from_")
-        return self.session.get(f"{self.url}/v2{path}", params=parameters, timeout=10)
+        return self.session.get(f"{self.url}/v2{path}", params=parameters, timeout=60)
 
     def ok(self, path, **parameters):
         answer = self.get(path, **parameters)
@@ -66,7 +66,7 @@ class Simulator:
         return found
 
     def control(self, method, path, body=None, **parameters):
-        answer = requests.request(method, f"{self.url}/_sim/{path}", json=body, params=parameters, timeout=10)
+        answer = requests.request(method, f"{self.url}/_sim/{path}", json=body, params=parameters, timeout=60)
         assert answer.status_code == 200, answer.text
         return answer.json()
 

@@ -9,7 +9,7 @@ DAY = "2026-11-20"
 
 
 def refused(zoom, method, path, body):
-    answer = requests.request(method, f"{zoom.url}/_sim/{path}", json=body, timeout=10)
+    answer = requests.request(method, f"{zoom.url}/_sim/{path}", json=body, timeout=60)
     assert answer.status_code == 400
     return answer.json()["error"]
 
@@ -144,6 +144,6 @@ def test_a_bad_change_changes_nothing(zoom):
 
 
 def test_an_unknown_control_lists_the_known_ones(zoom):
-    answer = requests.get(f"{zoom.url}/_sim/nothing", timeout=10)
+    answer = requests.get(f"{zoom.url}/_sim/nothing", timeout=60)
     assert answer.status_code == 404
     assert "GET /_sim/truth" in answer.json()["controls"]

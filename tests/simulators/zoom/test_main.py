@@ -61,7 +61,7 @@ def test_help_names_the_options_and_the_control_interface():
 
 
 def test_a_connection_is_kept_also_over_refusals(zoom):
-    connection = http.client.HTTPConnection(urlsplit(zoom.url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(zoom.url).netloc, timeout=60)
     connection.connect()
     socket = connection.sock
     headers = dict(zoom.session.headers)

@@ -20,7 +20,7 @@ def twice(uuid):
 @pytest.fixture
 def ask(zoom):
     """A function that sends a path to the letter: clients such as requests may rewrite it."""
-    connection = http.client.HTTPConnection(urlsplit(zoom.url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(zoom.url).netloc, timeout=60)
 
     def send(name, type_="past"):
         path = f"/v2/metrics/meetings/{name}/participants?type={type_}"

@@ -1,0 +1,148 @@
+"""A busy day: an audit takes little more time than reading the ids, little memory, and finds 1,000 gaps."""
+
+import random
+import time
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+import sqlalchemy as sa
+
+from uaharvest.audit.day import added
+from uaharvest.audit.rows import DatabaseRows
+from uaharvest.audit.useractions import ActionsAudit
+from uaharvest.documents.document import Document
+from uaharvest.intervals import Interval
+from uaharvest.opencast.sql import SqlSource, connect
+from uaharvest.settings import Settings
+from uaharvest.sinks.cluster.store import ClusterStore
+
+pytestmark = [pytest.mark.fault, pytest.mark.long]
+
+ROWS = 500_000
+BEGIN = datetime(2026, 11, 20, tzinfo=UTC)
+DAY = Interval(BEGIN, BEGIN + timedelta(days=1))
+INDEX = "useractions-2026.11.20"
+# More than the ids' own transfer, of the source and of the documents.
+SPARE = 1.3
+MEGABYTES = 50
+
+SERIES = {
+    "mariadb": (
+        "seq_1_to_{rows}",
+        "seq",
+        "TIMESTAMP '2026-11-20 00:00:00' + INTERVAL (seq * 86399 DIV {rows}) SECOND",
+    ),
+    "postgresql": (
+        "generate_series(1, {rows}) AS seq",
+        "seq",
+        "TIMESTAMP '2026-11-20 00:00:00' + (seq::bigint * 86399 / {rows}) * INTERVAL '1 second'",
+    ),
+}
+
+
+class NoThrottle:
+    def turn(self, wait):
+        pass
+
+
+class NoLetters:
+    ids = frozenset()
+
+    def covers(self, at):
+        return False
+
+
+class Opencast:
+    """Refuses to be asked for the zone of rows."""
+
+    base_url = "http://engage.example.edu/"
+
+    def action(self, row_id):
+        return None
+
+
+class Delivery:
+    """Takes note of what is sent."""
+
+    def __init__(self):
+        self.sent = []
+
+    def send(self, actions, reporter):
+        self.sent += [action.id for action in actions]
+        reporter.confirm(actions)
+        return 0
+
+
+def at(number):
+    return BEGIN + timedelta(seconds=number * 86_399 // ROWS)
+
+
+@pytest.fixture
+def source(database, tables, request):
+    kind = request.node.callspec.params["database"]
+    table, number, created = (part.format(rows=ROWS) for part in SERIES[kind])
+    with tables.begin() as connection:
+        connection.execute(sa.text("INSERT INTO oc_user_session (session_id) VALUES ('one')"))
+        connection.execute(
+            sa.text(
+                "INSERT INTO oc_user_action"
+                " (id, created, mediapackage, type, playing, session_id, inpoint, outpoint, length)"
+                f" SELECT {number}, {created}, 'm', 'PLAY', true, 'one', 1, 2, 1 FROM {table}"
+            )
+        )
+    engine = connect(database.url)
+    yield SqlSource(engine, ZoneInfo("UTC"), NoThrottle(), Opencast())
+    engine.dispose()
+
+
+@pytest.fixture
+def gaps():
+    return sorted(random.Random(14).sample(range(1, ROWS + 1), 1_000))
+
+
+@pytest.fixture
+def store(cluster, templates, es, gaps):
+    made = ClusterStore(cluster)
+    lacking = set(gaps)
+    documents = (
+        Document(INDEX, str(number), {"action_id": number, "@timestamp": f"{at(number):%FT%T}.000Z"})
+        for number in range(1, ROWS + 1)
+        if number not in lacking
+    )
+    for _ in made.write(documents):
+        pass
+    es.indices.refresh(index=INDEX)
+    return made
+
+
+def test_a_day_of_half_a_million_rows_costs_little_and_1000_gaps_are_found(source, store, gaps):
+    delivery = Delivery()
+    audit = ActionsAudit(DatabaseRows(source, wait=0), store, NoLetters, delivery, Settings())
+
+    def read_ids():
+        return sum(map(len, source.ids(DAY))), sum(1 for _ in store.ids(INDEX))
+
+    def compare(*, repair=False):
+        found = {}
+        for piece in audit.pieces(DAY):
+            found = added(found, audit.audit(piece, repair=repair))
+        return found["useractions"]
+
+    def processor(work):
+        began = time.process_time()
+        return work(), time.process_time() - began
+
+    assert read_ids() == (ROWS, ROWS - 1_000)
+    found, _ = processor(compare)
+    assert (found.source, found.indexed, found.missing, found.extra) == (ROWS, ROWS - 1_000, 1_000, 0)
+    least = min(processor(read_ids)[1] for _ in range(3))
+    took = min(processor(compare)[1] for _ in range(3))
+    assert took <= SPARE * least, (took, least)
+    tracemalloc.start()
+    assert compare(repair=True).sent == 1_000
+    peak = tracemalloc.get_traced_memory()[1] / 1e6
+    tracemalloc.stop()
+    assert peak < MEGABYTES
+    assert sorted(delivery.sent) == gaps

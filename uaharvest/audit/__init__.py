@@ -1,0 +1,1 @@
+"""Compares what the sources have of a closed day with what is in the documents."""

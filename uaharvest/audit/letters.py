@@ -1,0 +1,67 @@
+"""What the dead letters stand for: the ids of rows, and intervals whose rows could not be harvested."""
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from uaharvest.dead_letters import DeadLetter, DeadLetters
+from uaharvest.documents import indexed
+from uaharvest.errors import BadInputError, PoisonError, UnreadableLetterError
+from uaharvest.indexer import STREAM
+from uaharvest.intervals import Interval, whole_second
+
+
+class ActionLetters:
+    """The dead letters of useractions, of the harvest and of the indexer.
+
+    Attributes:
+        ids: Ids of the rows that have a dead letter of their own, or are in a message that is one.
+        intervals: Intervals that became dead letters.
+    """
+
+    def __init__(self, letters: DeadLetters, stream: str) -> None:
+        """Read the dead letters. A row's has its id as name; only others are fetched from S3."""
+        self.ids: set[int] = set()
+        self.intervals: list[Interval] = []
+        for name in letters.names(stream):
+            if own := re.fullmatch(rf"{stream}/record-(\d+)", name):
+                self.ids.add(int(own[1]))
+            elif name.startswith(f"{stream}/slice-"):
+                self.intervals += _intervals(_read(letters, name))
+        for name in letters.names(STREAM):
+            self.ids.update(_ids(_read(letters, name)))
+
+    def covers(self, at: datetime) -> bool:
+        """Tell whether an instant lies in an interval that became a dead letter."""
+        return any(one.start <= at < one.end for one in self.intervals)
+
+
+def _read(letters: DeadLetters, name: str) -> DeadLetter | None:
+    try:
+        return letters.get(name)
+    except (BadInputError, UnreadableLetterError):  # dropped meanwhile, or not one of ours
+        return None
+
+
+def _intervals(letter: DeadLetter | None) -> Iterator[Interval]:
+    match letter and letter.payload:
+        case {"start": str(start), "end": str(end)}:
+            yield Interval(
+                *(whole_second(datetime.fromisoformat(bound).astimezone(UTC)) for bound in (start, end))
+            )
+
+
+def _ids(letter: DeadLetter | None) -> Iterator[int]:
+    records: Iterable[object] = ()
+    match letter and letter.payload:
+        case {"record": record}:
+            records = [record]
+        case {"body": str(body)}:
+            try:
+                records = indexed.records(body)
+            except PoisonError:  # nobody can tell whose records these were
+                return
+    for record in records:
+        match record:
+            case {"action_id": int(id_)}:
+                yield id_

@@ -1,0 +1,11 @@
+-- Hand out instants that are at least `wait` apart.
+-- KEYS  last: the instant that was handed out last
+-- ARGV  wait: ms
+-- Returns how long to wait for the instant (ms).
+local last = unpack(KEYS)
+local wait = tonumber(ARGV[1])
+-- include clock
+
+local turn = math.max(now, tonumber(redis.call('GET', last) or 0))
+redis.call('SET', last, turn + wait, 'PX', turn + wait - now + 1000)
+return turn - now

@@ -1,0 +1,37 @@
+"""What worker and beat report when they start, because it would otherwise show late, or only as lost data."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import redis
+
+from uaharvest import assembly
+from uaharvest.errors import BadInputError
+from uaharvest.geolite import GeoLite
+from uaharvest.redis_url import RedisUrl
+from uaharvest.settings import Settings
+
+
+def problems(settings: Settings) -> Iterator[str]:
+    """Yield a line for each problem; services that do not answer are left to the first tick."""
+    if settings.geolite:
+        try:
+            GeoLite(settings.geolite)
+        except BadInputError as error:
+            yield str(error)
+    with closing(assembly.redis_client(settings, patient=False)) as client:
+        yield from evicts(settings, client)
+
+
+def evicts(settings: Settings, client: "redis.Redis") -> Iterator[str]:
+    """Yield a line if Redis may delete keys when it is full: the ledger and the known ids would be lost."""
+    try:
+        policy = client.info("memory").get("maxmemory_policy", "noeviction")
+    except redis.RedisError:  # it is down, or this user may not use INFO
+        return
+    if policy != "noeviction":
+        place = RedisUrl.parse(settings.redis_url).place
+        yield (
+            f"Redis at {place} deletes keys when its memory is full (maxmemory-policy {policy}), and with them the"
+            " record of what is delivered. Set maxmemory-policy to noeviction."
+        )

@@ -1,0 +1,175 @@
+"""Delivers useractions: enriches them from the episodes and sends them, or makes them dead letters."""
+
+import collections
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from uaharvest.dead_letters import DeadLetter, DeadLetters
+from uaharvest.documents.useraction import record
+from uaharvest.errors import BlockedError, PoisonError, PutOffError, RetryableError, SourceError
+from uaharvest.opencast.actions import raw_action, read_action
+from uaharvest.opencast.cache import TRY_AGAIN_SECONDS, EpisodeCache, Failing
+from uaharvest.rows.useractions import UserAction
+from uaharvest.runs.stream import SliceReporter
+from uaharvest.sinks import Outgoing, Sink
+from uaharvest.streams.rows import seconds_of
+from uaharvest.tolerance import too_many
+
+# If no other record was built, this plain one shows whether records can be built at all.
+PLAIN = read_action({"id": 1, "created": "2026-01-01T00:00:00Z"})
+
+
+class RecordDelivery:
+    """Delivers the useractions of a stream as records."""
+
+    def __init__(self, stream: str, episodes: EpisodeCache, sink: Sink, letters: DeadLetters) -> None:
+        """Enrich from `episodes`, deliver to `sink`; undeliverable rows go to `letters` under the name `stream`."""
+        self._stream = stream
+        self._episodes = episodes
+        self._sink = sink
+        self._letters = letters
+
+    def send(self, actions: Sequence[UserAction], reporter: SliceReporter) -> int:
+        """Enrich and deliver; return how many became dead letters.
+
+        Raises:
+            PutOffError: The search fails for some episodes so far. All rows of other episodes are delivered.
+            RetryableError: The search is down, which is never the slice's fault.
+        """
+        mpids = {action.mpid for action in actions if action.mpid}
+        try:
+            episodes = self._episodes.get_many(mpids)
+        except SourceError as error:
+            raise RetryableError(str(error)) from error
+        lacking = mpids - episodes.keys()
+        if not lacking:
+            return self._deliver(actions, episodes, reporter)
+        failing = self._episodes.failing(lacking)
+        waits = [mpid for mpid in lacking if mpid not in failing or not failing[mpid].final]
+        rest = [action for action in actions if action.mpid not in lacking]
+        if waits:
+            self._deliver(rest, episodes, reporter, final=False)
+            due = datetime.now(UTC) + timedelta(seconds=TRY_AGAIN_SECONDS)
+            raise PutOffError(_refused(failing.get(waits[0])), due)
+        dead = self._deliver(rest, episodes, reporter)
+        for action in actions:
+            if action.mpid in lacking:
+                self._give_up(action, _refused(failing[action.mpid]), reporter)
+                dead += 1
+        return dead
+
+    def give_up_unreadable(
+        self,
+        unreadable: Sequence[tuple[dict[str, Any], str]],
+        *,
+        readable: int,
+        at: float,
+        reporter: SliceReporter,
+    ) -> int:
+        """Write dead letters for rows that cannot be read; return how many there were.
+
+        Args:
+            unreadable: Pairs of raw row and reason.
+            readable: How many rows of the same page can be read.
+            at: The event time to assume for them, seconds UTC.
+            reporter: Where they are reported.
+
+        Raises:
+            BlockedError: There are too many for the rows themselves to be at fault.
+        """
+        if too_many(len(unreadable), readable + len(unreadable)):
+            raise BlockedError(
+                f"{len(unreadable)} of {readable + len(unreadable)} useractions of Opencast cannot be read: "
+                f"{unreadable[0][1]} Its answers may have changed with an upgrade."
+            )
+        for raw, reason in unreadable:
+            text = json.dumps(raw, sort_keys=True)
+            row_id = str(raw.get("id") or "") or hashlib.sha256(text.encode()).hexdigest()
+            self._dead_letter(row_id, at, {"raw": raw}, reason, reporter)
+        return len(unreadable)
+
+    def redeliver(self, payload: Mapping[str, Any]) -> int:
+        """Send the record of a dead letter; return 1, the number of records.
+
+        Raises:
+            PoisonError: It still cannot be read or enriched, or the sink still refuses it.
+        """
+        if "raw" in payload:
+            action = read_action(payload["raw"])
+            mpids = [action.mpid] if action.mpid else []
+            episodes = self._episodes.get_many(mpids)
+            if action.mpid and action.mpid not in episodes:
+                episodes = self._episodes.ask_again(mpids)
+            if action.mpid and action.mpid not in episodes:
+                raise PoisonError(_refused(self._episodes.failing(mpids).get(action.mpid)))
+            body = record(action, episodes.get(action.mpid or "", "{}"))
+        else:
+            body = json.dumps(payload["record"], separators=(",", ":"))
+        for delivery in self._sink.deliver([Outgoing("replayed", 0.0, body)]):
+            if delivery.refused:
+                raise PoisonError(delivery.refused[0][1])
+        return 1
+
+    def _deliver(
+        self,
+        actions: Sequence[UserAction],
+        episodes: Mapping[str, str],
+        reporter: SliceReporter,
+        *,
+        final: bool = True,
+    ) -> int:
+        """Deliver; return how many became dead letters. Without `final` none do: the slice will be tried again."""
+        refused: list[tuple[Outgoing, str]] = []
+        unbuilt: list[tuple[UserAction, Exception]] = []
+        for delivery in self._sink.deliver(_outgoing(actions, episodes, unbuilt)):
+            reporter.confirm(delivery.confirmed)
+            refused.extend(delivery.refused)
+        reporter.count(collections.Counter(lack for action in actions for lack in action.omitted))
+        _judge(unbuilt, len(actions))
+        if not final:
+            return 0
+        for row, reason in refused:
+            self._dead_letter(row.id, row.at, {"record": json.loads(row.body)}, reason, reporter)
+        for action, error in unbuilt:
+            self._give_up(action, f"Its record cannot be built ({type(error).__name__}).", reporter)
+        return len(refused) + len(unbuilt)
+
+    def _give_up(self, action: UserAction, reason: str, reporter: SliceReporter) -> None:
+        self._dead_letter(action.id, seconds_of(action), {"raw": raw_action(action)}, reason, reporter)
+
+    def _dead_letter(
+        self, row_id: int | str, at: float, payload: dict[str, Any], reason: str, reporter: SliceReporter
+    ) -> None:
+        """Write a record's dead letter, then report the record as known."""
+        self._letters.put(DeadLetter.of_record(self._stream, row_id, reason, payload))
+        reporter.dead_letter([(at, row_id)])
+
+
+def _outgoing(
+    actions: Iterable[UserAction], episodes: Mapping[str, str], unbuilt: list[tuple[UserAction, Exception]]
+) -> Iterator[Outgoing]:
+    """Yield the records; those that cannot be built go to `unbuilt`."""
+    for action in actions:
+        try:
+            body = record(action, episodes.get(action.mpid or "", "{}"))
+        except Exception as error:  # noqa: BLE001 - `_judge` decides whose fault it is
+            unbuilt.append((action, error))
+        else:
+            yield Outgoing(action.id, seconds_of(action), body)
+
+
+def _judge(unbuilt: Sequence[tuple[UserAction, Exception]], tried: int) -> None:
+    """Return if the records themselves are the reason that they cannot be built; raise if our code is."""
+    if too_many(len(unbuilt), tried):
+        raise unbuilt[0][1]
+    if unbuilt and len(unbuilt) == tried:
+        record(PLAIN, "{}")
+
+
+def _refused(failing: Failing | None) -> str:
+    """Return the reason for a useraction whose episode cannot be looked up."""
+    reason = failing.reason if failing else "It is asked for again."
+    return f"Its episode cannot be looked up, though others can: {reason}"

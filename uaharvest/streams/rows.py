@@ -1,0 +1,28 @@
+"""Reads from one row what the streams of useractions need."""
+
+import functools
+from datetime import datetime
+
+from uaharvest.rows.useractions import UserAction
+from uaharvest.runs.footprints import HEARTBEAT, TYPE, Seen
+
+# Cached because rows of the same second share their instant.
+_seconds = functools.lru_cache(maxsize=4096)(datetime.timestamp)
+
+
+def seconds_of(action: UserAction) -> float:
+    """Return the event time, seconds UTC."""
+    return _seconds(action.created)
+
+
+def reach_of(action: UserAction) -> int | None:
+    """Return how far a FOOTPRINT goes; the indexer uses the same value as the document's version."""
+    return action.outpoint if action.outpoint is not None else action.length
+
+
+def seen_of(action: UserAction) -> Seen | None:
+    """Return what footprints need to know of a row; None for a heartbeat, which does not end a footprint."""
+    if action.type == HEARTBEAT:
+        return None
+    reach = reach_of(action) if action.type == TYPE else None
+    return Seen(action.id, seconds_of(action), action.session, reach)

@@ -1,0 +1,121 @@
+"""Writes the documents of meetings and their sessions, and the dead letters of what cannot be written."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import redis
+
+from uaharvest import keys
+from uaharvest.dead_letters import DeadLetter, DeadLetters
+from uaharvest.documents import meeting
+from uaharvest.documents.document import Document
+from uaharvest.documents.indices import Family, index_name, require_own
+from uaharvest.documents.session import Locate, sessions
+from uaharvest.errors import IndexBlockedError, PoisonError
+from uaharvest.rows.zoom import ParticipantRow
+from uaharvest.runs.days import DAY
+from uaharvest.settings import Settings
+from uaharvest.sinks.documents import DocumentSink
+from uaharvest.streams.zoom.slices import Meeting
+
+STREAM = "zoom"
+# A meeting's number of sessions is kept for the look-back plus this time.
+SESSIONS_KEPT = 7 * DAY
+
+
+class MeetingDocuments:
+    """Writes documents of meetings, as updates: fields without a value keep the stored one."""
+
+    def __init__(
+        self,
+        store: DocumentSink,
+        letters: DeadLetters,
+        settings: Settings,
+        *,
+        client: "redis.Redis",
+        place: str,
+        locate: Locate,
+    ) -> None:
+        """Write to `store` and `letters`; see `Meetings` for the rest."""
+        self._store = store
+        self._letters = letters
+        self._settings = settings
+        self._redis = client
+        self._place = place
+        self._locate = locate
+
+    def write_listed(self, meetings: Iterable[tuple[Meeting, Mapping[str, Any]]], known: set[str]) -> None:
+        """Write the meetings of a page, each with its fields.
+
+        A blocked index of one day in the look-back does not hold up the other days. Meetings in `known` (uuids) were
+        written before, so they do not matter if their index is blocked.
+
+        Raises:
+            IndexBlockedError: An index is blocked and no index accepted a document.
+        """
+        documents = [self._document("meetings", one, one.uuid, fields) for one, fields in meetings]
+        taken = 0
+        refused: list[tuple[Document, str]] = []
+        try:
+            for written in self._store.write(documents):
+                taken += len(written.confirmed)
+                refused += written.refused
+        except IndexBlockedError as error:
+            held = [one for one in documents if one.index in error.indices and one.id not in known]
+            if held and not taken:
+                raise
+            refused += [(one, error.indices[one.index]) for one in held]
+        self._dead_letter(refused, "listed")
+
+    def write_sessions(self, one: Meeting, rows: Sequence[ParticipantRow]) -> tuple[int, int]:
+        """Write a meeting's sessions, then its attendance; return the numbers of sessions and of dead letters.
+
+        The Report endpoints return no address, device or place, and must not erase what the Dashboard returned before.
+        """
+        found, odd = sessions(one.uuid, rows, self._locate)
+        for row, error in odd:
+            self.dead_letter_row(str(error), {"uuid": one.uuid, "row": row.raw})
+        refused = self._write([self._document("sessions", one, session.id, session.fields) for session in found])
+        written = len(found) - len(refused)
+        if self._as_many_as_before(one, len(found)):
+            attendance = {"uuid": one.uuid, **meeting.attendance(found)}
+            refused += self._write([self._document("meetings", one, one.uuid, attendance)])
+        self._dead_letter(refused, "told")
+        return written, len(odd) + len(refused)
+
+    def write_again(self, kept: Mapping[str, Any]) -> None:
+        """Write the document that a dead letter holds; raise PoisonError if it is still refused or not this site's."""
+        require_own(kept["index"], self._settings.index_infix)
+        if refused := self._write([Document(kept["index"], kept["id"], kept["body"], update=kept["update"])]):
+            raise PoisonError(refused[0][1])
+
+    def dead_letter_row(self, reason: str, payload: Mapping[str, Any]) -> None:
+        """Write the dead letter of a row that cannot become a document."""
+        self._letters.put(DeadLetter.of_record(STREAM, None, reason, payload))
+
+    def _as_many_as_before(self, one: Meeting, number: int) -> bool:
+        """Tell whether a meeting has at least as many sessions as before; fewer would give worse attendance figures."""
+        key = keys.MEETING_SESSIONS(self._place, hashlib.sha256(one.uuid.encode()).hexdigest()[:24])
+        if int(self._redis.get(key) or 0) > number:
+            return False
+        self._redis.set(key, number, ex=self._settings.zoom_lookback_days * DAY + SESSIONS_KEPT)
+        return True
+
+    def _document(self, family: Family, one: Meeting, id_: str, fields: Mapping[str, Any]) -> Document:
+        """Return a document of a meeting, for the index of the day on which the meeting started."""
+        index = index_name(family, one.start.date(), self._settings.index_infix)
+        known = {name: value for name, value in fields.items() if value is not None}
+        return Document(index, id_, known, update=True)
+
+    def _write(self, documents: Sequence[Document]) -> list[tuple[Document, str]]:
+        """Write documents and return the refused ones with their reasons. All others are confirmed."""
+        return [refusal for written in self._store.write(documents) for refusal in written.refused]
+
+    def _dead_letter(self, refused: Iterable[tuple[Document, str]], part: str) -> None:
+        """Write dead letters for documents. `part` keeps the letters of a meeting's two writes apart."""
+        for document, reason in refused:
+            kept = {name: getattr(document, name) for name in ("index", "id", "update")}
+            payload = {"document": {**kept, "body": dict(document.body)}}
+            name = f"{document.index}/{document.id}/{part}"
+            self._letters.put(DeadLetter.of_record(STREAM, name, reason, payload))

@@ -1,0 +1,86 @@
+"""Finds out whether a failure concerns one meeting or all of them, by requesting others."""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+import redis
+import structlog
+
+from uaharvest import keys
+from uaharvest.errors import BlockedError, PoisonError, SourceError
+from uaharvest.zoom.api import Api
+from uaharvest.zoom.endpoints import KINDS, PARTICIPANTS, Endpoint, ListKind
+from uaharvest.zoom.failures import MeetingUnavailableError, TokenRefusedError, UserUnavailableError
+from uaharvest.zoom.paging import rows_of, total_of
+
+RESULT_KEPT = 30  # seconds to remember whether Zoom answers for others
+EXAMPLES = 4  # meetings remembered from the last list
+MEETINGS_KEPT = 86_400  # seconds to remember these and the meeting that Zoom answered for last
+# Belongs to no meeting. Zoom answers code 3001 if the caller has access to meetings at all.
+NO_MEETING = "AAAAAAAAAAAAAAAAAAAAAA=="
+
+log = structlog.get_logger()
+
+
+class Probe:
+    """Requests other meetings or users. All workers share the results in Redis."""
+
+    def __init__(self, api: Api, client: "redis.Redis", account: str) -> None:
+        self._api = api
+        self._redis = client
+        self._account = account
+
+    def note_listed(self, uuids: Sequence[str], kind: ListKind) -> None:
+        """Remember the first meetings of a list, for later probes.
+
+        Meetings of one person do not replace others, because reports list no participants for them.
+        """
+        if uuids:
+            examples = json.dumps([[uuid, kind] for uuid in uuids[:EXAMPLES]])
+            self._redis.set(keys.EXAMPLES(self._account), examples, ex=MEETINGS_KEPT, nx=kind != KINDS[0])
+
+    def note_answered(self, endpoint: Endpoint, uuid: str, kind: ListKind) -> None:
+        """Remember the meeting that Zoom answered for last."""
+        self._redis.set(keys.ANSWERED(self._account, endpoint.path), json.dumps([uuid, kind]), ex=MEETINGS_KEPT)
+
+    def answers_others(self, endpoint: Endpoint, uuid: str, *, most: int) -> bool:
+        """Return whether Zoom answers for a meeting other than `uuid`, trying at most `most` of them."""
+        key = keys.NEUTRAL(self._account, endpoint.path)
+        kept = self._redis.get(key)
+        if kept is None:
+            kept = "yes" if self._asked_for_others(endpoint, uuid, most) else "no"
+            self._redis.set(key, kept, ex=RESULT_KEPT)
+        return kept == "yes"
+
+    def answers(self, endpoint: Endpoint, name: str, params: Mapping[str, str]) -> bool:
+        """Request one row. It counts as an answer if Zoom returns a row or says that there are none."""
+        params = {**params, "page_size": "1"}
+        try:
+            try:
+                body = self._api.ask(endpoint, params, name, attempts=1)
+            except TokenRefusedError:  # any call may be the first after a token expired
+                body = self._api.ask(endpoint, params, name, attempts=1)
+            rows = rows_of(body, endpoint.rows, f"Zoom's {endpoint.path}")
+        except MeetingUnavailableError as error:
+            return error.code != HTTPStatus.NOT_FOUND
+        except UserUnavailableError:
+            return True
+        except (SourceError, BlockedError, PoisonError) as error:
+            log.info("a neutral request failed too", reason=str(error))
+            return False
+        return bool(rows) or not total_of(body)
+
+    def _asked_for_others(self, endpoint: Endpoint, name: str, most: int) -> bool:
+        stored = [
+            self._redis.get(keys.ANSWERED(self._account, endpoint.path)),
+            self._redis.get(keys.EXAMPLES(self._account)),
+        ]
+        last, examples = ([] if one is None else json.loads(one) for one in stored)
+        others = {uuid: kind for uuid, kind in [*([last] if last else []), *examples] if uuid != name}
+        for uuid, kind in itertools.islice((others or {NO_MEETING: KINDS[0]}).items(), most):
+            params = {"type": kind} if endpoint is PARTICIPANTS else {}
+            if self.answers(endpoint, uuid, params):
+                return True
+        return False
