@@ -13,6 +13,7 @@ from redis import Redis
 
 from devservers import cluster as cluster_server
 from devservers import databases, stack
+from tests import commands
 from uaharvest import index_templates, keys
 from uaharvest.documents.indices import FAMILIES
 from uaharvest.settings import Settings, cluster_url
@@ -79,6 +80,14 @@ def no_developer_configuration(pytestconfig, tmp_path_factory):
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("HYPOTHESIS_STORAGE_DIRECTORY", hypothesis_examples)
         patch.chdir(tmp_path_factory.mktemp("working-folder"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def celery_starts_fast():
+    """Let workers and beats fork from a process that has imported Celery."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stack.Child, "launch", staticmethod(commands.launch))
         yield
 
 

@@ -13,6 +13,7 @@ from opensearchpy import OpenSearch
 
 from devservers import cluster as cluster_server
 from devservers import stack
+from tests import commands
 from uaharvest import assembly, index_templates, settings
 from uaharvest.errors import BlockedError, Exit, RetryableError
 from uaharvest.sinks.cluster import connection
@@ -195,14 +196,7 @@ def test_without_templates_nothing_is_indexed_and_nothing_is_deleted(environment
 
 def manage(environment, *arguments):
     """Run a command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, str(stack.ROOT / "manage.py"), *arguments],
-        env={**os.environ, **environment, "PYTHONPATH": str(stack.ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return commands.manage(*arguments, environment=environment)
 
 
 def test_one_closed_index_holds_back_no_other_is_shown_and_heals(environment, es, templates, elasticsearch_url):

@@ -17,6 +17,7 @@ import pytest
 from redis import Redis
 
 from devservers import stack
+from tests import commands
 from uaharvest import assembly, cli, settings
 from uaharvest.documents.document import Document
 
@@ -125,15 +126,7 @@ def run_page(site, tmp_path_factory):
 
     def run(command):
         arguments = shlex.split(command)[1:]
-        return subprocess.run(
-            [sys.executable, str(ROOT / arguments[0]), *arguments[1:]],
-            env=environment,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return commands.manage(*arguments[1:], environment=environment, cwd=folder)
 
     folder = tmp_path_factory.mktemp("operator")
     return run_page

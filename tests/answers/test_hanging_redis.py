@@ -3,19 +3,16 @@
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
-from structlog.testing import capture_logs
+from structlog.testing import CapturingLogger
 
-from devservers import stack
 from tasks.streams import TASKS
-from tests import redis_servers
+from tests import commands, redis_servers
 from tests.answers.site import Site, opencast_environment
 from uaharvest import assembly, settings
 from uaharvest.errors import Exit
@@ -101,17 +98,6 @@ def bounded():
     assert time.monotonic() - began < BOUND
 
 
-def manage(environment, *arguments):
-    return subprocess.run(
-        [sys.executable, str(stack.ROOT / "manage.py"), *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-
-
 def line(server):
     return f"Redis at {server.place} does not answer: Timeout reading from socket. Does it run, and is REDIS_URL right?"
 
@@ -119,7 +105,7 @@ def line(server):
 def test_status_names_it(site, environment, server):
     server.freeze()
     with bounded():
-        done = manage(environment, "status")
+        done = commands.manage("status", environment=environment)
     assert done.returncode == Exit.BLOCKED
     assert line(server) in done.stdout.splitlines(), done.stdout
 
@@ -140,7 +126,7 @@ def begins(opencast_proxy, aws_proxy):
 @pytest.mark.parametrize("moment", moments(is_send))
 def test_a_command_ends_with_a_line_about_it(*, site, environment, begins, server, moment):
     with begins(moment, server.freeze), bounded():
-        done = manage(environment, "run", "useractions")
+        done = commands.manage("run", "useractions", environment=environment)
     assert server.frozen
     assert done.returncode == Exit.ERROR, done.stderr
     assert done.stderr.splitlines()[-1] == line(server)
@@ -152,10 +138,12 @@ def test_a_workers_task_ends_and_the_rows_come_later(*, site, begins, server, ro
     site.engine = assembly.engine("useractions", site.settings, site.hints)
     site.engine.advance()
     monkeypatch.setitem(TASKS["useractions"].__dict__, "engine", site.engine)
-    with capture_logs() as logged, begins(moment, server.freeze), bounded():
+    logger = CapturingLogger()
+    monkeypatch.setattr("tasks.engines.log", logger)
+    with begins(moment, server.freeze), bounded():
         TASKS["useractions"].fetch(*site.hints.waiting.popleft())
     assert server.frozen
-    assert [entry["reason"] for entry in logged if "task" in entry] == [line(server)]
+    assert [call.kwargs["reason"] for call in logger.calls] == [line(server)]
     server.thaw()
     assert site.heals(now - timedelta(seconds=1))
     assert set(site.received()) == set(rows)
@@ -165,7 +153,7 @@ def test_a_workers_task_ends_and_the_rows_come_later(*, site, begins, server, ro
 @pytest.mark.parametrize("moment", moments(is_send))
 def test_a_stall_costs_nothing(*, site, environment, begins, rows, server, moment):
     with begins(moment, server.stall):
-        done = manage(environment, "run", "useractions")
+        done = commands.manage("run", "useractions", environment=environment)
     assert server.frozen
     assert done.returncode == Exit.DONE, done.stderr
     assert "put off" not in done.stderr

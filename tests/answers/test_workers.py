@@ -3,9 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,6 +13,7 @@ import requests
 from celery import Celery
 
 from devservers import stack
+from tests import commands
 from tests.answers.answers import ANSWERS, fewer
 from tests.answers.indexed import record
 from tests.answers.proxy import Call, Proxy
@@ -173,15 +171,7 @@ class WorkedSite(Site):
         return found
 
     def manage(self, *arguments):
-        done = subprocess.run(
-            [sys.executable, str(stack.ROOT / "manage.py"), *arguments],
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        done = commands.manage(*arguments, environment=self.environment, timeout=PATIENCE)
         return done.returncode, done.stdout
 
     def failures(self):

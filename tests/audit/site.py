@@ -1,17 +1,14 @@
 """A small site to audit: a simulated Opencast, its documents, a queue, and the command line in this process."""
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 from datetime import UTC, datetime
 
 import boto3
 import requests
 from click.testing import CliRunner
 
-from devservers import stack
+from tests import commands
 from uaharvest import assembly, settings
 from uaharvest.cli import cli
 from uaharvest.cli.context import Context
@@ -67,14 +64,7 @@ class Site:
 
     def process(self, *arguments):
         """Run a command in a process of its own, which closes all its connections."""
-        return subprocess.run(
-            [sys.executable, stack.ROOT / "manage.py", *arguments],
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return commands.manage(*arguments, environment=self.environment)
 
     def audit(self, *arguments, **changes):
         """Audit the day; return the exit code, the counts of each audit, and what was said."""

@@ -4,13 +4,12 @@ import contextlib
 import json
 import os
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
 
 from devservers import stack
+from tests import commands
 
 SECRET = "top-secret"
 
@@ -20,15 +19,7 @@ def doctor(tmp_path, aws):
     """Run `manage.py doctor` in an empty folder."""
 
     def doctor(*arguments, **environment):
-        return subprocess.run(
-            [sys.executable, str(stack.ROOT / "manage.py"), "doctor", *arguments],
-            env={**os.environ, "PYTHONPATH": str(stack.ROOT), **environment},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return commands.manage("doctor", *arguments, environment=environment, cwd=tmp_path)
 
     return doctor
 

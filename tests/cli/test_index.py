@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from devservers import stack
+from tests import commands
 from tests.fakes import beat_is_heard
 from uaharvest import assembly, settings
 from uaharvest.cli import cli
@@ -159,10 +160,8 @@ def test_a_site_with_logstash_sees_nothing_of_the_indexer(site):
 
 def test_a_worker_does_what_enqueue_asks_for(site):
     site.send(record(1), record(2))
-    command = [sys.executable, str(stack.ROOT / "manage.py"), "enqueue", "index"]
-    environment = {**os.environ, **site.environment}
     with stack.celery("worker", "-c", "1", "-Q", "index", "-l", "info", environment=site.environment) as worker:
-        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=30)
+        assert commands.manage("enqueue", "index", environment=site.environment).returncode == 0
         end = time.monotonic() + 30
         while site.store.indices() != {INDEX: 2}:
             assert time.monotonic() < end, worker.output

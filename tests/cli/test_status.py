@@ -1,15 +1,13 @@
 """`status --follow` where the run is known but its stream cannot be opened, and `--json` while services are down."""
 
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
 
 from devservers import stack
+from tests import commands
 from uaharvest import assembly, settings
 from uaharvest.cli import cli
 from uaharvest.cli.context import Context
@@ -77,14 +75,7 @@ DOWN = "http://127.0.0.1:1", "redis://127.0.0.1:1/0"
 )
 def test_json_is_json_too_while_a_service_is_down(valkey_url, bucket, variable, url):
     site = {"REDIS_URL": valkey_url, "S3_HARVEST_TS_BUCKET": bucket}
-    done = subprocess.run(
-        [sys.executable, stack.ROOT / "manage.py", "status", "--json"],
-        env={**os.environ, **site, variable: url},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = commands.manage("status", "--json", environment={**site, variable: url})
     assert done.returncode == 4, done.stderr
     lines = [trouble["line"] for trouble in json.loads(done.stdout)["troubles"]]
     assert any("127.0.0.1:1" in line for line in lines), lines

@@ -1,27 +1,17 @@
 """Real workers and a real beat, asked by the command line."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from devservers import stack
+from tests import commands
 
 
 @pytest.mark.fault
 def test_real_workers_and_beat_say_what_they_are(environment, tmp_path):
     def doctor():
-        done = subprocess.run(
-            [sys.executable, str(stack.ROOT / "manage.py"), "doctor", "--json"],
-            env={**os.environ, **environment},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = commands.manage("doctor", "--json", environment=environment, cwd=tmp_path)
         findings = {}
         for one in json.loads(done.stdout)["checks"]:
             findings.setdefault(one["check"], []).append((one["status"], one["found"]))

@@ -7,8 +7,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +19,7 @@ import requests
 from celery import Celery
 
 from devservers import stack
+from tests import commands
 from uaharvest import assembly
 from uaharvest import settings as settings_
 from uaharvest.dead_letters import DeadLetters
@@ -93,15 +92,7 @@ class Site:
 
     def manage(self, *arguments, **settings):
         """Run `manage.py` with this site's settings; return the completed process."""
-        return subprocess.run(
-            [sys.executable, str(stack.ROOT / "manage.py"), *arguments],
-            env={**os.environ, **self.environment, **settings},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        return commands.manage(*arguments, environment={**self.environment, **settings}, timeout=PATIENCE)
 
     # Time
 

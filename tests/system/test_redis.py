@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from devservers import stack
-from tests import redis_servers
+from tests import commands, redis_servers
 from tests.redis_servers import Sentinels, TlsFront
 from uaharvest import assembly, settings
 
@@ -17,14 +17,7 @@ PASSWORD = "se/cr#et?[1]@"
 
 def manage(*arguments, **environment):
     """Run manage.py with these settings."""
-    return subprocess.run(
-        [sys.executable, str(stack.ROOT / "manage.py"), *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    return commands.manage(*arguments, environment=environment)
 
 
 @pytest.fixture(scope="module")

@@ -105,6 +105,7 @@ def test_two_nodes_three_seconds_apart_at_midnight_cost_few_requests_and_the_run
     assert set(delivered.values()) == {1}
 
 
+@pytest.mark.long
 def test_a_day_with_late_rows_a_midnight_and_a_repeated_hour_is_delivered_whole_and_once(fast_day):
     midnight = datetime(2026, 11, 1, tzinfo=ZoneInfo(ZONE))
     fast_day.pass_until(midnight - timedelta(minutes=5))

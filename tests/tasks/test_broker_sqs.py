@@ -1,13 +1,12 @@
 """A site may let messages go by SQS (`pip install "kombu[sqs]"`); the ledger stays in Redis."""
 
-import subprocess
-import sys
 from contextlib import ExitStack, closing
 
 import boto3
 import pytest
 
 from devservers import stack
+from tests import commands
 
 pytest.importorskip("pycurl", reason='kombu talks to SQS with pycurl: pip install "kombu[sqs]"')
 
@@ -38,9 +37,7 @@ def worker(redis, valkey_url, bucket, monkeypatch):
 
 
 def test_a_worker_hears_by_sqs_what_there_is_to_do(worker):
-    command = [sys.executable, str(stack.ROOT / "manage.py"), "enqueue", "useractions"]
-    arguments = ["--interval", "70", "--follow"]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = commands.manage("enqueue", "useractions", "--interval", "70", "--follow", environment={})
     assert (done.returncode, done.stdout) == (0, "")
     assert f"done. {ROWS} sent" in done.stderr
     for task in ("advance", "fetch"):
