@@ -32,7 +32,12 @@ exec $drop /bin/sh -ec "$SCRIPT"
 
 _MARIADB = """
 if [ ! -d mysql ]; then
-  mariadb-install-db --no-defaults --datadir="$PWD" --skip-test-db --auth-root-authentication-method=normal
+  # Without asynchronous I/O, of which the kernel gives only so much to all servers together.
+  install() {
+    mariadb-install-db --no-defaults --datadir="$PWD" --skip-test-db --auth-root-authentication-method=normal \\
+      --innodb-use-native-aio=OFF
+  }
+  install || { find . -mindepth 1 -delete; install; } # on a busy machine it has failed without any cause of its own
   cat > ../init.sql <<END
 CREATE DATABASE opencast CHARACTER SET utf8mb4;
 CREATE USER opencast@'%' IDENTIFIED BY '$PASSWORD';
@@ -45,7 +50,7 @@ END
 fi
 exec mariadbd --no-defaults --datadir="$PWD" --bind-address=127.0.0.1 --port="$PORT" --socket="$PWD/../sock" \\
   --pid-file="$PWD/../pid" --skip-log-bin --skip-name-resolve --innodb-buffer-pool-size=128M \\
-  --innodb-flush-log-at-trx-commit=2 --innodb-flush-method=nosync "$@"
+  --innodb-flush-log-at-trx-commit=2 --innodb-flush-method=nosync --innodb-use-native-aio=OFF "$@"
 """
 
 _POSTGRESQL = """

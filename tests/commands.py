@@ -43,6 +43,7 @@ def manage(*arguments, environment, cwd=None, timeout=120):
     Returns:
         The completed process, with what it wrote to stdout and stderr as text. Its stdin is empty.
     """
+    assert environment.get("PYTHONPATH", str(ROOT)) == str(ROOT), "Python reads it at the start only"
     command = [MANAGE, *map(str, arguments)]
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         process = Forked(command, {**os.environ, **environment}, cwd or Path.cwd(), stdout, stderr)
@@ -59,8 +60,8 @@ def manage(*arguments, environment, cwd=None, timeout=120):
 
 
 def launch(command, *, env, cwd, stdout, **options):
-    """Start a process as `devservers.stack.Child` does, with `subprocess.Popen` if it is not Celery."""
-    if command[:3] == CELERY:
+    """Start a process as `devservers.stack.Child` does: forked if it is Celery and Python starts as usual."""
+    if command[:3] == CELERY and env["PYTHONPATH"] == str(ROOT):
         return Forked(["celery", *command[3:]], env, cwd, stdout, stdout)
     return subprocess.Popen(command, env=env, cwd=cwd, stdout=stdout, **options)
 
