@@ -119,7 +119,9 @@ class Site:
     def time_passes(self):
         """Let leases, back-offs, hints, locks and negative caches end."""
         for key in self.redis.scan_iter(f"{PREFIX}run:*:due"):
-            self.redis.zadd(key, dict.fromkeys(self.redis.zrange(key, 0, -1), 0))
+            # A worker may take a slice meanwhile, even the last: it stays taken.
+            if due := self.redis.zrange(key, 0, -1):
+                self.redis.zadd(key, dict.fromkeys(due, 0), xx=True)
         zoom = (
             f"{PREFIX}zoom:*:{name}*"
             for name in ("used", "queue", "spent", "hold", "places", "probe", "neutral", "lists")
