@@ -84,8 +84,9 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """A person and all visits to one recording: the truth."""
+    """A person and all visits to one recording: the truth. `duration` is in seconds."""
 
+    user: str
     recording: str
     duration: float
     visits: tuple[Visit, ...]
@@ -122,15 +123,17 @@ class Habits:
 
     Attributes:
         pauses_first: They pause before they close the page; otherwise they just close it.
-        whole: They act at whole seconds of the recording only.
+        whole: They act at whole seconds of the recording only, and use whole speeds.
         sleeps: The share of visits in which the page sleeps for hours.
         devices: How many they use at once.
+        speeds: What they choose from, as often as each is listed, seconds of the recording per second.
     """
 
     pauses_first: bool = False
     whole: bool = False
     sleeps: float = 0.05
     devices: int = 1
+    speeds: tuple[float, ...] = _SPEEDS
 
 
 def make_viewer(rng: Random, recording: str, duration: float, loaded: float, habits: Habits) -> Viewer:
@@ -145,7 +148,7 @@ def make_viewer(rng: Random, recording: str, duration: float, loaded: float, hab
             visits.append(visit)
             position = 0.0 if visit.pieces[-1].reach >= duration - 60 else visit.pieces[-1].reach
             begin = visit.instant(visit.awake_s) + rng.uniform(600, 86_400)
-    return Viewer(recording, duration, tuple(visits))
+    return Viewer(user, recording, duration, tuple(visits))
 
 
 def make_live_viewer(rng: Random, recording: str, duration: float, start: float) -> Viewer:
@@ -155,7 +158,7 @@ def make_live_viewer(rng: Random, recording: str, duration: float, start: float)
     stay = rng.uniform(60, duration - come)
     session = Session(f"node0{rng.randrange(16**10):010x}", user, "192.0.2.7", "Mozilla/5.0 (X11)")
     return Viewer(
-        recording, duration, (Visit(session, start + come, (Piece(0, stay, 0, 1.0),), live=True),)
+        user, recording, duration, (Visit(session, start + come, (Piece(0, stay, 0, 1.0),), live=True),)
     )
 
 
@@ -168,7 +171,7 @@ class _Watching:
         self._habits = habits
         self._pieces: list[Piece] = []
         self._now = self._position = 0.0
-        self._speed = rng.choice(_WHOLE_SPEEDS if habits.whole else _SPEEDS)
+        self._speed = rng.choice(_WHOLE_SPEEDS if habits.whole else habits.speeds)
 
     def visit(self, session: Session, loaded: float, resume: float) -> Visit:
         rng = self._rng
@@ -198,7 +201,7 @@ class _Watching:
         elif dice < 0.92:
             self._jump(-rng.choice((10, 30, rng.uniform(10, 120))))
         elif dice < 0.96:
-            self._speed = rng.choice(_WHOLE_SPEEDS if self._habits.whole else _SPEEDS)
+            self._speed = rng.choice(_WHOLE_SPEEDS if self._habits.whole else self._habits.speeds)
         else:
             self._rest(rng.uniform(5, 60))
             self._jump(rng.uniform(-300, 300))
