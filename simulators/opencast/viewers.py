@@ -157,9 +157,7 @@ def make_live_viewer(rng: Random, recording: str, duration: float, start: float)
     come = rng.uniform(0, duration / 4)
     stay = rng.uniform(60, duration - come)
     session = Session(f"node0{rng.randrange(16**10):010x}", user, "192.0.2.7", "Mozilla/5.0 (X11)")
-    return Viewer(
-        user, recording, duration, (Visit(session, start + come, (Piece(0, stay, 0, 1.0),), live=True),)
-    )
+    return Viewer(user, recording, duration, (Visit(session, start + come, (Piece(0, stay, 0, 1.0),), live=True),))
 
 
 class _Watching:
@@ -187,7 +185,7 @@ class _Watching:
                 self._act(rng.random())
         if self._pieces[-1].ended or self._habits.pauses_first:
             self._rest(rng.uniform(0, 300))
-        sleeps = ()
+        sleeps: tuple[tuple[float, float], ...] = ()
         if rng.random() < self._habits.sleeps:
             sleeps = ((rng.uniform(0, self._now), rng.uniform(600, 40_000)),)
         return Visit(session, loaded, tuple(self._pieces), sleeps)
@@ -230,7 +228,7 @@ class _Watching:
 
 
 Player = Callable[[Visit], Iterator[Row]]
-"""Reports a visit. Ids are 0, and the recording is empty: `report` fills them in."""
+"""Reports a visit. Id, recording and part of a second are filled in by `report`."""
 
 
 def heartbeats(visit: Visit) -> Iterator[Row]:
@@ -283,10 +281,22 @@ def both(first: Player, second: Player) -> Player:
     return lambda visit: iter(sorted((*first(visit), *second(visit)), key=lambda row: row.created_ms))
 
 
-def report(
-    viewers: Sequence[Viewer], player: Player, rng: Random, *, lost: float = 0.0, first_id: int = 1
-) -> list[Row]:
-    """Return the rows that Opencast stores of all this, to the second, by session; `lost` is the share that is not."""
+PLAYERS: dict[str, Player] = {
+    "heartbeats": heartbeats,
+    "events": events,
+    "events-with-end": events_with_end,
+    "footprints": footprints,
+    "events+heartbeats": both(events, heartbeats),
+    "footprints+heartbeats": both(footprints, heartbeats),
+}
+"""What players report, by name."""
+
+
+def report(viewers: Sequence[Viewer], player: Player, rng: Random, *, lost: float = 0.0) -> list[Row]:
+    """Return the rows that Opencast stores of all this, to the second, by session; `lost` is the share that is not.
+
+    Ids count from 1.
+    """
     rows: list[Row] = []
     for viewer in viewers:
         for visit in viewer.visits:
@@ -302,7 +312,7 @@ def report(
             rows += [
                 replace(
                     row,
-                    id=first_id + len(rows) + number,
+                    id=1 + len(rows) + number,
                     mediapackage=viewer.recording,
                     created_ms=(row.created_ms + rng.randrange(500)) // 1000 * 1000,
                 )

@@ -1,8 +1,8 @@
 import math
 
 import pytest
-from tests.viewing.cases import HOUR, START, beats, measured, parts, played, said
 
+from tests.viewing.cases import HOUR, START, beats, measured, parts, played, said
 from uaharvest.viewing.actions import Actions
 from uaharvest.viewing.engine import viewings
 from uaharvest.viewing.evidence import Evidence

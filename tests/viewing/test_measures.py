@@ -1,6 +1,6 @@
 import pytest
-from tests.viewing.cases import HOUR, START, beats, measured, said
 
+from tests.viewing.cases import HOUR, START, beats, measured, said
 from uaharvest.viewing.actions import Actions
 from uaharvest.viewing.engine import viewings
 from uaharvest.viewing.measures import measures, watch_counts

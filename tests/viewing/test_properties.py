@@ -1,13 +1,14 @@
 """What holds for any useractions, however wrong."""
 
+import itertools
 from random import Random
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.viewing.cases import actions_of
 
 from simulators.opencast.viewers import Habits, both, events, footprints, heartbeats, make_viewer, report
+from tests.viewing.cases import actions_of
 from uaharvest.viewing.actions import Action, Actions
 from uaharvest.viewing.columns import union
 from uaharvest.viewing.engine import viewings
@@ -134,17 +135,19 @@ INTERVALS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 60), st.integer
 
 @given(INTERVALS, st.integers(0, 5))
 def test_union_contains_what_any_interval_contains(intervals, gap):
-    groups, starts, lengths = (np.array(column, np.int64) for column in zip(*intervals, strict=True)) if (
-        intervals
-    ) else (np.array([], np.int64),) * 3
+    groups, starts, lengths = (
+        (np.array(column, np.int64) for column in zip(*intervals, strict=True))
+        if (intervals)
+        else (np.array([], np.int64),) * 3
+    )
     found = list(zip(*union(groups, starts * 1.0, (starts + lengths) * 1.0), strict=True))
     within = {(group, second) for group, start, end in found for second in range(int(start), int(end))}
     expected = {(g, second) for g, start, length in intervals for second in range(start, start + length)}
     assert within == expected
     assert found == sorted(found)
-    assert all(a[0] != b[0] or a[2] < b[1] for a, b in zip(found, found[1:], strict=False))
+    assert all(a[0] != b[0] or a[2] < b[1] for a, b in itertools.pairwise(found))
     joined = list(zip(*union(groups, starts * 1.0, (starts + lengths) * 1.0, gap), strict=True))
-    assert all(a[0] != b[0] or b[1] - a[2] > gap for a, b in zip(joined, joined[1:], strict=False))
+    assert all(a[0] != b[0] or b[1] - a[2] > gap for a, b in itertools.pairwise(joined))
 
 
 @given(st.integers(0, 10**6), st.sampled_from([(heartbeats, 30), (both(events, heartbeats), 30), (footprints, 1)]))
@@ -163,6 +166,13 @@ def rows_of(rows):
     for n in range(len(actions)):
         recording, viewer = actions.pairs[actions.pair[n]]
         yield Action(
-            int(actions.id[n]), float(actions.at[n]), recording, viewer, str(actions.session[n]),
-            kinds[actions.kind[n]], float(actions.inpoint[n]), float(actions.outpoint[n]), bool(actions.playing[n]),
+            int(actions.id[n]),
+            float(actions.at[n]),
+            recording,
+            viewer,
+            str(actions.session[n]),
+            kinds[actions.kind[n]],
+            float(actions.inpoint[n]),
+            float(actions.outpoint[n]),
+            bool(actions.playing[n]),
         )

@@ -6,8 +6,8 @@ import gzip
 from collections import Counter
 
 import pytest
-from tests.viewing.cases import beats, oracle, parts, said
 
+from tests.viewing.cases import beats, oracle, parts, said
 from uaharvest.viewing.published import mod_zoom, old_tools, ubc
 from uaharvest.viewing.published.aspects import Event, segments
 

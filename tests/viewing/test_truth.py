@@ -5,7 +5,6 @@ from random import Random
 from statistics import mean, median
 
 import pytest
-from tests.viewing.cases import actions_of
 
 from simulators.opencast.viewers import (
     Habits,
@@ -18,6 +17,7 @@ from simulators.opencast.viewers import (
     make_viewer,
     report,
 )
+from tests.viewing.cases import actions_of
 from uaharvest.viewing.engine import viewings
 from uaharvest.viewing.measures import measures
 
@@ -30,7 +30,7 @@ NORMAL = (1.0,)
 # What is reported by whom: player, habits, share of rows lost.
 EVIDENCE = {
     "HEARTBEAT, at normal speed": (heartbeats, Habits(speeds=NORMAL), 0),
-    "HEARTBEAT, 0.5 to 3×": (heartbeats, Habits(), 0),
+    "HEARTBEAT, 0.5x to 3x": (heartbeats, Habits(), 0),
     "HEARTBEAT, 2 % lost": (heartbeats, Habits(), 0.02),
     "HEARTBEAT, two devices at once": (heartbeats, Habits(devices=2), 0),
     "PLAY, PAUSE, SEEK, and the end": (events_with_end, Habits(pauses_first=True), 0),
@@ -92,7 +92,7 @@ def test_coverage_from_heartbeats_at_normal_speed_is_within_an_interval():
     assert errors("HEARTBEAT, at normal speed").sizes[-1] <= 30
 
 
-@pytest.mark.parametrize("name", ["HEARTBEAT, 0.5 to 3×", "HEARTBEAT, two devices at once"])
+@pytest.mark.parametrize("name", ["HEARTBEAT, 0.5x to 3x", "HEARTBEAT, two devices at once"])
 def test_coverage_from_heartbeats_at_other_speeds_is_within_what_plays_in_an_interval(name):
     for viewer, error in zip(errors(name).viewers, errors(name).errors, strict=True):
         assert abs(error) <= 30 * max(1.0, *(piece.speed for visit in viewer.visits for piece in visit.pieces))
@@ -110,7 +110,9 @@ def test_coverage_from_play_pause_and_seek_is_within_a_second():
     found = errors("PLAY, PAUSE, SEEK, and the end")
     assert found.sizes[int(0.95 * VIEWERS)] <= 1
     for viewer, error in zip(found.viewers, found.errors, strict=True):
-        assert abs(error) <= max(1, len(viewer.seen()))  # each end of each part is rounded by half a second at most
+        assert abs(error) <= max(
+            1, len(viewer.seen())
+        )  # each end of each part is rounded by half a second at most
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ class Actions:
         return cls.of_columns(*columns)
 
     @classmethod
-    def of_columns(
+    def of_columns(  # noqa: PLR0917 - in the order of Action, which `of` relies on
         cls,
         id: Sequence[int],  # noqa: A002 - named as the fields of Action
         at: Sequence[float],
@@ -105,18 +105,21 @@ class Actions:
         live: Sequence[bool],
     ) -> Self:
         """Take the columns of `Action`."""
-        pairs, pair = codes(list(zip(recording, viewer, strict=True)))
-        sessions, own = codes(session)
+        recordings, of_recording = codes(recording)
+        viewers, of_viewer = codes(viewer)
+        keys, pair = _combined(of_recording, of_viewer)
+        pairs = [(recordings[key // len(viewers)], viewers[key % len(viewers)]) for key in keys.tolist()]
+        _, own = codes(session)
         types, kind = codes(type)
         # A number for each pair's session: two viewers may share one, if the source omits it.
-        _, session_of_pair = np.unique(pair * max(1, len(sessions)) + own, return_inverse=True)
+        _, session_of_pair = _combined(pair, own)
         kinds = np.array([_kind(name) for name in types], np.int64)
         return cls(
             pairs,
             np.asarray(id, np.int64),
             np.asarray(at, np.float64),
             pair,
-            session_of_pair.astype(np.int64),
+            session_of_pair,
             kinds[kind] if len(kind) else kind,
             _positions(inpoint),
             _positions(outpoint),
@@ -141,6 +144,12 @@ class Actions:
 
     def __len__(self) -> int:
         return len(self.id)
+
+
+def _combined(first: Ints, second: Ints) -> tuple[Ints, Ints]:
+    """Number the pairs of two numbers; return first * (1 + the largest second) + second of each, and the numbers."""
+    keys, numbers = np.unique(first * (1 + second.max(initial=0)) + second, return_inverse=True)
+    return keys, numbers.astype(np.int64)
 
 
 def _kind(name: str) -> Kind:

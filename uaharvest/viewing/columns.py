@@ -18,9 +18,8 @@ _APART = 10**13
 
 def codes(values: Sequence[_K]) -> tuple[list[_K], Ints]:
     """Number the distinct values in the order of their first appearance; return them, and each value's number."""
-    numbers: dict[_K, int] = {}
-    coded = np.fromiter((numbers.setdefault(value, len(numbers)) for value in values), np.int64, len(values))
-    return list(numbers), coded
+    numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    return list(numbers), np.fromiter(map(numbers.__getitem__, values), np.int64, len(values))
 
 
 def starts_of_runs(keys: Ints) -> Bools:

@@ -51,7 +51,7 @@ class Viewings:
     @property
     def live(self) -> Bools:
         """Tell which were watched live."""
-        return self.evidence == Evidence.LIVE
+        return np.equal(self.evidence, Evidence.LIVE)
 
     def take(self, rows: Bools | Ints) -> Self:
         """Return the chosen rows, in the given order."""
@@ -98,7 +98,8 @@ def _repeated(actions: Actions) -> Bools:
     """Tell which rows are the same as the row before. A footprint may be there in several lengths."""
     repeated = np.zeros(len(actions), np.bool_)
     repeated[1:] = (actions.id[1:] == actions.id[:-1]) & (actions.session[1:] == actions.session[:-1])
-    return repeated & (actions.kind != Kind.FOOTPRINT)
+    repeated &= actions.kind != Kind.FOOTPRINT
+    return repeated
 
 
 def _any(groups: Ints, flags: Bools, count: int) -> Bools:
@@ -139,7 +140,7 @@ def _gaps(actions: Actions) -> tuple[Floats, Bools, Bools]:
     return np.where(first[1:], np.nan, np.diff(actions.at)), first, last
 
 
-def _viewings(
+def _viewings(  # noqa: PLR0917 - in the order of the columns
     rows: Actions, start: Floats, end: Floats, began: Floats, ended: Floats, evidence: Evidence | Ints
 ) -> Viewings:
     kinds = np.broadcast_to(np.asarray(evidence, np.int64), len(rows))
@@ -197,7 +198,9 @@ class _Samples:
         A speed lasts, while a jump makes one gap look faster. So a speed is one that two gaps in a row share, and it
         holds for the session until the next one. If there is none, it is 1.
         """
-        same = np.abs(rate[1:] - rate[:-1]) <= rate[1:] * SPEED_TOLERANCE  # False across sessions: NaN between them
+        same = (
+            np.abs(rate[1:] - rate[:-1]) <= rate[1:] * SPEED_TOLERANCE
+        )  # False across sessions: NaN between them
         known = np.zeros(len(rate), np.bool_)
         known[1:] |= same
         known[:-1] |= same
@@ -269,9 +272,7 @@ def _within(found: Viewings, durations: Mapping[str, float]) -> Viewings:
     """Cut off what lies outside of the recordings, and leave out what is empty."""
     limits = _limits(found.pairs, durations)[found.pair]
     start, end = np.maximum(found.start, 0), np.minimum(found.end, limits)
-    cut = Viewings(
-        found.pairs, found.pair, found.session, start, end, found.began, found.ended, found.evidence
-    )
+    cut = Viewings(found.pairs, found.pair, found.session, start, end, found.began, found.ended, found.evidence)
     return cut.take(found.live | (end > start))
 
 

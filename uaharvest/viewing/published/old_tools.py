@@ -175,7 +175,8 @@ def attendance_over_time(
 
 def course_summary(actions: Iterable[Action], roster: Collection[str]) -> Viewers:
     """Metric 12, R course_summary: who watched, live or not, and the percentage of the roster."""
-    vod, live = set(), set()
+    vod: set[str] = set()
+    live: set[str] = set()
     for action in actions:
         if action.type == "HEARTBEAT" and action.playing:
             (live if action.live else vod).add(action.viewer)
