@@ -4,10 +4,10 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tests.viewing.cases import actions_of
 
 from simulators.opencast.rows import Session
 from simulators.opencast.viewers import Piece, Viewer, Visit, both, events, footprints, heartbeats, report
+from tests.viewing.cases import actions_of
 from uaharvest.viewing.actions import Action
 from uaharvest.viewing.engine import viewings
 from uaharvest.viewing.measures import measures
@@ -47,7 +47,15 @@ def rows(player):
 def of_tools(player):
     return [
         Action(
-            row.id, row.created_ms / 1000, "r", "v", row.session.id, row.type, row.inpoint, row.outpoint, row.playing > 0
+            row.id,
+            row.created_ms / 1000,
+            "r",
+            "v",
+            row.session.id,
+            row.type,
+            row.inpoint,
+            row.outpoint,
+            row.playing > 0,
         )
         for row in rows(player)
     ]
@@ -140,11 +148,11 @@ def test_the_picture_of_rules_is_what_the_docs_show(rules, pytestconfig):
 
 def drawn(rules):
     """Return the picture: a line for each rule, the recording from left to right."""
-    left, width, high = 250, 600, 26
+    left, width, high = 270, 600, 26
     height = high * len(rules) + 40
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 80} {height}"'
-        ' font-family="sans-serif" font-size="13">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 80} {height}">',
+        '<g font-family="sans-serif" font-size="13">',
         f'<rect width="{left + width + 80}" height="{height}" fill="#fff"/>',
     ]
     for number, (name, parts, percent) in enumerate(rules):
@@ -164,4 +172,4 @@ def drawn(rules):
         f'<text x="{left + width * minute / 60}" y="{height - 10}" text-anchor="middle" fill="#555">{minute} min</text>'
         for minute in range(0, 61, 10)
     ]
-    return "\n".join([*lines, "</svg>"]) + "\n"
+    return "\n".join([*lines, "</g></svg>"]) + "\n"

@@ -4,7 +4,7 @@ import itertools
 from random import Random
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulators.opencast.viewers import Habits, both, events, footprints, heartbeats, make_viewer, report
@@ -150,6 +150,7 @@ def test_union_contains_what_any_interval_contains(intervals, gap):
     assert all(a[0] != b[0] or b[1] - a[2] > gap for a, b in itertools.pairwise(joined))
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.sampled_from([(heartbeats, 30), (both(events, heartbeats), 30), (footprints, 1)]))
 def test_never_more_than_the_truth_and_the_stated_error(seed, told):
     player, error = told
