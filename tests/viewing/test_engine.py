@@ -62,6 +62,14 @@ def test_a_speed_that_lasts_is_a_speed(speed):
     assert end == pytest.approx(positions[-1] + 15 * speed, abs=1)
 
 
+def test_two_heartbeats_show_a_speed_if_the_first_one_agrees():
+    assert parts(beats(50, 110)) == [(0, 140)]
+
+
+def test_a_player_that_starts_between_two_heartbeats_plays_up_to_the_second_one():
+    assert played(beats("0", 10)) == [(0, 25, 40, 75)]
+
+
 def test_speeds_may_change_on_the_way():
     assert parts(beats(30, 60, 90, 135, 195, 255, 315)) == [(0, 345)]
 
@@ -123,6 +131,11 @@ def test_paused_for_hours_is_not_played():
 @pytest.mark.parametrize("speed", [0.5, 1, 2, 3])
 def test_any_speed_lies_between_play_and_pause(speed):
     assert parts([said("PLAY", 0, 100), said("PAUSE", 100, 100 + 100 * speed)]) == [(100, 100 + 100 * speed)]
+
+
+def test_a_playhead_that_moved_at_rest_has_lost_a_seek():
+    rows = [said("PLAY", 0, 0), said("PAUSE", 10, 10), said("PLAY", 30, 20), said("PAUSE", 40, 30)]
+    assert parts(rows) == [(0, 10), (20, 30)]
 
 
 def test_faster_than_any_player_is_a_lost_seek():
@@ -223,6 +236,7 @@ def test_other_useractions_say_nothing():
 def test_repeated_rows_change_nothing():
     rows = [said("PLAY", 5, 0), *beats(25, 55, 85), said("PAUSE", 100, 95)]
     assert played(rows * 3) == played(rows)
+    assert parts(beats(60, 120, 180, 240) * 2) == [(0, 270)]
 
 
 def test_recordings_and_viewers_are_kept_apart():

@@ -24,6 +24,7 @@ def test_coverage_is_the_union_by_the_duration():
 
 def test_coverage_is_never_above_the_whole():
     assert measured(TWICE, {"r": 50}).coverage == 1
+    assert measured(TWICE, {"r": 49.9996}).coverage == 1  # seconds seen are rounded to milliseconds
 
 
 def test_what_was_played_twice_is_seen_once_and_watched_twice():

@@ -114,6 +114,7 @@ def test_metric_1_counts_periods_of_the_clock_per_segment_of_all_viewers():
 
 def test_metric_2_gives_a_bin_of_180_s_for_a_heartbeat():
     assert old_tools.lecture_attendance(ROWS, 900) == {"v": 60, "w": 20}
+    assert old_tools.lecture_attendance(ROWS, 901) == {"v": 50, "w": 16}
     assert old_tools.lecture_attendance(beats(0, 200), 180) == {"v": 200}  # not clamped
 
 

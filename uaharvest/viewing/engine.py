@@ -198,9 +198,8 @@ class _Samples:
         A speed lasts, while a jump makes one gap look faster. So a speed is one that two gaps in a row share, and it
         holds for the session until the next one. If there is none, it is 1.
         """
-        same = (
-            np.abs(rate[1:] - rate[:-1]) <= rate[1:] * SPEED_TOLERANCE
-        )  # False across sessions: NaN between them
+        # Never across sessions: there is NaN between them.
+        same = np.abs(rate[1:] - rate[:-1]) <= rate[1:] * SPEED_TOLERANCE
         known = np.zeros(len(rate), np.bool_)
         known[1:] |= same
         known[:-1] |= same
@@ -271,6 +270,7 @@ def _carried(values: Floats, groups: Ints) -> Floats:
 def _within(found: Viewings, durations: Mapping[str, float]) -> Viewings:
     """Cut off what lies outside of the recordings, and leave out what is empty."""
     limits = _limits(found.pairs, durations)[found.pair]
+    # A start may be a rounding error below 0.
     start, end = np.maximum(found.start, 0), np.minimum(found.end, limits)
     cut = Viewings(found.pairs, found.pair, found.session, start, end, found.began, found.ended, found.evidence)
     return cut.take(found.live | (end > start))
