@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import asdict, replace
+from random import Random
 
 from simulators.control import Controls, Members, read_members, read_number, read_text, read_whole
 from simulators.opencast.faults import parse_fault
 from simulators.opencast.rows import Row
 from simulators.opencast.site import Site
+from simulators.opencast.viewers import PLAYERS, Habits, Viewer, make_live_viewer, make_viewer
 from simulators.wire import Request
 
 _KINDS = ("actions", "search", "workflow", "other")
@@ -29,6 +31,7 @@ class Control(Controls):
                 "GET /_sim/truth": self._truth,
                 "GET /_sim/episodes": self._episodes,
                 "POST /_sim/rows": self._rows,
+                "POST /_sim/viewers": self._viewers,
                 "POST /_sim/grow": self._grow,
                 "GET /_sim/footprints": self._footprints,
                 "POST /_sim/footprints": self._report_footprints,
@@ -82,6 +85,29 @@ class Control(Controls):
     def _footprints(self, request: Request) -> object:  # noqa: ARG002 - all of them
         return {"seconds": {str(row.id): row.length for row in self._site.footprints()}}
 
+    def _viewers(self, request: Request) -> object:
+        members = read_members(
+            request, {"viewers", "player", "mediapackage", "duration", "start", "lost", "seed", "live"}
+        )
+        player, recording = read_text(members, "player", "heartbeats"), read_text(members, "mediapackage", None)
+        if player not in PLAYERS:
+            raise ValueError(f"player: expected one of {', '.join(sorted(PLAYERS))}, got {player!r}")
+        if not recording:
+            raise ValueError("mediapackage: expected the id of a recording")
+        duration, lost = read_number(members, "duration", 3600), read_number(members, "lost", 0)
+        if duration < 60 or not 0 <= lost <= 1:
+            raise ValueError("duration, lost: expected at least 60 seconds, and a share from 0 to 1")
+        start, live = read_number(members, "start"), members.get("live") is True
+        rng = Random(f"viewers {read_whole(members, 'seed', 1)}")
+        viewers = [
+            make_live_viewer(rng, recording, duration, start)
+            if live
+            else make_viewer(rng, recording, duration, start, Habits())
+            for _ in range(read_whole(members, "viewers", 1))
+        ]
+        ids = self._site.report(viewers, PLAYERS[player], rng, lost)
+        return {"ids": ids, "viewers": [_truth(viewer) for viewer in viewers]}
+
     def _row(self, members: Members) -> Row:
         unknown = members.keys() - _ROW_MEMBERS
         if unknown:
@@ -130,6 +156,16 @@ class Control(Controls):
             raise ValueError("rows_per_request, back_seconds: expected at least 0")
         self._site.insert_while_reading(rows, back_seconds)
         return {"rows_per_request": rows, "back_seconds": back_seconds}
+
+
+def _truth(viewer: Viewer) -> dict[str, object]:
+    return {
+        "user": viewer.user,
+        "seen": viewer.seen(),
+        "seen_s": viewer.seen_s,
+        "watched_s": viewer.watched_s,
+        "live_s": viewer.live_s,
+    }
 
 
 def _bound(request: Request, name: str) -> int:

@@ -4,7 +4,7 @@ import heapq
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from threading import Lock, local
 
@@ -14,6 +14,7 @@ from simulators.opencast.faults import Faults
 from simulators.opencast.options import Options
 from simulators.opencast.rows import Ids, Row, RowWriter, Visitors
 from simulators.opencast.table import Filter, Table, shuffled
+from simulators.opencast.viewers import Player, Viewer, report
 from simulators.opencast.workflows import Workflow, make_workflows
 from simulators.opencast.zones import Zone
 
@@ -212,6 +213,13 @@ class Site:
         with self._lock:
             self._table.add(rows)
             return [self.zone.reported_ms(row.created_ms) for row in rows]
+
+    def report(self, viewers: Sequence[Viewer], player: Player, rng: Random, lost: float) -> list[int]:
+        """Store what the players of these viewers report, but for the share `lost`; return the ids of the rows."""
+        with self._lock:
+            rows = [replace(row, id=self._ids.next()) for row in report(viewers, player, rng, lost=lost)]
+            self._table.add(rows)
+            return [row.id for row in rows]
 
     def grow_footprints(self, seconds: int, only: frozenset[int] | None) -> list[int]:
         """Let visible FOOTPRINT rows grow in place; return their ids."""
