@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Retries of a conditional PUT that collides with another or is throttled; about 2 s in all. botocore has already
 # repeated a request without a response, for longer than this lasts.
 _RETRIES = dataclasses.replace(aws.RETRIES, attempts=5, within=10.0)
-_LONGEST = 65_536  # bytes; a larger object is not one that is kept here
+LONGEST = 65_536  # bytes; a larger object cannot be what is expected
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _BODY_TIMEOUT = 30.0  # time-out for reading the body, seconds
 _PRECONDITION_FAILED = 412
@@ -51,6 +51,7 @@ class S3Object:
         bucket: Created at the first write if it does not exist.
         key: The object's key.
         what: What the object holds, for error messages.
+        longest: Its size at most, bytes.
         prove: Before the first write, check that S3 honours conditional writes.
         pause: Sleeps for the given number of seconds.
     """
@@ -62,6 +63,7 @@ class S3Object:
         key: str,
         *,
         what: str,
+        longest: int = LONGEST,
         prove: bool = False,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -69,6 +71,7 @@ class S3Object:
         self._bucket = bucket
         self._key = key
         self._what = what
+        self._longest = longest
         self._proved = not prove
         self._pause = pause
         self.uri = f"s3://{bucket}/{key}"
@@ -165,9 +168,9 @@ class S3Object:
         body = b""
         while piece := stream.read(512):
             body += piece
-            if len(body) > _LONGEST:
+            if len(body) > self._longest:
                 raise BlockedError(
-                    f"{self.uri} is no {self._what}: it has more than {_LONGEST:,} bytes. Look at it."
+                    f"{self.uri} is no {self._what}: it has more than {self._longest:,} bytes. Look at it."
                 )
             if time.monotonic() > end:
                 raise RetryableError(f"{self.uri} did not arrive within {_BODY_TIMEOUT:.0f} s.")

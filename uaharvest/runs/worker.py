@@ -79,7 +79,7 @@ class Worker(Generic[S, K, R]):
             return self._end(run, claim, slice_, decision, "every worker that took it died")
         try:
             with self._renewed(run, claim), self._reporting(run, slice_) as reporter:
-                outcome = self._parts.stream.work(run, slice_, reporter)
+                outcome = self._deliver(run, slice_, reporter)
         except PutOffError as error:
             # Nothing failed, so this neither counts as an attempt nor lengthens the back-off.
             delay = max((error.due - datetime.now(UTC)).total_seconds(), 0.0)
@@ -102,6 +102,9 @@ class Worker(Generic[S, K, R]):
         except Exception as error:  # noqa: BLE001 - an unknown error says nothing about the rows
             return self._stopped(run, claim, error)
         return self._passed(run, claim, outcome, sent=reporter.sent)
+
+    def _deliver(self, run: Run, slice_: S, reporter: R) -> Delivered | Split[S]:
+        return self._parts.stream.work(run, slice_, reporter)
 
     def _passed(self, run: Run, claim: Claim, outcome: Delivered | Split[S], *, sent: int) -> str:
         if isinstance(outcome, Split):
