@@ -158,13 +158,18 @@ class Backfiller(Generic[S, K, R]):
         # A source that says that a slice has too many rows has read as many as it was asked for.
         read = outcome.found if isinstance(outcome, Delivered) else run.batch_size
         self._pace.paid(one.rate, paid, read)
-        if span is not None and isinstance(outcome, Delivered):
+        if isinstance(outcome, Delivered):
             reporter.flush()
-            found, dead = outcome.found, outcome.dead
-            self._backfills.change(
-                one.id, lambda stored: stored.with_span(span, rows=found, dead=dead, now=utc_now())
-            )
+            self.record(run, slice_, rows=outcome.found, dead=outcome.dead)
         return outcome
+
+    def record(self, run: Run, slice_: S, *, rows: int, dead: int) -> None:
+        """Record in S3 that a slice is done, if it is an interval; others are recorded with their window."""
+        span = _span(slice_)
+        if span is not None:
+            self._backfills.change(
+                _backfill_of(run.id), lambda stored: stored.with_span(span, rows=rows, dead=dead, now=utc_now())
+            )
 
     def _advance(self, one: Backfill) -> str:
         for _ in range(STEPS):
@@ -252,6 +257,9 @@ class _Worker(Worker[S, K, R]):
     def _deliver(self, run: Run, slice_: S, reporter: R) -> Delivered | Split[S]:
         work = functools.partial(super()._deliver, run, slice_, reporter)
         return self._backfiller.deliver(run, slice_, work, reporter)
+
+    def _gave_up(self, run: Run, slice_: S) -> None:
+        self._backfiller.record(run, slice_, rows=0, dead=1)
 
     def _publish_one(self, run: Run) -> None:
         self._backfiller.publish(run)

@@ -128,9 +128,8 @@ class Backfill:
         """
         if window.start != self.done_to:
             return self
-        rest = self.rest(window)
-        if self.spans:  # its slices have told their rows; what is left became dead letters
-            rows, dead = 0, len(rest)
+        if self.spans:  # its slices have recorded theirs
+            rows = dead = 0
         done = dataclasses.replace(
             self, done_to=window.end, spans=(), rows=self.rows + rows, dead=self.dead + dead, saved_at=now
         )
