@@ -135,7 +135,7 @@ def list_(context: Context, *, as_json: bool) -> None:
     found = _all(context.settings)
     if as_json:
         for stream, one in found:
-            click.echo(json.dumps(_entry(stream, one)))
+            click.echo(json.dumps({"stream": stream, **one.report()}))
     elif found:
         _show(found)
     if not found:
@@ -151,7 +151,7 @@ def status(context: Context, *, backfill_id: str, as_json: bool, follow: bool) -
     """Show a backfill: what is done, its rate and the time left. Of ID, the first characters are enough."""
     stream, one = _find(context.settings, backfill_id)
     if as_json:
-        click.echo(json.dumps(_entry(stream, one)))
+        click.echo(json.dumps({"stream": stream, **one.report()}))
         return
     _show([(stream, one)])
     for reason in _failures(context.settings, stream) if one.state == "running" else ():
@@ -326,27 +326,6 @@ def _words(one: Backfill) -> str:
     of = f" of about {one.expected:,}" if one.expected and one.state != "done" else ""
     dead = f", {one.dead:,} dead letters" if one.dead else ""
     return f"backfill {one.id}: {one.state}, {one.share:.1%} done, {one.rows:,}{of} rows{dead}"
-
-
-def _entry(stream: str, one: Backfill) -> dict[str, Any]:
-    left = _left(one, one.rows_per_second)
-    return {
-        "id": one.id,
-        "stream": stream,
-        "start": f"{one.asked.start:%FT%TZ}",
-        "end": f"{one.asked.end:%FT%TZ}",
-        "to": one.to,
-        "state": one.state,
-        "done_to": f"{one.done_to:%FT%TZ}",
-        "share": round(one.share, 4),
-        "rows": one.rows,
-        "expected": one.expected,
-        "dead_letters": one.dead,
-        "rate": one.rate,
-        "rows_per_second": round(one.rows_per_second, 1),
-        "seconds_left": None if left is None else round(left),
-        "saved_at": f"{one.saved_at:%FT%TZ}",
-    }
 
 
 def _show(found: Iterable[tuple[str, Backfill]]) -> None:

@@ -135,8 +135,28 @@ class Backfill:
         )
         return dataclasses.replace(done, state="done") if window.end >= self.asked.end else done
 
+    def report(self) -> dict[str, Any]:
+        """Return what is shown of it, as JSON has it."""
+        left = self.seconds_left(self.rows_per_second) if self.state == "running" else None
+        return {
+            "id": self.id,
+            "start": f"{self.asked.start:%FT%TZ}",
+            "end": f"{self.asked.end:%FT%TZ}",
+            "to": self.to,
+            "state": self.state,
+            "done_to": f"{self.done_to:%FT%TZ}",
+            "share": round(self.share, 4),
+            "rows": self.rows,
+            "expected": self.expected,
+            "dead_letters": self.dead,
+            "rate": self.rate,
+            "rows_per_second": round(self.rows_per_second, 1),
+            "seconds_left": None if left is None else round(left),
+            "saved_at": f"{self.saved_at:%FT%TZ}",
+        }
+
     def entry(self) -> dict[str, Any]:
-        """Return the fields as JSON has them."""
+        """Return the fields as they are stored."""
         return {
             **dataclasses.asdict(self),
             "asked": str(self.asked),
