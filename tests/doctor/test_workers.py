@@ -41,7 +41,9 @@ def test_a_queue_that_this_site_does_not_use_needs_no_worker(told, settings_of, 
     assert [found for _, found, _ in lines if "queue" in found] == []
 
 
-def test_a_site_whose_workers_take_no_backfills_is_warned_but_fails_only_once_one_waits(told, settings_of, workers):
+def test_a_site_whose_workers_take_no_backfills_is_warned_but_fails_only_once_one_waits(
+    told, settings_of, workers
+):
     workers.facts["a@one"]["queues"].remove("backfill")
     [line] = [line for line in told(settings_of(), "workers", workers=workers) if "backfill" in line[1]]
     assert line[:2] == ("warn", "queue 'backfill' has no worker, so no backfill would begin")

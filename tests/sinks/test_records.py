@@ -35,7 +35,9 @@ def records():
     ]
 
 
-def test_the_documents_are_those_that_the_queue_and_the_indexer_give(aws, redis, valkey_url, tmp_path, records, bucket):
+def test_the_documents_are_those_that_the_queue_and_the_indexer_give(
+    aws, redis, valkey_url, tmp_path, records, bucket
+):
     stores = {}
     for way in ("queue", "documents"):
         settings = Settings(
@@ -55,7 +57,9 @@ def test_the_documents_are_those_that_the_queue_and_the_indexer_give(aws, redis,
     documents = {way: list(store.export("useractions*")) for way, store in stores.items()}
     assert documents["documents"] == documents["queue"]
     assert len(documents["queue"]) == 4
-    assert {one["action"]["outpoint"] for one in documents["queue"] if one["action"]["type"] == "FOOTPRINT"} == {70}
+    assert {one["action"]["outpoint"] for one in documents["queue"] if one["action"]["type"] == "FOOTPRINT"} == {
+        70
+    }
 
 
 def test_each_record_is_confirmed_or_refused_by_itself(records):
