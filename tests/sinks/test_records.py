@@ -35,9 +35,8 @@ def records():
     ]
 
 
-def test_the_documents_are_those_that_the_queue_and_the_indexer_give(
-    aws, redis, valkey_url, tmp_path, records, bucket
-):
+@pytest.mark.usefixtures("redis")
+def test_the_documents_are_those_that_the_queue_and_the_indexer_give(valkey_url, tmp_path, records, bucket):
     stores = {}
     for way in ("queue", "documents"):
         settings = Settings(
