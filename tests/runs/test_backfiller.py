@@ -174,6 +174,31 @@ def test_a_row_that_cannot_be_sent_and_a_slice_that_cannot_be_read_are_dead_lett
     assert len(world.sink.arrived) == len(set(world.sink.arrived))
 
 
+def test_while_the_source_refuses_each_tick_tries_one_slice_and_then_it_goes_on(history):
+    ids = add(history, *range(-300, -200, 10))
+    history.start(-300, -200)
+    history.made.advance()
+    history.mailbox.slices.clear()
+    history.world.time_passes_in_redis()
+    tried = []
+
+    def refused(first, last, limit):
+        tried.append(first)
+        return BlockedError("denied access (403)")
+
+    history.world.opencast.fails = refused
+    history.harvest()
+    first = len(tried)
+    history.harvest()
+    assert 0 < first <= MOST
+    assert len(tried) == first + 1
+    assert "denied access" in history.made.state.blocked("working").reason
+    assert history.world.engine.state.blocked() is None  # the live stream's own
+    history.world.opencast.fails = lambda first, last, limit: None
+    history.harvest()
+    assert history.sent == ids
+
+
 # Overlaps, and more than one at once
 
 

@@ -75,7 +75,11 @@ def test_an_index_that_takes_nothing_blocks_but_the_others_have_confirmed_theirs
     store = MemoryStore()
     store.blocked = {"useractions-2026.11.20": "is read-only"}
     confirmed = []
-    with pytest.raises(IndexBlockedError, match="read-only"):
+
+    def deliver():
         for one in RecordsToDocuments(store, nowhere, None).deliver(records):
-            confirmed += [row.id for row in one.confirmed]
+            confirmed.extend(row.id for row in one.confirmed)
+
+    with pytest.raises(IndexBlockedError, match="read-only"):
+        deliver()
     assert confirmed == [2, 4]

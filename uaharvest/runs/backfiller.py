@@ -130,14 +130,23 @@ class Backfiller(Generic[S, K, R]):
         due = self.ledger.next_due(run_id)
         return due if due is not None and due > self.state.now() else None
 
-    def publish(self, run: Run) -> None:
-        """Send hints for as many slices as may be worked on at once, besides those that are."""
+    def publish(self, run: Run, *, ended: bool = False) -> None:
+        """Send hints for as many slices as may be worked on at once, besides those that are.
+
+        Args:
+            run: The run.
+            ended: A slice has ended, so this is no tick. While the stream is blocked, only ticks test whether it still
+                is: a slice that is blocked is due again at once.
+        """
+        blocked = self.state.blocked("working") is not None
+        if blocked and ended:
+            return
         running = [one for one in self._backfills.known.values() if one.state == "running"]
         if self._pace.next_turn() is not None or run.id not in {one.run_id for one in running}:
             return
         room = max(self._at_once() // len(running), 1) - self.ledger.in_flight(run.id)
-        if room > 0:
-            publish(self.ledger, self.state, self._parts.hints, run, room)
+        if room > 0:  # of more than one, `publish` sends one while the stream is blocked
+            publish(self.ledger, self.state, self._parts.hints, run, max(room, 2) if blocked else room)
 
     def deliver(
         self, run: Run, slice_: S, work: Callable[[], Delivered | Split[S]], reporter: R
@@ -262,7 +271,7 @@ class _Worker(Worker[S, K, R]):
         self._backfiller.record(run, slice_, rows=0, dead=1)
 
     def _publish_one(self, run: Run) -> None:
-        self._backfiller.publish(run)
+        self._backfiller.publish(run, ended=True)
 
 
 def _backfill_of(run_id: str) -> str:
