@@ -224,12 +224,9 @@ class Backfiller(Generic[S, K, R]):
         slices = [str(slice_) for plan in plans for slice_ in plan.slices]
         self.ledger.open(run, slices)
         log.info("window opened", stream=run.stream, run=run.id, slices=len(slices), expected=run.expected)
-        # Nobody works on its slices before they are published. So if another worker finished this window while it was
-        # planned here, this run can be dropped.
-        stored = self._backfills.read().get(one.id)
-        if stored is None or stored.run_id != one.run_id:
-            self.ledger.close(run, "void", "another worker has finished this window")
-        return stored or dataclasses.replace(one, state="stopped")
+        # If another worker finished this window while it was planned here, the backfill has gone on to the next one.
+        # Nobody works on the slices of this run then, because only those of the current window are published.
+        return self._backfills.read().get(one.id) or dataclasses.replace(one, state="stopped")
 
     def _end(self, one: Backfill, run: Run) -> Backfill:
         """Record that a window is done."""
