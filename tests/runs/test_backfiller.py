@@ -3,18 +3,21 @@
 import dataclasses
 import itertools
 import json
+from collections import Counter
 from datetime import timedelta
 
 import pytest
 
 from tests.fakes import NOON, GatedLedger, Mailbox, World, at, span, unavailable
 from uaharvest.errors import BadInputError, BlockedError, RetryableError, SourceError
+from uaharvest.intervals import Interval
 from uaharvest.runs.backfills import TRIES, Backfill, Backfills
 from uaharvest.runs.pace import PATIENCE, Pace
 from uaharvest.runs.s3_object import S3Object
 from uaharvest.runs.state import StreamState
 from uaharvest.streams import backfill as backfill_
 from uaharvest.streams.lag import MOST, at_once
+from uaharvest.streams.time_slice import TimeSlice
 
 FAST = 1_000_000  # rows per second: no wait
 
@@ -336,6 +339,42 @@ def test_another_host_goes_on_with_a_redis_that_lost_its_data_and_repeats_only_t
 
 def die():
     raise KilledError
+
+
+class Opaque(TimeSlice):
+    """A slice of which a backfill cannot tell what it is, like a meeting or some episodes."""
+
+    def __str__(self):
+        return f"rows of {self.interval}"
+
+    @classmethod
+    def parse(cls, text):
+        return cls(Interval.parse(text.removeprefix("rows of ")))
+
+
+def test_slices_that_are_no_intervals_are_recorded_with_their_window_which_a_lost_redis_begins_again(history):
+    stream = history.world.stream
+    plan = stream.plan
+    stream.plan = lambda *of, **more: dataclasses.replace(
+        made := plan(*of, **more), slices=[Opaque(one.interval) for one in made.slices]
+    )
+    stream.parse_slice = Opaque.parse
+    first = add(history, *range(-600, -300, 10))
+    second = add(history, *range(-300, 0, 10))
+    one = history.start(-600, 0)
+    history.made.advance()
+    while history.of(one).done_to == at(-600):
+        history.work(most=1)
+    history.work(most=3)
+    assert (history.of(one).rows, history.of(one).spans) == (len(first), ())
+    history.redis.flushall()
+    history.begin()
+    history.harvest()
+    done = history.of(one)
+    assert (done.state, done.rows) == ("done", len(first + second))
+    arrived = Counter(history.world.sink.arrived)
+    assert set(arrived) == {*first, *second}
+    assert {arrived[row_id] for row_id in first} == {1}
 
 
 def test_a_worker_that_dies_after_it_has_recorded_its_slice_repeats_nothing(history):
