@@ -164,11 +164,15 @@ class Backfiller(Generic[S, K, R]):
             return Delivered(0)
         paid = self._pace.turn(one.rate, run.batch_size)
         outcome = work()
-        # A source that says that a slice has too many rows has read as many as it was asked for.
-        read = outcome.found if isinstance(outcome, Delivered) else run.batch_size
+        reporter.flush()
+        if isinstance(outcome, Delivered):
+            read = max(outcome.found, reporter.sent)
+        else:
+            # A source that says that an interval has too many rows has read as many as it was asked for. Other slices
+            # leave a rest after they have delivered a part.
+            read = reporter.sent if span is None else run.batch_size
         self._pace.paid(one.rate, paid, read)
         if isinstance(outcome, Delivered):
-            reporter.flush()
             self.record(run, slice_, rows=outcome.found, dead=outcome.dead)
         return outcome
 
@@ -232,7 +236,10 @@ class Backfiller(Generic[S, K, R]):
         """Record that a window is done."""
         changed = self._backfills.change(
             one.id,
-            lambda stored: stored.with_window(run.window, rows=run.found, dead=run.dead, now=utc_now()),
+            # A slice that leaves a rest does not report what it found, only what it delivered.
+            lambda stored: stored.with_window(
+                run.window, rows=max(run.found, run.delivered), dead=run.dead, now=utc_now()
+            ),
         )
         self.ledger.close(run, "done")
         log.info("window done", stream=run.stream, run=run.id, found=run.found, sent=run.delivered, dead=run.dead)
