@@ -59,7 +59,7 @@ else:
 # worker without -Q consumes all queues.
 task_queues = tuple(
     Queue(name, Exchange(name), routing_key=name)
-    for name in (*(spec.queue for spec in registry.specs()), "index", "control")
+    for name in (*(spec.queue for spec in registry.specs()), "index", "backfill", "control")
 )
 task_default_queue = "control"
 task_routes = {
@@ -67,6 +67,9 @@ task_routes = {
     "index.*": {"queue": "index"},
     "alerts.*": {"queue": "control"},
     "audit.*": {"queue": "control"},
+    # Beat's tick only looks whether there is a backfill. So a site without one needs no worker for that queue.
+    "backfill.tick": {"queue": "control"},
+    "backfill.*": {"queue": "backfill"},
 }
 task_create_missing_queues = False  # a misspelt queue name is an error, not a queue without workers
 
@@ -112,6 +115,12 @@ if _settings.audit_at is not None:
     # Beat asks often; the task is due once a day from AUDIT_AT on, and continues where it stopped.
     beat_schedule["audit"] = {
         "task": "audit.nightly",
+        "schedule": float(_settings.every),
+        "kwargs": {"tick": True},
+    }
+if _settings.bucket:
+    beat_schedule["backfill"] = {
+        "task": "backfill.tick",
         "schedule": float(_settings.every),
         "kwargs": {"tick": True},
     }

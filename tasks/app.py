@@ -21,7 +21,15 @@ except BadInputError as error:
 
 app = Celery(
     "uaharvest",
-    include=["tasks.health", "tasks.streams", "tasks.index", "tasks.alerts", "tasks.audit", "tasks.about"],
+    include=[
+        "tasks.health",
+        "tasks.streams",
+        "tasks.backfill",
+        "tasks.index",
+        "tasks.alerts",
+        "tasks.audit",
+        "tasks.about",
+    ],
 )
 app.config_from_object("celeryconfig")
 # Flower reads this after it has loaded the application: a login, what it shows, where it keeps it.

@@ -24,6 +24,13 @@ def hints(stream: str = "useractions") -> "Hints":
     return TASKS[stream].hints
 
 
+def backfill_hints(stream: str, to: str) -> "Hints":
+    """Return the hints for the backfills of a stream to a destination."""
+    from tasks.backfill import TASKS  # noqa: PLC0415 - see above
+
+    return TASKS[stream].hints[to]
+
+
 def drain_index(indexers: int) -> None:
     """Send one message for each of the indexers."""
     from tasks import index  # noqa: PLC0415 - see above

@@ -17,6 +17,7 @@ from uaharvest.errors import (
 )
 from uaharvest.indexer import Tally
 from uaharvest.intervals import Interval, whole_second
+from uaharvest.runs.backfills import Backfill, utc_now
 from uaharvest.runs.ledger import Run
 from uaharvest.runs.state import Clocks
 from uaharvest.runs.watermark import first
@@ -177,10 +178,35 @@ def test_without_a_queue_there_is_no_depth(settings, queue):
 
 def test_a_watermark_that_is_none_is_a_stream_that_stands_still(settings):
     store = assembly.watermarks(settings)
-    store._s3.put_object(Bucket=settings.bucket, Key=settings.watermark_key, Body=b"?")
+    store._object._s3.put_object(Bucket=settings.bucket, Key=settings.watermark_key, Body=b"?")
     whole = report(settings)
     assert "watermark set" in whole["streams"]["useractions"]["blocked"]["reason"]
     assert status.exit_code(whole) == 4
+
+
+def test_a_backfill_is_shown_until_it_ends_and_one_that_cannot_go_on_is_a_trouble(settings, client):
+    stored = assembly.backfills(settings, "useractions")
+    asked = Interval(START, START + timedelta(days=1))
+    one = stored.add(Backfill.new(asked, to="queue", rate=5, now=utc_now(), expected=9))
+    whole = report(settings)
+    [shown] = whole["backfills"]
+    assert (shown["stream"], shown["id"], shown["state"], shown["failure"]) == (
+        "useractions",
+        one.id,
+        "running",
+        None,
+    )
+    assert not [line for line in whole["troubles"] if "backfill" in line["line"]]
+    state = assembly.state(settings, client, stream=assembly.backfills_of("useractions"))
+    state.failed("working", BlockedError("Opencast denied access (403)."))
+    whole = report(settings)
+    [trouble] = [line for line in whole["troubles"] if "backfill" in line["line"]]
+    assert trouble["line"].startswith("backfill of useractions fails (since ")
+    assert trouble["exit_code"] == 4
+    stored.change(one.id, lambda read: dataclasses.replace(read, state="stopped"))
+    assert not [line for line in report(settings)["troubles"] if "backfill" in line["line"]]
+    stored.drop(one.id)
+    assert report(settings)["backfills"] == []
 
 
 # Green means moving

@@ -18,13 +18,16 @@ from uaharvest.errors import BadInputError
 from uaharvest.geolite import GeoLite, nowhere
 from uaharvest.indexer import STREAM, THREADS, Indexer, IndexerState
 from uaharvest.redis_url import BoundedRetry, RedisUrl
+from uaharvest.runs.backfills import Backfills
 from uaharvest.runs.delivered import digest
 from uaharvest.runs.ledger import Ledger
 from uaharvest.runs.losses import Losses, QueueFacts, lost_queue
+from uaharvest.runs.s3_object import S3Object
 from uaharvest.runs.state import StreamState
 from uaharvest.runs.watermark import Deployment, WatermarkStore
 from uaharvest.settings import STDOUT, Settings
 from uaharvest.sinks.documents import DocumentStore
+from uaharvest.sinks.records import RecordsToDocuments
 from uaharvest.sinks.sqlite import SqliteStore
 from uaharvest.sinks.sqs import Queue, SqsSink
 from uaharvest.streams import registry
@@ -43,6 +46,7 @@ SENDERS = 4
 USERACTIONS = useractions.SPEC.name
 ALERTS = "alerts"
 AUDIT = "audit"
+BACKFILL = "backfill"
 DESTINATIONS = ("documents", "queue")  # of useractions
 _LOGIN = re.compile(r"//[^/@]*@")  # in a URL
 
@@ -94,8 +98,12 @@ def deployment(settings: Settings, stream: str = USERACTIONS) -> Deployment:
     """Return a stream's source and destination, to which its watermark and its keys in Redis belong."""
     source: str | None
     destination: str | None
+    if stream.startswith(f"{BACKFILL}-"):
+        return deployment(settings, stream.removeprefix(f"{BACKFILL}-"))
     if stream == ALERTS:  # they have no source either, and are about all streams of a deployment
         source, destination = " ".join(place(settings, name) for name in streams(settings)), "a person"
+    elif stream == BACKFILL:
+        source, destination = " ".join(place(settings, name) for name in streams(settings)), "history"
     elif stream == AUDIT:
         source, destination = " ".join(place(settings, name) for name in streams(settings)), documents_at(settings)
     elif stream == STREAM:  # the indexer has no runs, but its state belongs to a deployment too
@@ -107,6 +115,25 @@ def deployment(settings: Settings, stream: str = USERACTIONS) -> Deployment:
         return Deployment()
     text = _LOGIN.sub("//", f"{stream} of {source} to {destination}")
     return Deployment(digest(f"{stream} {source} {destination}"), text)
+
+
+def backfills_of(stream: str) -> str:
+    """Return the name under which the backfills of a stream keep their ledger and state in Redis."""
+    return f"{BACKFILL}-{stream}"
+
+
+def backfills(settings: Settings, stream: str) -> Backfills:
+    """Return the backfills of a stream, which are stored in S3.
+
+    Raises:
+        BadInputError: No bucket is set.
+    """
+    settings.require("bucket")
+    key = f"backfills/{place(settings, stream).replace(':', '-')}.json"
+    stored = S3Object(
+        aws.s3_client(), settings.bucket or "", key, what="list of backfills", longest=1_000_000, prove=True
+    )
+    return Backfills(stored)
 
 
 def ledger(settings: Settings, client: "redis.Redis | None" = None, *, stream: str = USERACTIONS) -> Ledger:
@@ -274,6 +301,15 @@ def indexer(settings: Settings) -> Indexer:
         locate=_locate(settings),
         settings=settings,
     )
+
+
+def records_to_documents(settings: Settings) -> RecordsToDocuments:
+    """Return a sink that stores records as the documents that the indexer makes of them.
+
+    Raises:
+        BadInputError: A required setting is missing, or GEOLITE_PATH is unusable.
+    """
+    return RecordsToDocuments(document_store(settings), _locate(settings), settings.index_infix)
 
 
 def importer(settings: Settings, to: str) -> "Importer":

@@ -73,6 +73,13 @@ PROGRESS = Key(
     "progress:<place>", "string", "number of completed slices: shows whether all slices fail or only some", KEPT
 )
 
+PACE = Key(
+    "pace:<place>",
+    "hash",
+    "for backfills: when the next slice may be read (ms), and rows per slice lately",
+    "10 minutes after that time",
+)
+
 # The state of a stream.
 HISTORY = Key("history:<place>", "list", "the last 50 ended runs, newest first", KEPT)
 GAPS = Key(

@@ -403,6 +403,12 @@ class Settings:
         "Minimum time between two requests for useractions or episodes, across all workers (--wait); at most 60.",
         default=0,
     )
+    backfill_rate: int = _setting(
+        "BACKFILL_ROWS_PER_SECOND",
+        whole(1),
+        "Most rows per second that the backfills of a stream read, all together (`backfill --rate`).",
+        default=1000,
+    )
     lease: int = _setting(
         "HARVEST_LEASE_SECONDS",
         whole(1),

@@ -26,6 +26,7 @@ from uaharvest.indexer import STREAM
 from uaharvest.intervals import duration
 from uaharvest.opencast.profile import kept_profile
 from uaharvest.redis_url import RedisUrl, is_of_the_server
+from uaharvest.runs.backfills import Backfill
 from uaharvest.runs.days import DAY, midnight
 from uaharvest.runs.ledger import Ledger, Run
 from uaharvest.runs.losses import Loss
@@ -82,6 +83,7 @@ def status(settings: Settings, workers: Workers) -> dict[str, Any]:
     }
     for name in streams:
         jobs[f"watermark {name}"] = partial(_watermark, settings, name)
+        jobs[f"backfills {name}"] = partial(_backfills, settings, name)
     for name in (*streams, STREAM):
         jobs[f"dead letters {name}"] = partial(_count_dead_letters, settings, name)
     with _S3Clock() as s3_clock:
@@ -105,6 +107,7 @@ def status(settings: Settings, workers: Workers) -> dict[str, Any]:
         "alerts": _alerts(settings, known),
         "zoom_calls": known.get("zoom_calls"),
         "audits": _audits(settings, known),
+        "backfills": [*_open_backfills(streams, known, found)],
         "clocks": [*_clocks(known, s3_clock)],
     }
     return report | {"troubles": [*_troubles(settings, report)], "notes": [*_notes(report)]}
@@ -217,7 +220,7 @@ def _redis(settings: Settings, streams: list[str]) -> dict[str, Any]:
         alerts = [assembly.ALERTS] if settings.alerts_enabled else []
         states = {
             name: assembly.state(settings, client, stream=name)
-            for name in (*streams, STREAM, assembly.AUDIT, *alerts)
+            for name in (*streams, STREAM, assembly.AUDIT, *alerts, *map(assembly.backfills_of, streams))
         }
         ledgers = {name: assembly.ledger(settings, client, stream=name) for name in streams}
         losses = {name: assembly.losses(settings, client, stream=name) for name in streams}
@@ -340,6 +343,10 @@ def _workers(workers: Workers) -> dict[str, list[str]] | None:
 
 def _watermark(settings: Settings, stream: str) -> Stored | None:
     return assembly.watermarks(settings, stream).read()
+
+
+def _backfills(settings: Settings, stream: str) -> list[Backfill]:
+    return [one for one in assembly.backfills(settings, stream).read().values() if one.state != "done"]
 
 
 def _count_dead_letters(settings: Settings, stream: str) -> int:
@@ -493,6 +500,13 @@ def _ago(known: dict[str, Any], *instants: datetime | None) -> int | None:
     return round((known["now"] - max(heard)).total_seconds()) if heard else None
 
 
+def _open_backfills(streams: list[str], known: dict[str, Any], found: _Found) -> Iterator[dict[str, Any]]:
+    """Yield the backfills that have not ended, each with the newest failure of its stream's."""
+    for name in streams:
+        for one in found.value(f"backfills {name}") or []:
+            yield {"stream": name, **one.report(), **_failures(known, assembly.backfills_of(name))}
+
+
 # Troubles and notes
 
 
@@ -508,6 +522,7 @@ def _troubles(settings: Settings, report: Mapping[str, Any]) -> Iterator[dict[st
     if (alerts := report["alerts"]) and (failure := alerts["failure"]):
         lines.append((f"alerts are not sent (since {failure['since']}): {failure['reason']}", Exit.BLOCKED))
     lines += _of_audits(report)
+    lines += [(line, Exit.BLOCKED) for line in _failing_backfills(report)]
     # While Redis is down or refuses writes, missing ticks say nothing about beat.
     lines += [(line, Exit.BLOCKED) for line in ([] if redis_error else _not_heard(settings, report))]
     lines += [(line, Exit.BLOCKED) for line in _nobody_hears(report)]
@@ -541,6 +556,15 @@ def _of_audits(report: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     for gap in audits["gaps"]:
         command = f"manage.py audit --stream {gap['stream']} --start {gap['day']} --end {gap['day']} --repair"
         yield f"{gap['stream']}: {gap['missing']:,} missing on {gap['day']}: {command}", Exit.GAPS
+
+
+def _failing_backfills(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each stream whose running backfills a person must look at."""
+    for name in report["streams"]:
+        running = [one for one in report["backfills"] if one["stream"] == name and one["state"] == "running"]
+        failure = running[0]["failure"] if running else None
+        if failure and (running[0]["blocked"] or failure["for_seconds"] >= LONG):
+            yield f"backfill of {name} fails (since {failure['since']}): {failure['reason']}"
 
 
 def _parts(report: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -52,7 +52,7 @@ class Workers:
         return {}
 
     def alive(self, wait=None):
-        return {"worker@here": ["control", "useractions", "episodes", "zoom", "index"]}
+        return {"worker@here": ["control", "useractions", "episodes", "zoom", "index", "backfill"]}
 
 
 class Site:

@@ -19,7 +19,7 @@ class Workers:
     """What Celery would say of one healthy worker."""
 
     def __init__(self, settings):
-        self.waiting = dict.fromkeys(("control", "useractions", "episodes", "zoom", "index"), 0)
+        self.waiting = dict.fromkeys(("control", "useractions", "episodes", "zoom", "index", "backfill"), 0)
         self.facts = {
             "a@one": {
                 "version": __version__,

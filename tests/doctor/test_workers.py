@@ -35,10 +35,22 @@ def test_a_queue_without_a_worker_is_named_with_its_tasks(told, settings_of, wor
 
 
 def test_a_queue_that_this_site_does_not_use_needs_no_worker(told, settings_of, workers):
-    workers.facts["a@one"]["queues"] = ["control", "useractions"]
+    workers.facts["a@one"]["queues"] = ["control", "useractions", "backfill"]
     settings = settings_of(ZOOM_KEY=None, ZOOM_SECRET=None, MATTERHORN_ADMIN_HOST=None, INDEXER=None)
     lines = told(settings, "workers", workers=workers)
     assert [found for _, found, _ in lines if "queue" in found] == []
+
+
+def test_a_site_whose_workers_take_no_backfills_is_warned_but_fails_only_once_one_waits(
+    told, settings_of, workers
+):
+    workers.facts["a@one"]["queues"].remove("backfill")
+    [line] = [line for line in told(settings_of(), "workers", workers=workers) if "backfill" in line[1]]
+    assert line[:2] == ("warn", "queue 'backfill' has no worker, so no backfill would begin")
+    assert line[2] == "Start one: celery -A tasks worker -Q backfill"
+    workers.waiting["backfill"] = 1
+    [line] = [line for line in told(settings_of(), "workers", workers=workers) if "backfill" in line[1]]
+    assert line[:2] == ("fail", "queue 'backfill' has 1 task and no worker")
 
 
 def test_a_worker_that_answered_too_late_is_asked_again(told, settings_of, workers):

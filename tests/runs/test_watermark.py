@@ -12,8 +12,8 @@ from botocore.response import StreamingBody
 from botocore.stub import Stubber
 
 from uaharvest.errors import BlockedError, HarvestError, RetryableError
+from uaharvest.runs.s3_object import ChangedError
 from uaharvest.runs.watermark import (
-    ChangedError,
     Watermark,
     WatermarkStore,
     advanced,
@@ -39,11 +39,11 @@ def store(s3, bucket):
 
 
 def put(store, content, key="mark"):
-    return store._s3.put_object(Bucket=store._bucket, Key=key, Body=content)["ETag"]
+    return store._object._s3.put_object(Bucket=store._object._bucket, Key=key, Body=content)["ETag"]
 
 
 def content(store, key="mark"):
-    return store._s3.get_object(Bucket=store._bucket, Key=key)["Body"].read().decode()
+    return store._object._s3.get_object(Bucket=store._object._bucket, Key=key)["Body"].read().decode()
 
 
 def stubbed():
@@ -366,7 +366,7 @@ def test_setting_the_watermark_ends_the_complaint_about_an_old_cron(store):
 
 def test_two_workers_that_read_the_old_form_at_once_agree(store, monkeypatch):
     put(store, OLD_TEXT)
-    other = WatermarkStore(store._s3, store._bucket, "mark", NEW_YORK)
+    other = WatermarkStore(store._object._s3, store._object._bucket, "mark", NEW_YORK)
     replace = store.replace
 
     def overtaken(mark, etag):

@@ -45,7 +45,7 @@ def test_a_stream_has_the_name_of_its_spec(spec, stream):
     assert registry.spec_of(spec.name) is spec
 
 
-@pytest.mark.parametrize("name", ["zoom", "index", "control"])
+@pytest.mark.parametrize("name", ["zoom", "index", "control", "backfill"])
 def test_a_name_that_is_taken_is_refused(name):
     spec = useractions.StreamSpec(
         name=name,

@@ -9,7 +9,7 @@ import celeryconfig
 import tasks
 from devservers import stack
 
-QUEUES = {"useractions", "episodes", "zoom", "index", "control"}
+QUEUES = {"useractions", "episodes", "zoom", "index", "backfill", "control"}
 
 
 def test_celery_finds_the_application_as_the_option_a_tasks_expects_it():
@@ -24,6 +24,10 @@ def test_celery_finds_the_application_as_the_option_a_tasks_expects_it():
         ("useractions.advance", "control"),
         ("zoom.advance", "zoom"),
         ("useractions.fetch", "useractions"),
+        ("backfill.tick", "control"),
+        ("backfill.useractions.advance", "backfill"),
+        ("backfill.useractions.fetch_to_documents", "backfill"),
+        ("backfill.zoom.fetch_to_documents", "backfill"),
     ],
 )
 def test_each_task_has_its_queue(task, queue):

@@ -32,6 +32,7 @@ COMMANDS = {
     "documents": "documents",
     "audit": "audit",
     "import": "import_",
+    "backfill": "backfill",
     "setup": "setup",
     "dev": "dev",
 }

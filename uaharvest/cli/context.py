@@ -36,6 +36,10 @@ class Workers(status.Workers, Protocol):
         """Return a stream's hints, which are sent to the workers."""
         ...
 
+    def backfill_hints(self, stream: str, to: str) -> "Hints":
+        """Return the hints for the backfills of a stream to a destination."""
+        ...
+
     def about(self, within: float = ...) -> Mapping[str, Mapping[str, Any]] | None:
         """Return what each responding worker says of itself; see `tasks.about`. None if workers cannot be queried."""
         ...

@@ -43,6 +43,13 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"index     {report['index']['indexed']:,} indexed · {outcome}"
     if report["audits"]:
         yield f"audit     {' · '.join(map(_audited, report['audits']['newest'].values())) or 'none yet'}"
+    for one in report["backfills"]:
+        rate = f", {one['rows_per_second']:,.0f}/s" if one["state"] == "running" else ""
+        left = f", about {duration(one['seconds_left'])} left" if one["seconds_left"] else ""
+        yield (
+            f"backfill  {one['id']}: {one['stream']}, {one['state']}, {one['share']:.1%} done,"
+            f" {one['rows']:,} rows{rate}{left}"
+        )
     if report["zoom_calls"]:
         used = [f"{label} {_used(calls)}" for label, calls in report["zoom_calls"].items() if _is_used(calls)]
         yield f"Zoom      calls today: {' · '.join(used) or 'none'}"

@@ -73,14 +73,19 @@ def judge_queues(
     for name in unheard:
         tasks = f"has {waiting.get(name, 0):,} task{'s' * (waiting.get(name, 0) != 1)} and no worker"
         yield fail(f"queue '{name}' {tasks}", f"{START} -Q {name}")
-    if not unheard:
+    consumed = _consumed(about)
+    if consumed is not None and assembly.BACKFILL not in {*consumed, *unheard}:
+        yield warn(
+            f"queue '{assembly.BACKFILL}' has no worker, so no backfill would begin",
+            f"{START} -Q {assembly.BACKFILL}",
+        )
+    elif not unheard:
         yield ok("every queue has a worker")
 
 
 def _unheard(settings: Settings, waiting: Mapping[str, int], about: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    heard = {queue for facts in about.values() for queue in facts.get("queues", ())}
-    # An older worker does not say what it consumes.
-    if any("queues" not in facts for facts in about.values()):
+    heard = _consumed(about)
+    if heard is None:
         return []
     needed = {"control"} | {
         queue for spec in registry.enabled(settings) for queue in (spec.queue, spec.advance_queue)
@@ -88,6 +93,13 @@ def _unheard(settings: Settings, waiting: Mapping[str, int], about: Mapping[str,
     needed |= {"index"} if settings.indexer else set()
     needed |= {name for name, number in waiting.items() if number}
     return sorted(needed - heard)
+
+
+def _consumed(about: Mapping[str, Mapping[str, Any]]) -> set[str] | None:
+    """Return the queues that have a worker; None if that is not known: an older worker does not say its queues."""
+    if any("queues" not in facts for facts in about.values()):
+        return None
+    return {queue for facts in about.values() for queue in facts["queues"]}
 
 
 def beat(site: Site) -> Iterator[Finding]:

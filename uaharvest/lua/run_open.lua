@@ -1,6 +1,6 @@
 -- Write a run and its slices; a live run takes the slot.
 -- KEYS  run, due, hinted, slices, sent: of the run
---       shelf: the slot, if the run is live; else the set of explicit runs
+--       shelf: the slot, if the run is live; else the set of explicit runs or of windows of backfills
 -- ARGV  id, kind
 --       fields: JSON object
 --       first: JSON list of slices
@@ -16,7 +16,7 @@ if kind == 'live' then
   local holder = redis.call('GET', shelf)
   if holder and redis.call('EXISTS', string.format(pattern, holder)) == 1 then return 0 end
   redis.call('SET', shelf, id)
-elseif kind == 'explicit' then
+elseif kind ~= 'private' then
   redis.call('SADD', shelf, id)
 end
 for field, value in pairs(cjson.decode(fields)) do redis.call('HSET', run, field, value) end

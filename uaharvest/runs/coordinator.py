@@ -16,6 +16,7 @@ from uaharvest.runs.ledger import Outcome, Run
 from uaharvest.runs.opening import Opener
 from uaharvest.runs.parts import Parts
 from uaharvest.runs.policy import Options
+from uaharvest.runs.s3_object import ChangedError
 from uaharvest.runs.state import counts_in_words, reason_of
 from uaharvest.runs.steps import (
     COMMITTED,
@@ -31,7 +32,7 @@ from uaharvest.runs.steps import (
     next_step,
 )
 from uaharvest.runs.stream import K, R, S
-from uaharvest.runs.watermark import ChangedError, Stored, Watermark, advanced, required
+from uaharvest.runs.watermark import Stored, Watermark, advanced, required
 
 # Most steps of one `advance`, enough for a hundred empty windows. The next tick continues.
 STEPS = 300

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import redis
 
@@ -41,6 +42,7 @@ class Engine:
         advance_explicit: See `Coordinator.advance_explicit`.
         ask: See `Opener.ask`.
         work: See `Worker.work`.
+        parts: What it is made of; a backfill uses most of them.
         usual_options: The options that beat harvests with.
     """
 
@@ -82,7 +84,7 @@ class Engine:
         self.watermarks = watermarks
         self.settings = settings
         self.usual_options = Options.of(settings, policy)
-        parts = Parts(
+        self.parts: Parts[Any, Any, Any] = Parts(
             stream=stream,
             ledger=ledger,
             epochs=Epochs(stream, client, destination),
@@ -97,12 +99,12 @@ class Engine:
             source=source,
             again=again or partial(enqueue_command, stream.name, longest=policy.max_span),
         )
-        opener = Opener(parts)
-        coordinator = Coordinator(parts, opener)
+        opener = Opener(self.parts)
+        coordinator = Coordinator(self.parts, opener)
         self.advance = coordinator.advance
         self.advance_explicit = coordinator.advance_explicit
         self.ask = opener.ask
-        self.work = Worker(parts).work
+        self.work = Worker(self.parts).work
 
     def store(self) -> WatermarkStore:
         """Return the watermark store.

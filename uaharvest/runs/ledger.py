@@ -33,6 +33,7 @@ _SCRIPTS = (
     "run_close",
     "slices_take",
     "slices_foremost",
+    "slices_in_flight",
     "slice_claim",
     "slice_renew",
     "slice_release",
@@ -40,7 +41,7 @@ _SCRIPTS = (
     "slice_split",
 )
 
-RunKind = Literal["live", "explicit", "private"]
+RunKind = Literal["live", "explicit", "private", "backfill"]
 Outcome = Literal["done", "void"]
 
 
@@ -53,7 +54,7 @@ class Run:
         stream: Name of its stream.
         kind: A `live` run follows the watermark. An `explicit` run was requested, and all workers share it. A
             `private` run was requested too, but only one process works on it, because its source or sink is not the
-            configured one.
+            configured one. A `backfill` run is one window of a backfill, which has a ledger of its own.
         asked: The whole interval that it harvests; for a live run, its window.
         window: The part that is being harvested now; an explicit run proceeds window by window.
         etag: The watermark's ETag when the run was opened; None if the run may not move the watermark.
@@ -217,12 +218,16 @@ class Ledger:
         return self._look(run_id)
 
     def explicit(self) -> list[str]:
-        """Return the ids of the open explicit runs that the workers share."""
+        """Return the ids of the open explicit runs that the workers share, or of the open windows of backfills."""
         return sorted(str(run_id) for run_id in self._redis.smembers(keys.ASKED(self.place)))
 
     def take(self, run_id: str, most: int) -> list[str]:
         """Return up to `most` slices that are due and were not hinted recently, and mark them as hinted."""
         return list(self._call("slices_take", run_id, [], [most, int(self.lease * 1000)]))
+
+    def in_flight(self, run_id: str) -> int:
+        """Count the slices that a worker holds, or that a hint is on its way for."""
+        return int(self._call("slices_in_flight", run_id, [], [int(self.lease * 1000)]))
 
     def unhint(self, run_id: str, slices: Sequence[str]) -> None:
         """Mark these slices as not hinted, because the message could not be sent."""

@@ -3,38 +3,25 @@
 It is an S3 object written by compare-and-set, and the only durable record of progress.
 """
 
-import contextlib
 import dataclasses
 import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from uaharvest import aws
-from uaharvest.errors import BadInputError, BlockedError, HarvestError, RetryableError
+from uaharvest.errors import BadInputError, BlockedError, HarvestError
 from uaharvest.intervals import whole_second
+from uaharvest.runs.s3_object import ChangedError, Content, S3Object
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 _LEGACY = re.compile(r"\d{14}", re.ASCII)
 _LEGACY_FORMAT = "%Y%m%d%H%M%S"
-# Retries of a conditional PUT that collides with another or is throttled; about 2 s in all. botocore has already
-# repeated a request without a response, for longer than this lasts.
-_RETRIES = dataclasses.replace(aws.RETRIES, attempts=5, within=10.0)
-
-
-_LONGEST = 65_536  # bytes; a larger object cannot be a watermark
-_NEVER = datetime.min.replace(tzinfo=UTC)
-_BODY_TIMEOUT = 30.0  # time-out for reading the body, seconds
-
-
-class ChangedError(HarvestError):
-    """The watermark changed after it was read."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -175,13 +162,6 @@ class Stored:
     etag: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Object:
-    text: str
-    etag: str
-    written: datetime
-
-
 class WatermarkStore:
     """Stores one stream's watermark in S3.
 
@@ -217,14 +197,11 @@ class WatermarkStore:
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._deployment = deployment
-        self._proved = not prove
-        self._s3 = s3
-        self._bucket = bucket
-        self._key = key
-        self._marker_key = f"{key}.replaced"
-        self.uri = f"s3://{bucket}/{key}"
+        self._object = S3Object(s3, bucket, key, what="watermark", prove=prove, pause=pause)
+        self._marker = S3Object(s3, bucket, f"{key}.replaced", what="marker", pause=pause)
+        self.prove = self._object.prove
+        self.uri = self._object.uri
         self._zone = zone
-        self._pause = pause
 
     def read(self) -> Stored | None:
         """Return the watermark; None if there is no such object or bucket.
@@ -233,7 +210,7 @@ class WatermarkStore:
             BlockedError: The object is not a watermark, it belongs to another deployment, or an old harvester still
                 writes it.
         """
-        found = self._get(self._key)
+        found = self._object.read()
         if found is None:
             return None
         if _LEGACY.fullmatch(found.text):
@@ -255,7 +232,7 @@ class WatermarkStore:
             ChangedError: Somebody else wrote it in the meantime.
             BlockedError: The object is not a watermark.
         """
-        found = self._get(self._key)
+        found = self._object.read()
         if found is None or _LEGACY.fullmatch(found.text):
             return None
         mark = self._parse(found.text)
@@ -263,42 +240,13 @@ class WatermarkStore:
             return None
         return self.replace(dataclasses.replace(mark, run=_random()), found.etag)
 
-    def prove(self) -> None:
-        """Check once that S3 honours `If-Match` and `If-None-Match`; does nothing while there is no object.
-
-        A store that ignores them answers 200 to every write, so one of two concurrent writes would be lost
-        silently. The check writes back the content that the object already has.
-
-        Raises:
-            BlockedError: S3 ignores them.
-        """
-        if self._proved:
-            return
-        found = self._get(self._key)
-        if found is None:
-            return
-        for condition in ({"IfNoneMatch": "*"}, {"IfMatch": f'"{"0" * 32}"'}):
-            try:
-                aws.put_object(self._s3, self._bucket, self._key, found.text, **condition)
-            except aws.ERRORS as error:
-                # Only a store that honours conditions answers 409 (another conditional write is in progress).
-                if aws.status(error) not in {409, 412}:
-                    raise aws.translate(error, f"{self.uri}, asked for a conditional write") from None
-            else:
-                name = {"IfNoneMatch": "If-None-Match", "IfMatch": "If-Match"}[next(iter(condition))]
-                raise BlockedError(
-                    f"{self.uri}: this store ignores {name}, so that two workers that write at once would lose a"
-                    " watermark. Use one that heeds conditional writes (AWS S3, MinIO, a current Ceph)."
-                )
-        self._proved = True
-
     def create(self, mark: Watermark) -> Stored:
         """Write the first watermark. Create the bucket if it does not exist.
 
         Raises:
             ChangedError: Somebody else wrote one first.
         """
-        return self._put(mark, IfNoneMatch="*")
+        return self._put(mark, None)
 
     def replace(self, mark: Watermark, etag: str) -> Stored:
         """Replace the object that has `etag` with `mark`; also succeeds if the object already holds `mark`.
@@ -307,7 +255,7 @@ class WatermarkStore:
             ChangedError: The object has changed or no longer exists.
             RetryableError: S3 cannot be reached; the object may have been written.
         """
-        return self._put(mark, IfMatch=etag)
+        return self._put(mark, etag)
 
     def move(self, to: datetime) -> Stored:
         """Set the watermark for an operator, whatever the object holds now.
@@ -315,7 +263,7 @@ class WatermarkStore:
         Raises:
             ChangedError: Somebody else wrote it in the meantime.
         """
-        found = self._get(self._key)
+        found = self._object.read()
         if found is None:
             return self.create(moved_by_operator(None, to))
         if _LEGACY.fullmatch(found.text):
@@ -328,12 +276,9 @@ class WatermarkStore:
 
     def delete(self) -> None:
         """Delete the object. The next run starts like the first run of a new stream."""
-        with aws.translated(self.uri):
-            self._s3.delete_object(Bucket=self._bucket, Key=self._key)
-        if self._get(self._key) is not None:  # a web server that is not S3 may answer 200 to any request
-            raise BlockedError(f"{self.uri} is still there after it was deleted. Check AWS_ENDPOINT_URL.")
+        self._object.delete()
 
-    def _migrate(self, found: _Object) -> Stored:
+    def _migrate(self, found: Content) -> Stored:
         try:
             at = legacy(found.text, self._zone)
         except ValueError:
@@ -352,17 +297,16 @@ class WatermarkStore:
                 raise
             return stored
 
-    def _remember(self, found: _Object) -> dict[str, Any]:
+    def _remember(self, found: Content) -> dict[str, Any]:
         """Write the marker if there is none. Return the marker that is stored."""
         memory = _memory(found)
         try:
-            aws.put_object(self._s3, self._bucket, self._marker_key, json.dumps(memory), IfNoneMatch="*")
-        except aws.ERRORS as error:
-            if aws.status(error) != 412:  # noqa: PLR2004 - precondition failed: the marker exists
-                raise aws.translate(error, f"{self.uri}.replaced") from None
+            self._marker.write(json.dumps(memory), None)
+        except ChangedError:
+            pass
         else:
             return memory
-        marker = self._get(self._marker_key)
+        marker = self._marker.read()
         try:
             content = json.loads(marker.text) if marker is not None else None
         except ValueError:
@@ -371,50 +315,10 @@ class WatermarkStore:
             raise BlockedError(f"{self.uri}.replaced is not what this program writes there: delete it.")
         return content
 
-    def _put(self, mark: Watermark, **condition: str) -> Stored:
-        self.prove()
+    def _put(self, mark: Watermark, etag: str | None) -> Stored:
         if self._deployment.digest:
             mark = dataclasses.replace(mark, deployment=self._deployment)
-        text = mark.to_json()
-        written = _RETRIES.call(lambda: self._put_if(text, condition), pause=self._pause)
-        if written is not None:
-            return Stored(mark, written)
-        # The confirmation may have been lost, and botocore or this program then repeated the write.
-        current = self._get(self._key)
-        etag = condition.get("IfMatch")
-        if current is None if etag is None else current is not None and current.etag == etag:
-            raise BlockedError(
-                f"{self.uri}: S3 contradicts itself, because it refuses a write on the condition that it just"
-                " confirmed. Does a proxy change ETags? Check AWS_ENDPOINT_URL."
-            )
-        if current is None:
-            raise ChangedError(f"{self.uri} was deleted since it was read; nothing was written.")
-        if current.text != text:
-            raise ChangedError(f"{self.uri} was written by another since it was read; it stays as it is.")
-        return Stored(mark, current.etag)
-
-    def _put_if(self, text: str, condition: Mapping[str, str]) -> str | None:
-        """Write the object once and return its ETag; None if the condition is not met."""
-        try:
-            return aws.put_object(self._s3, self._bucket, self._key, text, **condition)
-        except aws.ERRORS as error:
-            if aws.status(error) == 412 or aws.code(error) == "NoSuchKey":  # noqa: PLR2004 - precondition failed
-                return None
-            raise aws.translate(error, self.uri) from None
-
-    def _get(self, key: str) -> _Object | None:
-        uri = f"s3://{self._bucket}/{key}"
-        with aws.translated(uri):
-            try:
-                answer = self._s3.get_object(Bucket=self._bucket, Key=key)
-                with contextlib.closing(answer["Body"]) as stream:
-                    etag = aws.etag(answer, uri)
-                    body = _body(stream, uri)
-            except aws.ERRORS as error:
-                if not aws.absent(error):
-                    raise
-                return None
-        return _Object(body.decode(errors="replace").strip(), etag, answer.get("LastModified") or _NEVER)
+        return Stored(mark, self._object.write(mark.to_json(), etag))
 
     def _parse(self, text: str) -> Watermark:
         try:
@@ -429,20 +333,7 @@ class WatermarkStore:
         )
 
 
-def _body(stream: Any, uri: str) -> bytes:
-    """Read an object that should be small, in pieces. The read time-out applies to each piece, not to the whole."""
-    end = time.monotonic() + _BODY_TIMEOUT
-    body = b""
-    while piece := stream.read(512):
-        body += piece
-        if len(body) > _LONGEST:
-            raise BlockedError(f"{uri} is no watermark: it has more than {_LONGEST:,} bytes. Look at it.")
-        if time.monotonic() > end:
-            raise RetryableError(f"{uri} did not arrive within {_BODY_TIMEOUT:.0f} s.")
-    return body
-
-
-def _memory(found: _Object) -> dict[str, Any]:
+def _memory(found: Content) -> dict[str, Any]:
     # The ETag alone is not enough. It is a digest of the content, and with no new rows an old cron writes the same
     # content again, at a later time.
     return {"text": found.text, "etag": found.etag, "written": _iso(found.written)}

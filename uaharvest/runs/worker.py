@@ -79,7 +79,7 @@ class Worker(Generic[S, K, R]):
             return self._end(run, claim, slice_, decision, "every worker that took it died")
         try:
             with self._renewed(run, claim), self._reporting(run, slice_) as reporter:
-                outcome = self._parts.stream.work(run, slice_, reporter)
+                outcome = self._deliver(run, slice_, reporter)
         except PutOffError as error:
             # Nothing failed, so this neither counts as an attempt nor lengthens the back-off.
             delay = max((error.due - datetime.now(UTC)).total_seconds(), 0.0)
@@ -102,6 +102,9 @@ class Worker(Generic[S, K, R]):
         except Exception as error:  # noqa: BLE001 - an unknown error says nothing about the rows
             return self._stopped(run, claim, error)
         return self._passed(run, claim, outcome, sent=reporter.sent)
+
+    def _deliver(self, run: Run, slice_: S, reporter: R) -> Delivered | Split[S]:
+        return self._parts.stream.work(run, slice_, reporter)
 
     def _passed(self, run: Run, claim: Claim, outcome: Delivered | Split[S], *, sent: int) -> str:
         if isinstance(outcome, Split):
@@ -209,16 +212,20 @@ class Worker(Generic[S, K, R]):
         try:
             letter = DeadLetter.of_slice(self._parts.stream.name, claim.slice_id, reason, slice_.payload)
             self._parts.letters.put(letter)
+            self._gave_up(run, slice_)
         except (RetryableError, BlockedError) as error:
             log.warning("dead letter not written", reason=str(error))
             self._parts.state.failed("working", error)
             self._give_back(run, claim, str(error), delay=LONGEST_BACK_OFF)
             return f"put off: {error}"
         log.error("slice is a dead letter", reason=reason)
-        if run.kind == "live":
-            self._parts.state.add_gap(slice_.interval)  # else every search for late rows would find it again
         self._parts.ledger.complete(run.id, claim.slice_id, found=0, dead=1)
         return f"a dead letter: {reason}"
+
+    def _gave_up(self, run: Run, slice_: S) -> None:
+        """Record a slice that has become a dead letter, before it leaves the ledger."""
+        if run.kind == "live":
+            self._parts.state.add_gap(slice_.interval)  # else every search for late rows would find it again
 
     def _go_on(self, run_id: str) -> None:
         run = self._parts.ledger.run(run_id)

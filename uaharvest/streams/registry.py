@@ -5,7 +5,7 @@ from uaharvest.streams.spec import StreamSpec
 from uaharvest.streams.specs import episodes, useractions, zoom
 
 # Queue names that no stream may have.
-RESERVED = frozenset({"control", "index"})
+RESERVED = frozenset({"backfill", "control", "index"})
 
 _specs: dict[str, StreamSpec] = {}
 

@@ -18,6 +18,7 @@ from uaharvest.runs.stream import K, R, S, Stream
 from uaharvest.settings import STDOUT, Settings
 from uaharvest.sinks import Sink
 from uaharvest.sinks.stdout import StdoutSink
+from uaharvest.streams.spec import documents_at
 from uaharvest.streams.stock import StockUseractions
 from uaharvest.streams.useractions import Useractions
 
@@ -25,28 +26,32 @@ if TYPE_CHECKING:
     from uaharvest.opencast.sql import SqlSource
 
 
-def useractions_engine(settings: Settings, hints: Hints, *, site: Settings | None = None) -> Engine:
+def useractions_engine(
+    settings: Settings, hints: Hints, *, site: Settings | None = None, target: Sink | None = None
+) -> Engine:
     """Return the engine of the useractions.
 
     Args:
         settings: Source and destination.
         hints: Sends hints to the workers.
         site: Settings of the site, whose watermark and ledger are used if options changed `settings`.
+        target: Receives the records in place of the queue: the documents.
 
     Raises:
         BadInputError: A required setting is missing.
         BlockedError, SourceError: The profile must be detected, but Opencast refuses or does not answer.
     """
-    settings.require("engage_url", "queue")
+    settings.require("engage_url", *(["queue"] if target is None else []))
     client = assembly.redis_client(settings)
     opencast = assembly.opencast_client(settings, settings.engage_url, assembly.SENDERS, ENGAGE_HOST)
     letters = assembly.dead_letters(settings)
     episodes = EpisodeCache(client, fetch_from(opencast), settings.episode_cache_expire, opencast.base_url)
-    destination = f"{settings.engage_url} {settings.queue}"
+    destination = f"{settings.engage_url} {documents_at(settings) if target else settings.queue}"
     # Losses are recorded only for the site's own queue.
     same = site is None or site.queue == settings.queue
-    losses = assembly.losses(site or settings, client)
-    target = sink(settings, losses) if same or settings.queue == STDOUT else assembly.sqs_sink(settings)
+    if target is None:
+        losses = assembly.losses(site or settings, client)
+        target = sink(settings, losses) if same or settings.queue == STDOUT else assembly.sqs_sink(settings)
 
     def engine_of(stream: Stream[S, K, R], destination: str) -> Engine:
         return assembly.engine_of(
