@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from tests.fakes import at
 from tests.runs.test_backfiller import History
+from uaharvest import settings as settings_
 from uaharvest.cli import backfill as backfill_
 from uaharvest.cli import cli
 from uaharvest.cli.context import Context
@@ -23,6 +24,7 @@ def site(client, valkey_url, monkeypatch):
     settings = {"REDIS_URL": valkey_url, "S3_HARVEST_TS_BUCKET": "bucket", "SQS_QUEUE_NAME": "queue"}
     for name, value in (settings | {"MATTERHORN_ENGAGE_HOST": "engage.example.edu"}).items():
         monkeypatch.setenv(name, value)
+    settings_.current.cache_clear()
     monkeypatch.setattr(backfill_.assembly, "backfills", lambda settings, stream: history.stored)
     monkeypatch.setattr(backfill_.assembly, "streams", lambda settings: ["useractions"])
     monkeypatch.setattr(backfill_, "backfiller", lambda stream, settings, hints, to: history.made)
@@ -32,7 +34,8 @@ def site(client, valkey_url, monkeypatch):
     def run(*arguments):
         return CliRunner().invoke(cli, ["backfill", *arguments], obj=Context(lambda: workers))
 
-    return SimpleNamespace(run=run, history=history)
+    yield SimpleNamespace(run=run, history=history)
+    settings_.current.cache_clear()
 
 
 def test_a_dry_run_counts_and_starts_nothing(site):
