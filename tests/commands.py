@@ -101,7 +101,10 @@ class Forked:
         self.wait()
 
     def _number(self):
-        return int.from_bytes(self._answers.recv(NUMBER), "big", signed=True)
+        answer = self._answers.recv(NUMBER)
+        if len(answer) < NUMBER:
+            raise ConnectionError("the process that forks has ended")
+        return int.from_bytes(answer, "big", signed=True)
 
 
 @functools.cache
