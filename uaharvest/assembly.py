@@ -22,9 +22,9 @@ from uaharvest.runs.backfills import Backfills
 from uaharvest.runs.delivered import digest
 from uaharvest.runs.ledger import Ledger
 from uaharvest.runs.losses import Losses, QueueFacts, lost_queue
-from uaharvest.runs.s3_object import S3Object
 from uaharvest.runs.state import StreamState
 from uaharvest.runs.watermark import Deployment, WatermarkStore
+from uaharvest.s3_object import S3Object
 from uaharvest.settings import STDOUT, Settings
 from uaharvest.sinks.documents import DocumentStore
 from uaharvest.sinks.records import RecordsToDocuments

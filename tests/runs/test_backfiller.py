@@ -13,8 +13,8 @@ from uaharvest.errors import BadInputError, BlockedError, RetryableError, Source
 from uaharvest.intervals import Interval
 from uaharvest.runs.backfills import TRIES, Backfill, Backfills
 from uaharvest.runs.pace import PATIENCE, Pace
-from uaharvest.runs.s3_object import S3Object
 from uaharvest.runs.state import StreamState
+from uaharvest.s3_object import S3Object
 from uaharvest.streams import backfill as backfill_
 from uaharvest.streams.lag import MOST, at_once
 from uaharvest.streams.time_slice import TimeSlice

@@ -15,8 +15,8 @@ from tests.fakes import NOON, World, at
 from uaharvest import aws
 from uaharvest.dead_letters import DeadLetters
 from uaharvest.errors import BadInputError, BlockedError, HarvestError, RetryableError
-from uaharvest.runs.s3_object import ChangedError
 from uaharvest.runs.watermark import Deployment, WatermarkStore, advanced, first
+from uaharvest.s3_object import ChangedError
 
 HTML = b"<html><head><title>nginx</title></head><body><p>Welcome<br></body></html>"
 XHTML = b"<html><body>Not Found</body></html>"
@@ -316,7 +316,7 @@ def test_a_watermark_that_says_not_whose_it_is_belongs_to_who_writes_it_next(ser
 
 
 def test_a_body_that_drips_ends(serve, monkeypatch):
-    monkeypatch.setattr("uaharvest.runs.s3_object._BODY_TIMEOUT", 0.2)
+    monkeypatch.setattr("uaharvest.s3_object._BODY_TIMEOUT", 0.2)
     over = threading.Event()
 
     def rule(handler, _):

@@ -12,7 +12,6 @@ from botocore.response import StreamingBody
 from botocore.stub import Stubber
 
 from uaharvest.errors import BlockedError, HarvestError, RetryableError
-from uaharvest.runs.s3_object import ChangedError
 from uaharvest.runs.watermark import (
     Watermark,
     WatermarkStore,
@@ -21,6 +20,7 @@ from uaharvest.runs.watermark import (
     legacy,
     moved_by_operator,
 )
+from uaharvest.s3_object import ChangedError
 
 NEW_YORK = ZoneInfo("America/New_York")
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)

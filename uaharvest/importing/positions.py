@@ -6,16 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from uaharvest import aws
 from uaharvest.errors import BadInputError, BlockedError, HarvestError
 from uaharvest.importing.files import File
+from uaharvest.s3_object import ChangedError, Content, S3Object
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 PREFIX = "imports/"
-_LONGEST = 65_536  # bytes
-_PRECONDITION_FAILED = 412
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,22 +87,16 @@ class Positions:
         """
         if file.identity is None:
             return Position()
-        key = self._key(file.identity)
-        uri = f"s3://{self._bucket}/{key}"
-        with aws.translated(uri):
-            try:
-                answer = self._s3.get_object(Bucket=self._bucket, Key=key)
-                etag, content = aws.etag(answer, uri), answer["Body"].read(_LONGEST)
-            except aws.ERRORS as error:
-                if not aws.absent(error):
-                    raise
-                return Position()
+        stored = self._object(file.identity)
+        found = stored.read()
+        if found is None:
+            return Position()
         if again:
-            return Position(etag=etag)
-        stored = _parsed(content, etag)
-        if stored is None:
-            raise BlockedError(f"{uri} is not what `import` writes there: look at it, or delete it.")
-        state, position = stored
+            return Position(etag=found.etag)
+        parsed = _parsed(found)
+        if parsed is None:
+            raise BlockedError(f"{stored.uri} is not what `import` writes there: look at it, or delete it.")
+        state, position = parsed
         if state != dict(file.state):
             raise BadInputError(
                 f"{file.name}: it has changed since {'it' if position.done else 'a part of it'} was imported"
@@ -121,8 +113,6 @@ class Positions:
         """
         if file.identity is None:
             return position
-        key = self._key(file.identity)
-        uri = f"s3://{self._bucket}/{key}"
         text = json.dumps(
             {
                 "file": file.identity,
@@ -134,34 +124,23 @@ class Positions:
                 "schema": 1,
             }
         )
-        condition = {"IfMatch": position.etag} if position.etag else {"IfNoneMatch": "*"}
-        with aws.translated(uri):
-            try:
-                etag = aws.put_object(self._s3, self._bucket, key, text, **condition)
-            except aws.ERRORS as error:
-                if aws.status(error) != _PRECONDITION_FAILED:
-                    raise
-                etag = self._written(key, uri, text, file)
-        return dataclasses.replace(position, etag=etag)
-
-    def _written(self, key: str, uri: str, text: str, file: File) -> str:
-        """Return the ETag of an object that already holds `text`: botocore may have repeated the write."""
-        answer = self._s3.get_object(Bucket=self._bucket, Key=key)
-        if answer["Body"].read(_LONGEST) != text.encode():
+        try:
+            etag = self._object(file.identity).write(text, position.etag)
+        except ChangedError:
             raise HarvestError(
                 f"{file.name}: another process imports it too. Leave it to one, and do not start two at once."
-            )
-        return aws.etag(answer, uri)
+            ) from None
+        return dataclasses.replace(position, etag=etag)
 
-    def _key(self, identity: str) -> str:
+    def _object(self, identity: str) -> S3Object:
         digest = hashlib.sha256(f"{identity}\n{self._destination}".encode("utf-8", "surrogateescape")).hexdigest()
-        return f"{PREFIX}{digest[:32]}.json"
+        return S3Object(self._s3, self._bucket, f"{PREFIX}{digest[:32]}.json", what="position of an import")
 
 
-def _parsed(content: bytes, etag: str) -> tuple[dict[str, Any], Position] | None:
-    """Return the state of the file and its position; None if `content` is not a position."""
+def _parsed(found: Content) -> tuple[dict[str, Any], Position] | None:
+    """Return the state of the file and its position; None if the object holds no position."""
     try:
-        match json.loads(content):
+        match json.loads(found.text):
             case {
                 "state": dict(state),
                 "at": int(at),
@@ -169,7 +148,7 @@ def _parsed(content: bytes, etag: str) -> tuple[dict[str, Any], Position] | None
                 "done": bool(done),
                 "schema": 1,
             }:
-                return state, Position(at, Counts(**counts), done, etag)
+                return state, Position(at, Counts(**counts), done, found.etag)
     except (ValueError, TypeError):
         pass
     return None

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from uaharvest.errors import BadInputError, BlockedError, RetryableError
 from uaharvest.intervals import Interval, without
-from uaharvest.runs.s3_object import ChangedError, S3Object
+from uaharvest.s3_object import ChangedError, S3Object
 
 State = Literal["running", "stopped", "done"]
 # Ended backfills that are kept, for `backfill list`.

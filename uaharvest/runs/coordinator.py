@@ -16,7 +16,6 @@ from uaharvest.runs.ledger import Outcome, Run
 from uaharvest.runs.opening import Opener
 from uaharvest.runs.parts import Parts
 from uaharvest.runs.policy import Options
-from uaharvest.runs.s3_object import ChangedError
 from uaharvest.runs.state import counts_in_words, reason_of
 from uaharvest.runs.steps import (
     COMMITTED,
@@ -33,6 +32,7 @@ from uaharvest.runs.steps import (
 )
 from uaharvest.runs.stream import K, R, S
 from uaharvest.runs.watermark import Stored, Watermark, advanced, required
+from uaharvest.s3_object import ChangedError
 
 # Most steps of one `advance`, enough for a hundred empty windows. The next tick continues.
 STEPS = 300

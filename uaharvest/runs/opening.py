@@ -13,11 +13,11 @@ from uaharvest.runs.ledger import Run, RunKind
 from uaharvest.runs.losses import lost_watermark
 from uaharvest.runs.parts import Parts
 from uaharvest.runs.policy import Options
-from uaharvest.runs.s3_object import ChangedError
 from uaharvest.runs.state import source_clock
 from uaharvest.runs.stream import K, Plan, R, S
 from uaharvest.runs.watermark import Stored, Watermark, first, required
 from uaharvest.runs.windows import allowed_skew, guard_clock, guard_span, stepped_back
+from uaharvest.s3_object import ChangedError
 
 log = structlog.get_logger()
 

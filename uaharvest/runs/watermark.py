@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from uaharvest.errors import BadInputError, BlockedError, HarvestError
 from uaharvest.intervals import whole_second
-from uaharvest.runs.s3_object import ChangedError, Content, S3Object
+from uaharvest.s3_object import ChangedError, Content, S3Object
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
