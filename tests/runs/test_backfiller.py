@@ -224,6 +224,16 @@ def test_of_two_hosts_that_start_overlapping_backfills_at_once_one_is_refused(cl
     assert [one.asked for one in history.stored.read().values()] == [span(-200, -100)]
 
 
+def test_a_start_that_is_written_again_because_its_confirmation_was_lost_keeps_what_was_done(history):
+    add(history, *range(-200, -100, 20))
+    one = history.start(-200, -100)
+    history.harvest()
+    done = history.of(one)
+    assert history.stored.add(one) == done
+    assert history.of(one) == done
+    assert (done.state, done.rows) == ("done", 5)
+
+
 def test_a_stopped_backfill_still_holds_its_span_until_it_is_dropped(history):
     one = history.start(-200, -100)
     stop(history, one)

@@ -213,7 +213,10 @@ class Backfills:
             require_apart(new.asked, [one for one in stored.values() if one.id != new.id])
             ended = [one.id for one in stored.values() if one.state == "done"]
             dropped = set(ended[: max(len(ended) - KEPT, 0)])
-            return {key: one for key, one in stored.items() if key not in dropped} | {new.id: new}
+            # If the confirmation of the first attempt was lost, workers may have begun it: what they have done stays.
+            return {key: one for key, one in stored.items() if key not in dropped} | {
+                new.id: stored.get(new.id, new)
+            }
 
         return self._write(added)[new.id]
 
