@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import redis
 from click.testing import CliRunner
 
 from tests.fakes import at
@@ -55,6 +56,31 @@ def test_a_backfill_is_shown_to_its_end(site):
     assert site.history.sent == ids
     [one] = map(json.loads, site.run("list", "--json").stdout.splitlines())
     assert (one["state"], one["rows"], one["rate"], one["share"]) == ("done", 20, 1_000_000, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RetryableError("S3 does not answer."), "S3 does not answer. Looking again"),
+        (redis.ConnectionError("gone"), "Redis at 127.0.0.1:"),
+    ],
+)
+def test_who_follows_a_backfill_goes_on_after_an_outage_that_workers_survive(site, monkeypatch, error, said):
+    ids = site.history.world.opencast.add(*map(at, range(-3000, -1000, 100)))
+    looks = iter([error, error])
+
+    def failures(*_):
+        if (failed := next(looks, None)) is not None:
+            raise failed
+        return []
+
+    monkeypatch.setattr(backfill_, "LINE_EVERY", 0.0)
+    monkeypatch.setattr(backfill_, "_failures", failures)
+    done = site.run("useractions", *SPAN, "--rate", "1000000")
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count(said) == 1
+    assert "the backfill is not stopped" in done.stderr
+    assert site.history.sent == ids
 
 
 def test_ctrl_c_stops_it_and_resume_goes_on_until_then_the_span_is_taken(site, monkeypatch):

@@ -20,6 +20,7 @@ from uaharvest.cli.outcome import report_dead_letters
 from uaharvest.cli.progress import LINE_EVERY, STILL
 from uaharvest.errors import BadInputError, HarvestError, RetryableError
 from uaharvest.intervals import Interval, duration
+from uaharvest.redis_url import RedisUrl
 from uaharvest.runs.backfills import Backfill, utc_now
 from uaharvest.runs.days import DAY_SECONDS
 from uaharvest.runs.state import StreamState
@@ -259,8 +260,11 @@ def _follow(settings: Settings, stream: str, one: Backfill) -> None:
     try:
         while one.state == "running":
             time.sleep(POLL)
-            one = stored.read().get(one.id) or dataclasses.replace(one, state="stopped")
-            show(one)
+            try:
+                one = stored.read().get(one.id) or dataclasses.replace(one, state="stopped")
+                show(one)
+            except (RetryableError, redis.RedisError) as error:  # workers go on meanwhile, or later
+                show.cannot_look(error)
     except KeyboardInterrupt:
         one = _stop(settings, stream, one)
     if one.state != "done":
@@ -296,6 +300,15 @@ class _Progress:
             reasons = [
                 f"nothing has moved for {STILL:.0f} s. Is a worker running? celery -A tasks worker -Q backfill"
             ]
+        self._report(reasons)
+
+    def cannot_look(self, error: Exception) -> None:
+        """Say once why the progress cannot be seen."""
+        if isinstance(error, redis.RedisError):
+            error = RetryableError(RedisUrl.parse(self._settings.redis_url).failure(error))
+        self._report([f"{error} Looking again every {POLL:.0f} s; the backfill is not stopped."])
+
+    def _report(self, reasons: list[str]) -> None:
         for reason in reasons:
             if reason not in self._reported:
                 click.echo(plain.one_line(reason), err=True)
