@@ -7,7 +7,7 @@ import pytest
 
 from uaharvest import assembly
 
-RATE = "150"
+SLOW, RATE = "20", "150"  # rows a second
 BATCH = 20
 
 
@@ -15,14 +15,14 @@ def backfills(site):
     return assembly.backfills(site.settings, "useractions").read()
 
 
-def begin(start_site, rows, workers):
+def begin(start_site, rows, workers, rate):
     """Start a site whose live stream begins where its rows end, and a backfill of all of them."""
     site = start_site(rows=rows, seconds=1_800, workers=workers, settings={"HARVEST_BATCH_SIZE": str(BATCH)})
     site.manage("watermark", "set", f"{site.end:%FT%TZ}")
     start = site.end - timedelta(seconds=1_800)
     done = site.manage(
         *("backfill", "useractions", "--start", f"{start:%FT%TZ}", "--end", f"{site.end:%FT%TZ}"),
-        *("--rate", RATE, "--detach"),
+        *("--rate", rate, "--detach"),
     )
     assert done.returncode == 0, done.stderr
     [one] = backfills(site).values()
@@ -56,7 +56,7 @@ def require_once(site, one, cut_off):
 
 
 def test_a_backfill_goes_on_after_its_worker_was_killed_and_redis_has_lost_its_data(start_site):
-    site, one = begin(start_site, rows=300, workers=1)
+    site, one = begin(start_site, rows=300, workers=1, rate=SLOW)
     site.until(lambda: 60 <= rows_done(site, one) < 250, ticking=False)
     stopped = site.manage("backfill", "stop", one.id[:4])
     assert (stopped.returncode, "stopped" in stopped.stdout) == (0, True)
@@ -65,7 +65,7 @@ def test_a_backfill_goes_on_after_its_worker_was_killed_and_redis_has_lost_its_d
     assert before < 300
 
     site.add_worker("-Q", "backfill")
-    assert site.manage("backfill", "resume", one.id).returncode == 0
+    assert site.manage("backfill", "resume", one.id, "--rate", RATE).returncode == 0
     site.until(lambda: backfills(site)[one.id].state == "done", ticking=False)
     require_once(site, one, cut_off)
     assert rows_done(site, one) == 300
@@ -76,7 +76,7 @@ def test_a_backfill_goes_on_after_its_worker_was_killed_and_redis_has_lost_its_d
 @pytest.mark.fault
 @pytest.mark.long
 def test_a_backfill_harvests_each_row_once_whatever_is_killed_while_the_live_stream_goes_on(start_site):
-    site, one = begin(start_site, rows=2_000, workers=3)
+    site, one = begin(start_site, rows=2_000, workers=3, rate=RATE)
     cut_off = 0
     for share in (0.2, 0.5, 0.8):
         site.until(lambda share=share: backfills(site)[one.id].share >= share)
