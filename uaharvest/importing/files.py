@@ -121,7 +121,7 @@ def opened(name: str) -> Iterator[File]:
         state: dict[str, Any] = {}
         identity: str | None = None
         if name.startswith(_SCHEME):
-            piecewise = _S3Object(aws.s3_client(), name)
+            piecewise = _S3File(aws.s3_client(), name)
             raw = stack.enter_context(io.BufferedReader(piecewise, PIECE))
             identity, state = name, piecewise.state
         else:
@@ -148,7 +148,7 @@ def _uncompressed(raw: Any) -> IO[bytes]:
     return raw  # type: ignore[no-any-return]
 
 
-class _S3Object(io.RawIOBase):
+class _S3File(io.RawIOBase):
     """An object in S3, read in pieces; each request demands that the object is still the same."""
 
     def __init__(self, s3: "S3Client", uri: str) -> None:
