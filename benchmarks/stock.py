@@ -120,20 +120,20 @@ class Bench:
         self.sink = Counted()
         self.hints = LocalHints()
         client = Opencast(self.settings.engage_url or "", USER, PASSWORD)
-        letters = assembly.dead_letters(self.settings)
+        dead_letters = assembly.dead_letters(self.settings)
         self._source = DaySource(client, self.settings.opencast_zone, Throttle(self.redis, client.base_url))
         self.engine = Engine(
             StockUseractions(
                 self._source,
                 NoEpisodes(),  # type: ignore[arg-type]
                 self.sink,
-                letters,
+                dead_letters,
                 self.settings,
             ),
             client=self.redis,
             ledger=assembly.ledger(self.settings, self.redis),
             watermarks=assembly.watermarks(self.settings),
-            letters=letters,
+            dead_letters=dead_letters,
             hints=self.hints,
             settings=self.settings,
             policy=Policy.of(self.settings),

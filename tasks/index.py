@@ -29,5 +29,5 @@ def indexer() -> Indexer:
 def drain(*, seconds: float = SHORT) -> str:
     """Index until the queue is empty, or until `seconds` have passed."""
     tally = indexer().drain(seconds)
-    letters = f", {tally.dead:,} dead letter{'s' * (tally.dead != 1)}" if tally.dead else ""
-    return f"{tally.indexed:,} indexed{letters}"
+    dead_letters = f", {tally.dead:,} dead letter{'s' * (tally.dead != 1)}" if tally.dead else ""
+    return f"{tally.indexed:,} indexed{dead_letters}"

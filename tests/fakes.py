@@ -327,12 +327,12 @@ class World:
         self.episodes = FakeEpisodes()
         self.mailbox = Mailbox()
         self.store = WatermarkStore(self.s3, "bucket", "mark", self.settings.opencast_zone, pause=lambda _: None)
-        self.letters = DeadLetters(self.s3, "bucket", "dead/")
+        self.dead_letters = DeadLetters(self.s3, "bucket", "dead/")
         self.ledger = GatedLedger(client, "useractions", lease=self.settings.lease, deployment=deployment)
         source = ActionsSource(
             self.opencast, self.settings.opencast_zone, Throttle(client, self.opencast.base_url)
         )
-        self.stream = Useractions(source, self.episodes, self.sink, self.letters, self.settings)
+        self.stream = Useractions(source, self.episodes, self.sink, self.dead_letters, self.settings)
         self.destination = destination
         self.use()
 
@@ -343,7 +343,7 @@ class World:
             "client": self.redis,
             "ledger": self.ledger,
             "watermarks": self.store,
-            "letters": self.letters,
+            "dead_letters": self.dead_letters,
             "hints": self.mailbox,
             "settings": self.settings,
             "policy": Policy.of(self.settings),

@@ -156,7 +156,7 @@ class StockWorld(World):
             pause=self.clock.forward,
         )
         self.source = source
-        self.stream = StockUseractions(source, self.episodes, self.sink, self.letters, self.settings)
+        self.stream = StockUseractions(source, self.episodes, self.sink, self.dead_letters, self.settings)
         self.sink.chunk = 50
         self.use()
 

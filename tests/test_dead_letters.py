@@ -5,7 +5,6 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
-from uaharvest import dead_letters
 from uaharvest.dead_letters import DeadLetter, DeadLetters
 from uaharvest.errors import BadInputError, BlockedError, RetryableError, UnreadableLetterError
 
@@ -13,7 +12,7 @@ SECRET = {"raw": {"huid": "60002627"}}
 
 
 @pytest.fixture
-def letters(bucket):
+def dead_letters(bucket):
     return DeadLetters(boto3.client("s3"), bucket, "dead-letters/")
 
 
@@ -21,17 +20,17 @@ def record(number, stream="useractions", payload=SECRET):
     return DeadLetter.of_record(stream, number, "no date", payload)
 
 
-def test_a_letter_comes_back_as_it_was_put(letters):
+def test_a_letter_comes_back_as_it_was_put(dead_letters):
     letter = DeadLetter.of_slice("zoom", "a1b2", "404 for ever", {"meeting": "x"})
-    letters.put(letter)
-    assert letters.get("zoom/slice-a1b2") == letter
+    dead_letters.put(letter)
+    assert dead_letters.get("zoom/slice-a1b2") == letter
 
 
-def test_the_same_record_put_twice_is_one_letter_the_later_one(letters):
-    letters.put(record(7))
-    letters.put(DeadLetter.of_record("useractions", 7, "still no date", SECRET))
-    assert list(letters.names()) == ["useractions/record-7"]
-    assert letters.get("useractions/record-7").reason == "still no date"
+def test_the_same_record_put_twice_is_one_letter_the_later_one(dead_letters):
+    dead_letters.put(record(7))
+    dead_letters.put(DeadLetter.of_record("useractions", 7, "still no date", SECRET))
+    assert list(dead_letters.names()) == ["useractions/record-7"]
+    assert dead_letters.get("useractions/record-7").reason == "still no date"
 
 
 def test_a_record_without_id_is_named_after_its_content():
@@ -47,49 +46,49 @@ def test_an_id_that_would_not_do_in_a_key_goes_by_its_digest(record_id):
     assert name == record(record_id).name
 
 
-def test_letters_are_listed_and_counted_by_stream_over_many_pages(letters, monkeypatch):
-    s3 = letters._s3
+def test_letters_are_listed_and_counted_by_stream_over_many_pages(dead_letters, monkeypatch):
+    s3 = dead_letters._s3
     paginator = s3.get_paginator("list_objects_v2")
     paginate = paginator.paginate
     monkeypatch.setattr(s3, "get_paginator", lambda name: paginator)
     monkeypatch.setattr(paginator, "paginate", lambda **kw: paginate(**kw, PaginationConfig={"PageSize": 2}))
     for number in range(5):
-        letters.put(record(number))
-    letters.put(record(1, stream="useractions-other"))
-    assert list(letters.names("useractions")) == [f"useractions/record-{number}" for number in range(5)]
-    assert letters.count("useractions") == 5
-    assert len(list(letters.names())) == 6
+        dead_letters.put(record(number))
+    dead_letters.put(record(1, stream="useractions-other"))
+    assert list(dead_letters.names("useractions")) == [f"useractions/record-{number}" for number in range(5)]
+    assert dead_letters.count("useractions") == 5
+    assert len(list(dead_letters.names())) == 6
 
 
-def test_a_dropped_letter_is_gone_and_cannot_be_dropped_again(letters):
-    letters.put(record(1))
-    letters.drop("useractions/record-1")
-    assert letters.count("useractions") == 0
+def test_a_dropped_letter_is_gone_and_cannot_be_dropped_again(dead_letters):
+    dead_letters.put(record(1))
+    dead_letters.drop("useractions/record-1")
+    assert dead_letters.count("useractions") == 0
     with pytest.raises(BadInputError, match="useractions/record-1"):
-        letters.drop("useractions/record-1")
+        dead_letters.drop("useractions/record-1")
 
 
-def test_a_letter_that_does_not_exist_is_named(letters):
+def test_a_letter_that_does_not_exist_is_named(dead_letters):
     with pytest.raises(BadInputError, match="no dead letter 'useractions/record-9'"):
-        letters.get("useractions/record-9")
+        dead_letters.get("useractions/record-9")
 
 
 def test_a_bucket_that_is_missing_holds_no_letters_and_is_created_by_the_first(aws):
-    letters = DeadLetters(boto3.client("s3"), "letters-of-a-new-site", "dead-letters/")
-    assert list(letters.names()) == []
+    dead_letters = DeadLetters(boto3.client("s3"), "letters-of-a-new-site", "dead-letters/")
+    assert list(dead_letters.names()) == []
     with pytest.raises(BadInputError):
-        letters.drop("useractions/record-1")
-    letters.put(record(1))
-    assert letters.count("useractions") == 1
+        dead_letters.drop("useractions/record-1")
+    dead_letters.put(record(1))
+    assert dead_letters.count("useractions") == 1
 
 
 def test_without_a_bucket_there_is_nowhere_to_keep_a_letter_and_none_is_listed():
-    letters = DeadLetters(boto3.client("s3", region_name="us-east-1"), None, "dead-letters/")
+    dead_letters = DeadLetters(boto3.client("s3", region_name="us-east-1"), None, "dead-letters/")
     with pytest.raises(BlockedError, match="nowhere to keep it: set S3_HARVEST_TS_BUCKET"):
-        letters.put(record(1))
-    assert letters.count("useractions") == 0
+        dead_letters.put(record(1))
+    assert dead_letters.count("useractions") == 0
     with pytest.raises(BadInputError):
-        letters.get("useractions/record-1")
+        dead_letters.get("useractions/record-1")
 
 
 WHOLE = {
@@ -120,53 +119,53 @@ WHOLE = {
         json.dumps({**WHOLE, "kind": "slice"}).encode(),
     ],
 )
-def test_what_is_no_letter_is_not_taken_for_one_and_can_be_dropped(letters, bucket, content):
-    letters._s3.put_object(Bucket=bucket, Key="dead-letters/zoom/record-1.json", Body=content)
+def test_what_is_no_letter_is_not_taken_for_one_and_can_be_dropped(dead_letters, bucket, content):
+    dead_letters._s3.put_object(Bucket=bucket, Key="dead-letters/zoom/record-1.json", Body=content)
     with pytest.raises(
         UnreadableLetterError, match=f"s3://{bucket}/dead-letters/zoom/record-1.json is no dead letter"
     ):
-        letters.get("zoom/record-1")
-    letters.drop("zoom/record-1")
-    assert list(letters.names()) == []
+        dead_letters.get("zoom/record-1")
+    dead_letters.drop("zoom/record-1")
+    assert list(dead_letters.names()) == []
 
 
-def test_a_whole_letter_is_read(letters, bucket):
-    letters._s3.put_object(Bucket=bucket, Key="dead-letters/zoom/record-1.json", Body=json.dumps(WHOLE))
-    assert letters.get("zoom/record-1").reason == "r"
+def test_a_whole_letter_is_read(dead_letters, bucket):
+    dead_letters._s3.put_object(Bucket=bucket, Key="dead-letters/zoom/record-1.json", Body=json.dumps(WHOLE))
+    assert dead_letters.get("zoom/record-1").reason == "r"
 
 
-def test_a_huge_object_is_not_read_whole(letters, bucket, monkeypatch):
-    monkeypatch.setattr(dead_letters, "MOST_BYTES", 1000)
-    letters.put(DeadLetter.of_record("zoom", 1, "no date", {"raw": "x" * 1000}))
+def test_a_huge_object_is_not_read_whole(dead_letters, bucket, monkeypatch):
+    monkeypatch.setattr("uaharvest.dead_letters.MOST_BYTES", 1000)
+    dead_letters.put(DeadLetter.of_record("zoom", 1, "no date", {"raw": "x" * 1000}))
     with pytest.raises(UnreadableLetterError, match="more than 1,000 bytes"):
-        letters.get("zoom/record-1")
+        dead_letters.get("zoom/record-1")
 
 
 @pytest.mark.parametrize(
     "key", ["zoom/notes.txt", "zoom/record-1", "readme", "zoom/record-1.json.bak", "zoom/a b/c"]
 )
-def test_a_foreign_object_goes_by_its_key(letters, bucket, key):
-    letters._s3.put_object(Bucket=bucket, Key=f"dead-letters/{key}", Body=b"foreign")
-    letters._s3.put_object(Bucket=bucket, Key="dead-letters/zoom/", Body=b"")  # a folder of S3's console
-    assert list(letters.names()) == [key]
+def test_a_foreign_object_goes_by_its_key(dead_letters, bucket, key):
+    dead_letters._s3.put_object(Bucket=bucket, Key=f"dead-letters/{key}", Body=b"foreign")
+    dead_letters._s3.put_object(Bucket=bucket, Key="dead-letters/zoom/", Body=b"")  # a folder of S3's console
+    assert list(dead_letters.names()) == [key]
     with pytest.raises(UnreadableLetterError, match=f"dead-letters/{key} is no dead letter"):
-        letters.get(key)
-    letters.drop(key)
-    assert list(letters.names()) == []
+        dead_letters.get(key)
+    dead_letters.drop(key)
+    assert list(dead_letters.names()) == []
 
 
-def test_an_object_that_s3_does_not_give_out_is_unreadable(letters, monkeypatch):
-    letters.put(record(1))
+def test_an_object_that_s3_does_not_give_out_is_unreadable(dead_letters, monkeypatch):
+    dead_letters.put(record(1))
     denial = {"Error": {"Code": "AccessDenied", "Message": "not authorized to perform: kms:Decrypt"}}
 
     def denied(**_):
         raise ClientError({**denial, "ResponseMetadata": {"HTTPStatusCode": 403}}, "GetObject")
 
-    monkeypatch.setattr(letters._s3, "get_object", denied)
+    monkeypatch.setattr(dead_letters._s3, "get_object", denied)
     with pytest.raises(UnreadableLetterError, match=r"dead-letters/useractions/record-1\.json cannot be read"):
-        letters.get("useractions/record-1")
-    letters.drop("useractions/record-1")
-    assert list(letters.names()) == []
+        dead_letters.get("useractions/record-1")
+    dead_letters.drop("useractions/record-1")
+    assert list(dead_letters.names()) == []
 
 
 def test_a_letter_shows_its_payload_in_no_repr():
@@ -188,9 +187,9 @@ def test_a_put_that_s3_refuses_confirms_nothing(code, status, error, words):
 @pytest.mark.parametrize(
     ("operation", "ask"),
     [
-        ("list_objects_v2", lambda letters: letters.count("zoom")),
-        ("head_object", lambda letters: letters.get("zoom/record-1")),
-        ("head_object", lambda letters: letters.drop("zoom/record-1")),
+        ("list_objects_v2", lambda dead_letters: dead_letters.count("zoom")),
+        ("head_object", lambda dead_letters: dead_letters.get("zoom/record-1")),
+        ("head_object", lambda dead_letters: dead_letters.drop("zoom/record-1")),
     ],
     ids=["count", "get", "drop"],
 )

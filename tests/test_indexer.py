@@ -103,7 +103,7 @@ def settings(queue_name, bucket, valkey_url):
 
 
 @pytest.fixture
-def letters(settings):
+def dead_letters(settings):
     return DeadLetters(aws.s3_client(), settings.bucket, settings.dead_letter_prefix)
 
 
@@ -120,14 +120,14 @@ def shared(settings, redis):
 
 
 @pytest.fixture
-def build(settings, store, letters, shared, monkeypatch):
+def build(settings, store, dead_letters, shared, monkeypatch):
     """Make an indexer; what is given replaces the usual parts and settings."""
     monkeypatch.setattr("uaharvest.sinks.receiver.WAIT", 0)  # of one server an empty answer is an empty queue
     client = boto3.client("sqs")
 
-    def indexer(letters=letters, **changes):
+    def indexer(dead_letters=dead_letters, **changes):
         changed = dataclasses.replace(settings, **changes)
-        return Indexer(client, store, letters=letters, shared=shared, locate=nowhere, settings=changed)
+        return Indexer(client, store, dead_letters=dead_letters, shared=shared, locate=nowhere, settings=changed)
 
     return indexer
 
@@ -166,44 +166,44 @@ def test_a_longer_footprint_stays_when_a_shorter_one_comes_late(indexer, queue, 
     assert store.documents[DAY, "1"]["action"]["outpoint"] == 60
 
 
-def test_what_cannot_be_read_becomes_a_dead_letter_beside_records_that_go(indexer, queue, store, letters):
+def test_what_cannot_be_read_becomes_a_dead_letter_beside_records_that_go(indexer, queue, store, dead_letters):
     queue.send("no JSON", [record(1), {"huid": "60002627"}], record(2))
     tally = indexer.drain()
     assert (tally.indexed, tally.dead) == (2, 2)
     assert queue.depth == (0, 0)
-    message, single = (letters.get(name) for name in letters.names("index"))
+    message, single = (dead_letters.get(name) for name in dead_letters.names("index"))
     assert (message.kind, message.payload) == ("message", {"body": "no JSON"})
     assert (single.kind, single.payload) == ("record", {"record": {"huid": "60002627"}})
 
 
-def test_what_the_store_refuses_becomes_a_dead_letter_as_it_was_in_the_queue(indexer, queue, store, letters):
+def test_what_the_store_refuses_becomes_a_dead_letter_as_it_was_in_the_queue(indexer, queue, store, dead_letters):
     store.refuse = {"2"}
     queue.send([record(1), record(2), record(3)])
     assert indexer.drain().dead == 1
     assert queue.depth == (0, 0)
-    letter = letters.get("index/record-2")
+    letter = dead_letters.get("index/record-2")
     assert letter.reason == "400 no"
     assert letter.payload == {"record": record(2)}
 
 
-def test_a_dead_letter_that_the_store_takes_now_is_indexed(indexer, queue, store, letters):
+def test_a_dead_letter_that_the_store_takes_now_is_indexed(indexer, queue, store, dead_letters):
     store.refuse = {"2"}
     queue.send([record(1), record(2)])
     indexer.drain()
-    letter = letters.get("index/record-2")
+    letter = dead_letters.get("index/record-2")
     with pytest.raises(PoisonError):
         indexer.redeliver(letter)
     store.refuse = set()
-    assert indexer.redeliver(letters.get("index/record-2")) == 1
+    assert indexer.redeliver(dead_letters.get("index/record-2")) == 1
     assert (DAY, "2") in store.documents
 
 
-def test_a_message_that_still_cannot_be_read_stays_a_dead_letter(indexer, queue, letters):
+def test_a_message_that_still_cannot_be_read_stays_a_dead_letter(indexer, queue, dead_letters):
     queue.send("no JSON")
     indexer.drain()
-    [name] = letters.names("index")
+    [name] = dead_letters.names("index")
     with pytest.raises(PoisonError, match="no JSON"):
-        indexer.redeliver(letters.get(name))
+        indexer.redeliver(dead_letters.get(name))
 
 
 def test_a_store_that_fails_loses_nothing_and_gives_the_messages_back(indexer, queue, store, shared):
@@ -238,14 +238,14 @@ def test_what_was_confirmed_before_the_store_failed_is_not_done_again(indexer, q
     assert queue.depth == (1, 0)
 
 
-def test_a_store_that_refuses_many_blocks_deletes_nothing_and_heals(indexer, queue, store, shared, letters):
+def test_a_store_that_refuses_many_blocks_deletes_nothing_and_heals(indexer, queue, store, shared, dead_letters):
     store.refuse = {str(n) for n in range(40)}
     queue.send(*(record(n) for n in range(40)))
     with pytest.raises(BlockedError):
         indexer.drain()
     assert queue.depth == (40, 0)
     assert shared.state.blocked().reason == "the store refuses many"
-    assert list(letters.names("index")) == []
+    assert list(dead_letters.names("index")) == []
     store.refuse = set()
     indexer.drain()
     assert shared.state.blocked() is None
@@ -282,7 +282,9 @@ def old(number, **changes):
     return record(number, timestamp="2026-10-01T16:00:02+00:00", **changes)
 
 
-def test_an_index_that_takes_nothing_keeps_its_own_messages_and_no_others(indexer, queue, store, shared, letters):
+def test_an_index_that_takes_nothing_keeps_its_own_messages_and_no_others(
+    indexer, queue, store, shared, dead_letters
+):
     store.blocked = {OLD_DAY: f"{OLD_DAY} is closed"}
     queue.send(
         *([record(n), record(1000 + n)] for n in range(20)), old(3000), [old(3001), record(3002)], "no JSON"
@@ -292,7 +294,7 @@ def test_an_index_that_takes_nothing_keeps_its_own_messages_and_no_others(indexe
     assert queue.depth == (2, 0)
     assert len(store.documents) == 41  # and 3002, which comes again with its neighbour
     assert shared.counts() == {"indexed": 40, "dead": 1}
-    assert len(list(letters.names("index"))) == 1
+    assert len(list(dead_letters.names("index"))) == 1
     with pytest.raises(IndexBlockedError):
         indexer.drain()
     assert shared.state.blocked().reason == f"{OLD_DAY} is closed"
@@ -396,7 +398,7 @@ def test_an_answer_that_is_not_sqs_is_an_outage_and_nobodys_fault(indexer, queue
 
 
 @pytest.mark.parametrize("error", [KeyError("action_id"), TypeError("x"), OSError("disk")])
-def test_an_error_of_our_own_is_no_bad_record(indexer, queue, store, letters, error):
+def test_an_error_of_our_own_is_no_bad_record(indexer, queue, store, dead_letters, error):
     def broken(*_):
         raise error
 
@@ -409,7 +411,7 @@ def test_an_error_of_our_own_is_no_bad_record(indexer, queue, store, letters, er
     with pytest.raises(type(error)):
         indexer.drain()
     store.fail = None
-    assert list(letters.names("index")) == []
+    assert list(dead_letters.names("index")) == []
     assert queue.depth[1] == 0
     indexer.drain()
     assert len(store.documents) == 2
@@ -429,18 +431,18 @@ def test_after_a_failure_one_bulk_is_tried_before_all_threads_go(indexer, queue,
     assert len(store.writes) - before == 1
 
 
-def test_another_programs_messages_block_instead_of_being_taken_away(indexer, queue, shared, letters):
+def test_another_programs_messages_block_instead_of_being_taken_away(indexer, queue, shared, dead_letters):
     queue.send(*("their own format" for _ in range(10)))
     with pytest.raises(BlockedError, match="SQS_QUEUE_NAME"):
         indexer.drain()
     assert queue.depth == (10, 0)
-    assert list(letters.names("index")) == []
+    assert list(dead_letters.names("index")) == []
 
 
 def test_without_a_place_for_dead_letters_nothing_is_deleted(build, queue):
     queue.send(record(1), "no JSON")
     with pytest.raises(BlockedError, match="S3_HARVEST_TS_BUCKET"):
-        build(letters=DeadLetters(aws.s3_client(), None, "dead-letters/")).drain()
+        build(dead_letters=DeadLetters(aws.s3_client(), None, "dead-letters/")).drain()
     assert queue.depth == (2, 0)
 
 

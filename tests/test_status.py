@@ -157,9 +157,9 @@ def test_a_refused_span_does_not_hide_another_stream_that_stands_still(settings,
 
 
 def test_dead_letters_are_counted_and_are_exit_code_5(settings, state):
-    letters = assembly.dead_letters(settings)
+    dead_letters = assembly.dead_letters(settings)
     for number in range(3):
-        letters.put(DeadLetter.of_record("useractions", number, "too long", {}))
+        dead_letters.put(DeadLetter.of_record("useractions", number, "too long", {}))
     whole = report(settings)
     assert whole["streams"]["useractions"]["dead_letters"] == 3
     assert status.exit_code(whole) == 5

@@ -168,7 +168,7 @@ def engine_of(
     hints: "Hints",
     *,
     client: "redis.Redis",
-    letters: DeadLetters,
+    dead_letters: DeadLetters,
     destination: str,
     source: str,
     again: Callable[[datetime, datetime], str] | None = None,
@@ -181,7 +181,7 @@ def engine_of(
         settings: Source and destination.
         hints: How workers are notified.
         client: Redis client.
-        letters: Where slices go that keep failing.
+        dead_letters: Where slices go that keep failing.
         destination: Source and destination, as text; see `Engine`.
         source: The name of the source in error messages.
         again: Returns the command that harvests between two instants; see `Engine`.
@@ -194,7 +194,7 @@ def engine_of(
         client=client,
         ledger=ledger(site or settings, client, stream=stream.name),
         watermarks=watermarks(site or settings, stream.name) if settings.bucket else None,
-        letters=letters,
+        dead_letters=dead_letters,
         hints=hints,
         settings=settings,
         policy=registry.spec_of(stream.name).policy(settings),
@@ -296,7 +296,7 @@ def indexer(settings: Settings) -> Indexer:
     return Indexer(
         aws.sqs_client(THREADS),
         document_store(settings),
-        letters=dead_letters(settings),
+        dead_letters=dead_letters(settings),
         shared=indexer_state(settings),
         locate=_locate(settings),
         settings=settings,
@@ -336,7 +336,7 @@ def importer(settings: Settings, to: str) -> "Importer":
     return Importer(
         destination,
         label=to,
-        letters=dead_letters(settings),
+        dead_letters=dead_letters(settings),
         positions=Positions(aws.s3_client(), settings.bucket or "", where),
         zone=settings.opencast_zone,
     )

@@ -192,7 +192,7 @@ class Indexer:
     Args:
         client: From `aws.sqs_client(THREADS)`.
         store: Where the documents go; several threads call its `write` at once.
-        letters: Where dead letters go.
+        dead_letters: Where dead letters go.
         shared: The state that all indexers share.
         locate: Returns the `geoip` fields for an address.
         settings: Provide the queue, its lease and the names of the indices.
@@ -203,14 +203,14 @@ class Indexer:
         client: "SQSClient",
         store: DocumentStore,
         *,
-        letters: DeadLetters,
+        dead_letters: DeadLetters,
         shared: IndexerState,
         locate: Locate,
         settings: Settings,
     ) -> None:
         self._client = client
         self._store = store
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._shared = shared
         self._locate = locate
         self._settings = settings
@@ -359,8 +359,8 @@ class Indexer:
             raise
         self._note(drain, batch, set(confirmed.values()), blocked)
         settled = batch.settled({*confirmed, *(document.origin for document, _ in refused)}, unreadable=True)
-        letters = [self._letter(document, reason) for document, reason in refused]
-        self._settle(drain, settled, confirmed, [*letters, *batch.unreadable])
+        dead_letters = [self._letter(document, reason) for document, reason in refused]
+        self._settle(drain, settled, confirmed, [*dead_letters, *batch.unreadable])
         self._put_aside(drain, batch, settled)
 
     def _settle(
@@ -368,7 +368,7 @@ class Indexer:
         drain: _Drain,
         settled: Sequence[ReceivedMessage],
         confirmed: Collection[Origin],
-        letters: Sequence[tuple[ReceivedMessage, DeadLetter]],
+        dead_letters: Sequence[tuple[ReceivedMessage, DeadLetter]],
     ) -> None:
         """Write the dead letters of settled messages, delete these messages, and count their contents.
 
@@ -376,9 +376,9 @@ class Indexer:
         """
         handles = {message.handle for message in settled}
         dead = 0
-        for message, letter in letters:
+        for message, letter in dead_letters:
             if message.handle in handles:
-                self._letters.put(letter)
+                self._dead_letters.put(letter)
                 dead += 1
         if dead:
             log.error("dead letters written", count=dead, command="manage.py dead-letters list")

@@ -43,7 +43,7 @@ def configure(level: str, settings: "Settings | None" = None) -> None:
 
     def formatter(last: _Processors) -> logging.Formatter:
         meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-        processors: _Processors = [meta, structlog.processors.ExceptionRenderer(told), *last]
+        processors: _Processors = [meta, structlog.processors.ExceptionRenderer(tracebacks), *last]
         return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=processors)
 
     chosen = (settings and settings.log_format) or ("console" if terminal else "json")
@@ -85,7 +85,7 @@ def _readable(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.t
     }
 
 
-def told(exc_info: structlog.typing.ExcInfo) -> str:
+def tracebacks(exc_info: structlog.typing.ExcInfo) -> str:
     """Return the traceback of an exception and of each of its causes.
 
     It has no values of variables, and the text of our own exceptions only: both may contain personal data and

@@ -25,7 +25,7 @@ UNUSABLE = (KeyError, TypeError, ValueError, AttributeError)  # raised by a payl
 log = structlog.get_logger()
 
 
-def chosen(letters: DeadLetters, names: Iterable[str], *, everything: bool) -> list[str]:
+def chosen(dead_letters: DeadLetters, names: Iterable[str], *, everything: bool) -> list[str]:
     """Return the names of the chosen dead letters: those in `names`, or all.
 
     Raises:
@@ -39,11 +39,11 @@ def chosen(letters: DeadLetters, names: Iterable[str], *, everything: bool) -> l
             "Expected the names of dead letters, or --all. `manage.py dead-letters list` has them."
         )
     for name in names:
-        letters.key(name)
-    return list(letters.names()) if everything else names
+        dead_letters.key(name)
+    return list(dead_letters.names()) if everything else names
 
 
-def read(letters: DeadLetters, names: Iterable[str]) -> Iterator[tuple[str, DeadLetter | HarvestError]]:
+def read(dead_letters: DeadLetters, names: Iterable[str]) -> Iterator[tuple[str, DeadLetter | HarvestError]]:
     """Yield each name with its dead letter, or with why that cannot be read; skip letters dropped meanwhile.
 
     Raises:
@@ -53,7 +53,7 @@ def read(letters: DeadLetters, names: Iterable[str]) -> Iterator[tuple[str, Dead
     for name in names:
         letter: DeadLetter | HarvestError
         try:
-            letter = letters.get(name)
+            letter = dead_letters.get(name)
         except BadInputError:
             continue
         except RetryableError as error:
@@ -69,7 +69,7 @@ def read(letters: DeadLetters, names: Iterable[str]) -> Iterator[tuple[str, Dead
 
 
 def replay(
-    settings: Settings, letters: DeadLetters, names: Iterable[str]
+    settings: Settings, dead_letters: DeadLetters, names: Iterable[str]
 ) -> Iterator[tuple[str, int | HarvestError]]:
     """Send dead letters and drop those that succeed; yield each name with its number of records, or why it stays.
 
@@ -77,7 +77,7 @@ def replay(
         RetryableError: S3 does not answer for several objects in a row.
     """
     replayer = Replayer(settings)
-    for name, letter in read(letters, names):
+    for name, letter in read(dead_letters, names):
         try:
             if isinstance(letter, HarvestError):
                 raise letter
@@ -85,17 +85,17 @@ def replay(
         except HarvestError as error:
             yield name, error
         else:
-            letters.drop(name)
+            dead_letters.drop(name)
             yield name, sent
 
 
-def droppable(letters: DeadLetters, names: Iterable[str]) -> tuple[list[str], list[HarvestError]]:
+def droppable(dead_letters: DeadLetters, names: Iterable[str]) -> tuple[list[str], list[HarvestError]]:
     """Return which of these dead letters can be read, and why the others cannot.
 
     If S3_DEAD_LETTER_PREFIX is wrong, an unreadable object may belong to somebody else, or even be a watermark.
     """
     readable, unreadable = [], []
-    for name, letter in read(letters, names):
+    for name, letter in read(dead_letters, names):
         if isinstance(letter, HarvestError):
             unreadable.append(letter)
         else:

@@ -137,7 +137,7 @@ class Site:
         report = status.status(self.settings, Workers())
         return report, int(status.exit_code(report))
 
-    def letters(self):
+    def dead_letters(self):
         """Return the names of the dead letters."""
         return list(assembly.dead_letters(self.settings).names(self.stream))
 
@@ -156,10 +156,10 @@ class Site:
 
     def replay(self):
         """Replay all dead letters, as `manage.py dead-letters replay --all` does."""
-        letters, replayer = assembly.dead_letters(self.settings), Replayer(self.settings)
-        for name in self.letters():
-            replayer.replay(letters.get(name))
-            letters.drop(name)
+        dead_letters, replayer = assembly.dead_letters(self.settings), Replayer(self.settings)
+        for name in self.dead_letters():
+            replayer.replay(dead_letters.get(name))
+            dead_letters.drop(name)
 
     @property
     def mark(self):
@@ -197,11 +197,11 @@ class SteppedSite(Site):
         super()._work()
 
 
-def verdict(report, letters):
+def verdict(report, dead_letters):
     """Return which of the policy's verdicts a report shows: blocked, put off, dead letter, fine."""
     streams = list(report["streams"].values())
     if any(part["blocked"] for part in streams):
         return "blocked"
     if report["troubles"] and any(trouble["exit_code"] == 4 for trouble in report["troubles"]):
         return "put off"
-    return "dead letter" if letters else "fine"
+    return "dead letter" if dead_letters else "fine"

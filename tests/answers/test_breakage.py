@@ -486,11 +486,11 @@ def zoom_with(*options, **variables):
 @contextlib.contextmanager
 def the_receiver_of_alerts_is_away(site, _):
     site.change(ALERT_WEBHOOK_URL=f"http://127.0.0.1:{stack.free_port()}/word-of-webhook")
-    letters = assembly.dead_letters(site.settings)
+    dead_letters = assembly.dead_letters(site.settings)
     letter = DeadLetter.of_record("useractions", 1, "why", {})
-    letters.put(letter)
+    dead_letters.put(letter)
     alerts_task.check()
-    letters.drop(letter.name)
+    dead_letters.drop(letter.name)
     yield
 
 

@@ -87,7 +87,7 @@ def check(site, proxy, trusted, until):
     assert verdict(stands(site, proxy), []) in STANDS
     proxy.present(trusted["certificate"], trusted["key"])
     assert site.heals(until), site.report()[0]["troubles"]
-    assert site.letters() == []
+    assert site.dead_letters() == []
     assert site.report()[1] == 0
 
 

@@ -373,7 +373,7 @@ def test_a_database_that_fails_is_named_and_loses_nothing(server, rows, moment, 
             site.tick()
         assert not site.at
         report, code = site.report()
-    found = verdict(report, site.letters())
+    found = verdict(report, site.dead_letters())
     lines = [trouble["line"] for trouble in report["troubles"]]
     assert (found, len(lines)) == (kind.verdict, 1), lines
     assert "Opencast's database 'opencast' at" in lines[0].replace("elsewhere", "opencast")
@@ -383,5 +383,5 @@ def test_a_database_that_fails_is_named_and_loses_nothing(server, rows, moment, 
     assert not any(secret in line for line in lines for secret in (SECRET, "opencast%40home", "changed"))
     assert site.heals(now - timedelta(seconds=1))
     assert set(site.received()) == set(rows)
-    assert site.letters() == []
+    assert site.dead_letters() == []
     assert site.report()[1] == 0

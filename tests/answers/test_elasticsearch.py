@@ -219,12 +219,12 @@ def test_the_episodes_of_a_day_are_those_of_its_useractions_sooner_or_later(
         for _ in range(2):
             site.tick()
     report, code = site.report()
-    found = verdict(report, site.letters())
+    found = verdict(report, site.dead_letters())
     lines = [trouble["line"] for trouble in report["troubles"]]
     assert found in attack.policy[answer.kind], (found, lines)
     assert code == Exit.BLOCKED
     assert any(attack.culprit in line for line in lines), lines
     assert site.heals(today)
     assert all(one["found"] for one in server.mget(index=f"episodes-{INFIX}", body={"ids": mpids})["docs"])
-    assert site.letters() == []
+    assert site.dead_letters() == []
     assert site.report()[1] == Exit.DONE

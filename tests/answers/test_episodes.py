@@ -128,18 +128,18 @@ def test_an_answer_gets_the_verdict_of_the_policy_and_nothing_is_lost(
             site.tick()
         assert proxy.answered, "the attack never met a call"
     report, code = site.report()
-    letters, lines = site.letters(), [trouble["line"] for trouble in report["troubles"]]
+    dead_letters, lines = site.dead_letters(), [trouble["line"] for trouble in report["troubles"]]
     before = indexed(store)
-    found = verdict(report, letters)
+    found = verdict(report, dead_letters)
     assert found in attack.policy[answer.kind], (found, lines)
     if item:
         assert set(indexed(store)) == mpids - {MPID[0]}, "one item holds up the others"
-        assert len(letters) == 1
+        assert len(dead_letters) == 1
         assert code == Exit.DEAD_LETTERS
     else:
         # With fewer workflows than there are, those episodes come that have none.
         assert not before or (answer.kind == "short" and len(before) < len(mpids))
-        assert letters == [] or answer.kind == "short"
+        assert dead_letters == [] or answer.kind == "short"
         assert code == (Exit.DEAD_LETTERS if found == "dead letter" else Exit.BLOCKED)
         assert found == "dead letter" or any(attack.culprit in line for line in lines), lines
     assert site.heals(yesterday + DAY)

@@ -147,7 +147,7 @@ def test_a_workers_task_ends_and_the_rows_come_later(*, site, begins, server, ro
     server.thaw()
     assert site.heals(now - timedelta(seconds=1))
     assert set(site.received()) == set(rows)
-    assert site.letters() == []
+    assert site.dead_letters() == []
 
 
 @pytest.mark.parametrize("moment", moments(is_send))

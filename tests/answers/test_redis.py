@@ -451,7 +451,7 @@ def test_a_redis_that_fails_is_named_and_loses_no_useraction(
         assert_it_is_told(site, server, fault)
     assert site.heals(now - timedelta(seconds=1))
     assert set(site.received()) == set(rows)
-    assert site.letters() == []
+    assert site.dead_letters() == []
     assert site.report()[1] == 0
 
 
@@ -470,7 +470,7 @@ def test_a_redis_that_fails_is_named_and_loses_no_meeting(
     store = SqliteStore(tmp_path / "documents.db")
     assert {one["uuid"] for one in store.export("meetings*")} == {one["uuid"] for one in truth["meetings"]}
     assert len(list(store.export("sessions*"))) == sum(len(one["sessions"]) for one in truth["meetings"])
-    assert zoom_site.letters() == []
+    assert zoom_site.dead_letters() == []
     assert zoom_site.report()[1] == 0
 
 

@@ -90,8 +90,8 @@ def test_an_answer_gets_the_verdict_of_the_policy_and_nothing_is_lost(*, site, s
             site.tick()
         assert server.proxy.answered, "the attack never met a call"
     report, code = site.report()
-    letters, lines = site.letters(), [trouble["line"] for trouble in report["troubles"]]
-    found = verdict(report, letters)
+    dead_letters, lines = site.dead_letters(), [trouble["line"] for trouble in report["troubles"]]
+    found = verdict(report, dead_letters)
     assert found in attack.policy[answer.kind], (found, lines)
     if found in {"blocked", "put off"}:
         assert code == Exit.BLOCKED

@@ -79,21 +79,21 @@ def test_an_answer_gets_the_verdict_of_the_policy_and_nothing_is_lost(
         assert proxy.answered, "the attack never met a call"
     # What stands, before anything heals; the servers are well again, so that the report shows what is remembered.
     report, code = site.report()
-    letters = site.letters()
-    found = verdict(report, letters)
+    dead_letters = site.dead_letters()
+    found = verdict(report, dead_letters)
     lines = [trouble["line"] for trouble in report["troubles"]]
     assert found in attack.policy[answer.kind], (found, lines)
     arrived = site.received()
     if attack is ONE:
         others = {row for row, mpid in rows.items() if mpid != MPID[0]}
         assert others <= set(arrived), "one item holds up the others"
-        assert {int(name.rpartition("-")[2]) for name in letters} == set(rows) - others
+        assert {int(name.rpartition("-")[2]) for name in dead_letters} == set(rows) - others
         assert code == 5
         return
     if answer.kind == "short":
         assert not arrived
     else:
-        assert letters == []
+        assert dead_letters == []
     if found == "dead letter":
         assert code == Exit.DEAD_LETTERS
     elif found != "fine":

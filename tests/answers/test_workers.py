@@ -180,7 +180,7 @@ class WorkedSite(Site):
 
     def says(self, row):
         """Tick until `status` reports the row as it should."""
-        self.until(self.letters if row.code == Exit.DEAD_LETTERS else self.failures)
+        self.until(self.dead_letters if row.code == Exit.DEAD_LETTERS else self.failures)
         found = ()
 
         def reported():

@@ -180,8 +180,8 @@ def test_an_answer_gets_the_verdict_of_the_policy_and_nothing_is_lost(
             site.tick()
         assert proxy.answered, "the attack never met a call"
     report, code = site.report()
-    letters = site.letters()
-    found = verdict(report, letters)
+    dead_letters = site.dead_letters()
+    found = verdict(report, dead_letters)
     lines = [trouble["line"] for trouble in report["troubles"]]
     assert found in attack.policy[answer.kind], (found, lines)
     store, sessions = SqliteStore(tmp_path / "documents.db"), truth[attack.proxy][1]
@@ -189,10 +189,10 @@ def test_an_answer_gets_the_verdict_of_the_policy_and_nothing_is_lost(
         refused = set(HOSTED) if attack is R_HOST else {MEETING[0]}
         found_sessions = {one["meeting"] for one in store.export("sessions*")}
         assert {uuid for uuid, count in sessions.items() if count} - refused <= found_sessions
-        assert len(letters) == 1
+        assert len(dead_letters) == 1
         assert code == 5
         return
-    assert letters == []
+    assert dead_letters == []
     if found != "fine":
         assert code == Exit.BLOCKED
         assert any(attack.culprit in line for line in lines), lines

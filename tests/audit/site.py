@@ -35,7 +35,7 @@ class Site:
         self.simulator = simulator
         self._patch = monkeypatch
         self.store = assembly.document_store(self.settings)
-        self.letters = assembly.dead_letters(self.settings)
+        self.dead_letters = assembly.dead_letters(self.settings)
 
     def pass_day(self, stream="useractions", at=WATERMARK):
         """Let the watermark stand after the day."""

@@ -69,12 +69,12 @@ def test_gaps_of_every_kind_are_found_and_only_the_missing_rows_are_harvested(si
     late = site.sim("rows", {"rows": [{"created": epoch(f"{DAY}T{hour:02}:30:00")} for hour in range(3)]})["ids"]
     edges = site.sim("rows", {"rows": [{"created": epoch(f"{DAY}T{at}")} for at in ("00:00:00", "23:59:59")]})
     for row_id in gaps[:5]:
-        site.letters.put(DeadLetter.of_record("useractions", row_id, "refused", {"raw": {"id": row_id}}))
+        site.dead_letters.put(DeadLetter.of_record("useractions", row_id, "refused", {"raw": {"id": row_id}}))
     body = f'[{{"action_id": {gaps[5]}}}, {{"action_id": {gaps[6]}}}, 7]'
-    site.letters.put(DeadLetter.of_message("index", "m", "refused", body))
-    site.letters.put(DeadLetter.of_record("index", None, "refused", {"record": {"action_id": gaps[7]}}))
+    site.dead_letters.put(DeadLetter.of_message("index", "m", "refused", body))
+    site.dead_letters.put(DeadLetter.of_record("index", None, "refused", {"record": {"action_id": gaps[7]}}))
     present = next(row_id for row_id in ids if row_id not in gaps)
-    site.letters.put(DeadLetter.of_record("useractions", present, "refused", {"raw": {"id": present}}))
+    site.dead_letters.put(DeadLetter.of_record("useractions", present, "refused", {"raw": {"id": present}}))
     site.forget(gaps)
     gone = {"@timestamp": f"{DAY}T10:00:00.000Z"}
     list(site.store.write([Document(INDEX, name, gone) for name in ("999999999", "not a number")]))
@@ -125,7 +125,7 @@ def test_rows_in_the_interval_of_a_dead_letter_are_not_missing(site):
     hour = [row["id"] for row in rows if read_action(row).created.astimezone(UTC).hour == 7]
     site.forget(hour)
     payload = {"start": f"{DAY}T07:00:00Z", "end": f"{DAY}T08:00:00Z"}
-    site.letters.put(DeadLetter.of_slice("useractions", "one", "it fails", payload))
+    site.dead_letters.put(DeadLetter.of_slice("useractions", "one", "it fails", payload))
     found = counts(source=len(rows), indexed=len(rows) - len(hour), dead_letters=len(hour))
     assert site.audit() == (Exit.DONE, [found], "")
 

@@ -89,7 +89,7 @@ def test_missing_meetings_and_sessions_are_found_and_only_their_meetings_are_har
     site.forget(sessions_of(site, second), SESSIONS)
     site.forget(sessions_of(site, third)[:1], SESSIONS)
     site.forget(sessions_of(site, given_up)[:2], SESSIONS)
-    site.letters.put(DeadLetter.of_slice("zoom", "one", "refused", {"uuid": given_up, "kind": "past"}))
+    site.dead_letters.put(DeadLetter.of_slice("zoom", "one", "refused", {"uuid": given_up, "kind": "past"}))
     code, [day], _ = audit(site)
     assert code == Exit.GAPS
     assert day["found"]["meetings"]["missing"] == 1

@@ -31,12 +31,12 @@ class Site:
         self.environment = environment
         self.settings = settings.load(environment)
         self.store = assembly.document_store(self.settings)
-        self.letters = assembly.dead_letters(self.settings)
+        self.dead_letters = assembly.dead_letters(self.settings)
         self._patch = patch
 
     def index_letter(self, number):
         record = {"action_id": number, "timestamp": "2026-11-20T16:00:02+00:00"}
-        self.letters.put(DeadLetter.of_record("index", number, "the store was ill", {"record": record}))
+        self.dead_letters.put(DeadLetter.of_record("index", number, "the store was ill", {"record": record}))
 
     def manage(self, *arguments, **changes):
         for name, value in {**self.environment, **changes}.items():
@@ -97,16 +97,16 @@ def test_what_cannot_be_read_stays_and_all_others_are_replayed(site, foreign):
     assert replayed.stdout == "index/record-7: 1 sent\nindex/record-8: 1 sent\n"
     assert replayed.stderr.count("not replayed: ") == len(NAMES)
     assert site.store.indices() == {INDEX: 2}
-    assert sorted(site.letters.names()) == NAMES
+    assert sorted(site.dead_letters.names()) == NAMES
 
 
 def test_what_cannot_be_read_is_dropped_by_name_only(site, foreign):
     dropped = site.manage("drop", "--all", "--yes")
     assert dropped.exit_code == Exit.DEAD_LETTERS
     assert dropped.stdout == "index/record-7: dropped\nindex/record-8: dropped\n"
-    assert sorted(site.letters.names()) == NAMES
+    assert sorted(site.dead_letters.names()) == NAMES
     assert site.manage("drop", "--yes", *NAMES).exit_code == Exit.DONE
-    assert list(site.letters.names()) == []
+    assert list(site.dead_letters.names()) == []
     assert site.manage("drop", "--yes", "notes.txt").exit_code == Exit.USAGE
 
 
@@ -141,15 +141,15 @@ def test_objects_that_s3_does_not_give_out_hold_back_no_other_and_an_outage_ends
 @pytest.mark.parametrize("payload", [{}, {"record": None}, {"record": {"action_id": 9}}, {"body": 7}])
 def test_a_payload_of_another_form_stays_and_holds_back_no_other(site, payload):
     for kind in (DeadLetter.of_record, DeadLetter.of_slice):
-        site.letters.put(kind("useractions", "1", "r", payload))
-    site.letters.put(DeadLetter.of_record("index", "6", "r", payload))
-    site.letters.put(DeadLetter.of_record("unknown", "6", "r", payload))
-    site.letters.put(DeadLetter.of_slice("zoom", "6", "r", payload))
+        site.dead_letters.put(kind("useractions", "1", "r", payload))
+    site.dead_letters.put(DeadLetter.of_record("index", "6", "r", payload))
+    site.dead_letters.put(DeadLetter.of_record("unknown", "6", "r", payload))
+    site.dead_letters.put(DeadLetter.of_slice("zoom", "6", "r", payload))
     site.index_letter(7)
     replayed = site.manage("replay", "--all")
     assert replayed.exit_code == Exit.DEAD_LETTERS
     assert replayed.stdout == "index/record-7: 1 sent\n"
-    assert len(list(site.letters.names())) == 5
+    assert len(list(site.dead_letters.names())) == 5
     assert "this version knows no stream 'unknown'" in replayed.stderr
 
 
@@ -167,8 +167,8 @@ def test_a_payload_of_another_form_stays_and_holds_back_no_other(site, payload):
 )
 def test_a_letter_writes_into_no_index_but_this_sites(site, index):
     document = {"index": index, "id": "m", "update": True, "body": {"topic": "t"}}
-    site.letters.put(DeadLetter.of_record("zoom", "m", "r", {"document": document}))
-    site.letters.put(
+    site.dead_letters.put(DeadLetter.of_record("zoom", "m", "r", {"document": document}))
+    site.dead_letters.put(
         DeadLetter.of_record("zoom", "n", "r", {"document": {**document, "index": "meetings-stack-2026.11.20"}})
     )
     replayed = site.manage("replay", "--all", INDEX_INFIX="stack")

@@ -52,7 +52,7 @@ class Site:
         self.environment = environment
         self.settings = settings.load(environment)
         self.store = assembly.document_store(self.settings)
-        self.letters = assembly.dead_letters(self.settings)
+        self.dead_letters = assembly.dead_letters(self.settings)
         self.folder = folder
         self._patch = monkeypatch
 
@@ -173,10 +173,12 @@ def test_what_cannot_be_read_becomes_a_dead_letter_that_can_be_replayed(site):
         f"{name}: 4 read, 2 imported, 0 already there, 2 dead letters",
         "2 dead letters, kept in S3 until replayed or dropped: manage.py dead-letters list",
     ]
-    letters = {letter.kind: letter for letter in map(site.letters.get, site.letters.names("import"))}
-    assert letters["message"].payload == {"body": "n\\xff", "to": "documents", "file": name}
-    assert letters["record"].payload["record"]["action_id"] == 2
-    assert letters["record"].reason.startswith("at byte ")
+    dead_letters = {
+        letter.kind: letter for letter in map(site.dead_letters.get, site.dead_letters.names("import"))
+    }
+    assert dead_letters["message"].payload == {"body": "n\\xff", "to": "documents", "file": name}
+    assert dead_letters["record"].payload["record"]["action_id"] == 2
+    assert dead_letters["record"].reason.startswith("at byte ")
     code, _, errors = site.manage("dead-letters", "replay", "--all")
     assert code == Exit.DEAD_LETTERS
     assert errors.count("not replayed") == 2
@@ -189,7 +191,7 @@ def test_what_the_store_refuses_becomes_a_dead_letter_and_replaying_it_stores_it
     monkeypatch.undo()
     assert site.manage("dead-letters", "replay", "--all")[0] == Exit.DONE
     assert site.store.indices() == {DAY: 2}
-    assert not list(site.letters.names())
+    assert not list(site.dead_letters.names())
 
 
 def refusing(monkeypatch, id_):
@@ -209,7 +211,7 @@ def test_too_many_bad_lines_stop_before_anything_of_them_is_done(site):
     [said] = site.imported(name, code=Exit.USAGE)
     assert said.startswith(f"{name}: 4 of 5 records cannot be read, such as the one at byte 0: the message is no")
     assert site.store.indices() == {}
-    assert not list(site.letters.names())
+    assert not list(site.dead_letters.names())
 
 
 def test_a_few_bad_lines_at_the_end_are_judged_with_the_whole_file(site, monkeypatch):

@@ -47,7 +47,7 @@ class Site:
         self.environment = environment
         self.settings = settings.load(environment)
         self.store = assembly.document_store(self.settings)
-        self.letters = assembly.dead_letters(self.settings)
+        self.dead_letters = assembly.dead_letters(self.settings)
         self.workers = Workers()
         self._patch = monkeypatch
         beat_is_heard(self.settings)
@@ -122,13 +122,13 @@ def test_what_blocks_it_stands_in_status_until_it_is_mended(site, tmp_path):
 
 
 def test_a_dead_letter_is_indexed_by_replay_and_one_that_still_cannot_be_read_stays(site):
-    site.letters.put(DeadLetter.of_record("index", 7, "the store was ill", {"record": record(7)}))
-    site.letters.put(DeadLetter.of_message("index", "m", "no JSON", "no JSON"))
+    site.dead_letters.put(DeadLetter.of_record("index", 7, "the store was ill", {"record": record(7)}))
+    site.dead_letters.put(DeadLetter.of_message("index", "m", "no JSON", "no JSON"))
     result = site.manage("dead-letters", "replay", "--all")
     assert result.exit_code == Exit.DEAD_LETTERS
     assert "index/record-7: 1 sent" in result.stdout
     assert "index/message-m: not replayed" in result.stderr
-    assert list(site.letters.names()) == ["index/message-m"]
+    assert list(site.dead_letters.names()) == ["index/message-m"]
     assert site.store.indices() == {INDEX: 1}
 
 

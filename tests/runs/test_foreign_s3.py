@@ -171,9 +171,9 @@ def test_a_write_to_what_is_no_s3_blocks_and_is_never_a_watermark_that_moved(ser
 
 @NOT_S3
 def test_a_dead_letter_is_not_absent_because_a_web_server_says_404(serve, rule):
-    letters = DeadLetters(serve(rule), "bucket", "dead/")
+    dead_letters = DeadLetters(serve(rule), "bucket", "dead/")
     with pytest.raises(HarvestError) as caught:
-        letters.drop("useractions/record-1")
+        dead_letters.drop("useractions/record-1")
     assert not isinstance(caught.value, BadInputError)
 
 

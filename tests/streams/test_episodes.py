@@ -134,14 +134,14 @@ class World:
         self.store = store or Store(path)
         self.mailbox = Mailbox()
         self.marks = WatermarkStore(aws.s3_client(), bucket, "episodes", ZoneInfo("UTC"))
-        self.letters = DeadLetters(aws.s3_client(), bucket, "dead/")
+        self.dead_letters = DeadLetters(aws.s3_client(), bucket, "dead/")
         self.ledger = Ledger(client, "episodes", lease=self.settings.lease)
         self.upstream = Upstream()
         self.stream = Episodes(
             engage,
             admin,
             self.store,
-            self.letters,
+            self.dead_letters,
             self.settings,
             upstream=self.upstream,
             throttle=Throttle(client, "episodes"),
@@ -154,7 +154,7 @@ class World:
             client=client,
             ledger=self.ledger,
             watermarks=self.marks,
-            letters=self.letters,
+            dead_letters=self.dead_letters,
             hints=self.mailbox,
             settings=self.settings,
             policy=Policy.of(self.settings),
@@ -197,7 +197,10 @@ class World:
             self.redis.unlink(key)
 
     def dead(self):
-        return [(letter.kind, letter.payload) for letter in map(self.letters.get, self.letters.names("episodes"))]
+        return [
+            (letter.kind, letter.payload)
+            for letter in map(self.dead_letters.get, self.dead_letters.names("episodes"))
+        ]
 
     def last(self):
         return self.engine.state.history()[0]

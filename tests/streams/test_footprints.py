@@ -180,7 +180,7 @@ class Evening:
         self.world = World(client, **(chosen | settings))
         self.sink = Sink()
         world = self.world
-        stream = Useractions(table.source, world.episodes, self.sink, world.letters, world.settings)
+        stream = Useractions(table.source, world.episodes, self.sink, world.dead_letters, world.settings)
         table.source.now = lambda **_: world.clock.now
         world.stream = stream
         world.use()

@@ -179,13 +179,13 @@ class World:
         self.store = Store(path)
         self.mailbox = Mailbox()
         self.marks = WatermarkStore(aws.s3_client(), bucket, f"zoom{deployment}", ZoneInfo("UTC"))
-        self.letters = DeadLetters(aws.s3_client(), bucket, "dead/")
+        self.dead_letters = DeadLetters(aws.s3_client(), bucket, "dead/")
         self.ledger = Ledger(client, "zoom", lease=self.settings.lease, deployment=deployment)
         self.pauses = []
         self.stream = Meetings(
             self.zoom,
             self.store,
-            self.letters,
+            self.dead_letters,
             self.settings,
             client=client,
             place=self.ledger.place,
@@ -199,7 +199,7 @@ class World:
             client=client,
             ledger=self.ledger,
             watermarks=self.marks,
-            letters=self.letters,
+            dead_letters=self.dead_letters,
             hints=self.mailbox,
             settings=self.settings,
             policy=Policy.of(self.settings),
@@ -250,7 +250,9 @@ class World:
         return sorted(f"{one['meeting']} {one['user_name']}" for one in self.store.export("sessions*"))
 
     def dead(self):
-        return [(letter.kind, letter.payload) for letter in map(self.letters.get, self.letters.names("zoom"))]
+        return [
+            (letter.kind, letter.payload) for letter in map(self.dead_letters.get, self.dead_letters.names("zoom"))
+        ]
 
     def last(self):
         return self.engine.state.history()[0]

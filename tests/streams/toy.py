@@ -84,7 +84,7 @@ def build(settings, hints):
         settings,
         hints,
         client=client,
-        letters=assembly.dead_letters(settings),
+        dead_letters=assembly.dead_letters(settings),
         destination=DELIVERED,
         source="this host's clock",
     )

@@ -55,7 +55,7 @@ class Site:
         resources.callback(s3.close)
         bucket = environment["S3_HARVEST_TS_BUCKET"]
         self.watermarks = WatermarkStore(s3, bucket, "last-action-timestamp", ZoneInfo(ZONE))
-        self.letters = DeadLetters(s3, bucket, "dead-letters/")
+        self.dead_letters = DeadLetters(s3, bucket, "dead-letters/")
         self._sqs = boto3.client("sqs")
         resources.callback(self._sqs.close)
         self._celery = Celery()

@@ -85,7 +85,7 @@ def test_a_person_hears_once_of_each_trouble_and_once_of_its_end_whatever_become
 
     hook.hangs = True
     before = site.mark().at
-    site.letters.put(DeadLetter.of_record("useractions", 1, f"about {PERSON}", {"raw": PERSON}))
+    site.dead_letters.put(DeadLetter.of_record("useractions", 1, f"about {PERSON}", {"raw": PERSON}))
     dead = [*healed, "useractions dead letters raised"]
     until(lambda: by_command() == dead)
     until(lambda: site.state.failure() is None and site.mark().at > before)  # it harvests meanwhile

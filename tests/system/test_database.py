@@ -117,7 +117,7 @@ def test_a_database_that_is_killed_in_mid_run_costs_time_and_no_row(start_site_o
     mark = site.settle()
     assert set(site.delivered()) == site.truth(mark.floor, mark.at)
     assert set(site.delivered().values()) == {1}
-    assert site.letters.count("useractions") == 0
+    assert site.dead_letters.count("useractions") == 0
 
 
 @pytest.mark.fault
@@ -128,13 +128,13 @@ def test_an_engage_host_that_is_down_is_an_outage_and_no_slice_becomes_a_dead_le
     site.simulate("faults", {"path": "any", "kind": "status", "status": 503})
     site.add_workers(2)
     site.until(site.something_put_off_twice)
-    assert site.letters.count("useractions") == 0
+    assert site.dead_letters.count("useractions") == 0
     assert not site.delivered()
     site.simulate("faults", method="DELETE")
     site.harvest(site.end)
     assert set(site.delivered()) == {row["id"] for row in site.rows}
     assert set(site.delivered().values()) == {1}
-    assert site.letters.count("useractions") == 0
+    assert site.dead_letters.count("useractions") == 0
 
 
 def test_a_footprint_that_grew_is_sent_again_by_workers_when_its_session_goes_on(start_site_of, tables):

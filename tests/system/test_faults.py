@@ -118,7 +118,7 @@ def test_an_opencast_that_is_down_and_then_starts_with_503_costs_time_only(start
     mark = site.harvest(site.end)
     assert repeats(assert_all_there(site, mark)) == 0
     assert site.simulate("requests")["statuses"]["503"] > 0
-    assert site.letters.count("useractions") == 0
+    assert site.dead_letters.count("useractions") == 0
 
 
 @pytest.mark.long
@@ -139,7 +139,7 @@ def test_a_fifth_of_all_requests_failing_in_five_ways_costs_time_only(start_site
     assert repeats(assert_all_there(site, mark)) == 0
     # At once, and not only when later ticks looked for what is late.
     assert site.state.history()[-1].delivered == 2_000
-    assert site.letters.count("useractions") == 0
+    assert site.dead_letters.count("useractions") == 0
 
 
 class Wire:
@@ -201,7 +201,7 @@ def test_an_outage_of_sqs_and_s3_costs_time_and_at_most_what_was_on_its_way(star
     mark = site.harvest(site.end)
     on_its_way = 4 * 10  # senders, messages of a request
     assert repeats(assert_all_there(site, mark)) <= on_its_way
-    assert site.letters.count("useractions") == 0
+    assert site.dead_letters.count("useractions") == 0
 
 
 @pytest.mark.long
@@ -241,15 +241,15 @@ def test_a_poisonous_second_becomes_a_dead_letter_and_all_else_arrives(start_sit
     lost = site.truth(moment(bad), moment(bad + 1))
     assert lost
     assert set(site.delivered()) == site.truth(mark.floor, mark.at) - lost
-    [name] = site.letters.names()
-    payload = site.letters.get(name).payload
+    [name] = site.dead_letters.names()
+    payload = site.dead_letters.get(name).payload
     assert payload == {"start": f"{moment(bad):%FT%TZ}", "end": f"{moment(bad + 1):%FT%TZ}"}
     assert site.manage("status").returncode == 5
 
     again = site.manage("dead-letters", "replay", "--all")  # the source still fails at it
     assert (again.returncode, again.stdout) == (5, "")
     assert f"{name}: not replayed: " in again.stderr
-    assert list(site.letters.names()) == [name]
+    assert list(site.dead_letters.names()) == [name]
     assert not set(site.delivered()) & lost
 
     site.simulate("faults", method="DELETE")

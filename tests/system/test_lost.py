@@ -187,4 +187,4 @@ def test_a_stdout_that_takes_nothing_ends_the_run_with_one_line_and_no_dead_lett
     assert done.returncode == 1, done.stderr
     assert "stdout cannot be written" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
-    assert list(site.letters.names()) == []
+    assert list(site.dead_letters.names()) == []

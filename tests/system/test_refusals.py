@@ -37,7 +37,7 @@ def test_one_episode_that_is_refused_costs_only_the_rows_that_name_it(start_site
     mark = site.harvest(site.end)
     assert set(site.delivered()) == set(ids) - refused
     assert set(site.delivered().values()) == {1}
-    assert sorted(site.letters.names("useractions")) == sorted(
+    assert sorted(site.dead_letters.names("useractions")) == sorted(
         f"useractions/record-{row_id}" for row_id in refused
     )
     done = [entry for entry in site.state.history() if entry.dead_letters]
@@ -52,4 +52,4 @@ def test_one_episode_that_is_refused_costs_only_the_rows_that_name_it(start_site
     assert site.manage("dead-letters", "replay", "--all").returncode == 0
     records = {record["action_id"]: record for record in site.bodies()}
     assert set(records) == set(ids)
-    assert list(site.letters.names("useractions")) == []
+    assert list(site.dead_letters.names("useractions")) == []

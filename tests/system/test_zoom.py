@@ -214,8 +214,10 @@ def test_meetings_that_are_refused_alone_are_dead_letters_and_hold_back_nothing(
             zoom.ask("faults", {**fault, "endpoint": "participants", "uuid": uuid})
         with site.at_work(1, 2):
             until(site.done, f"not done: {site.ledger.live()}", 120)
-        letters = assembly.dead_letters(site.settings)
-        dead = {letter.payload["uuid"]: letter.reason for letter in map(letters.get, letters.names("zoom"))}
+        dead_letters = assembly.dead_letters(site.settings)
+        dead = {
+            letter.payload["uuid"]: letter.reason for letter in map(dead_letters.get, dead_letters.names("zoom"))
+        }
         assert dead.keys() == set(refused)
         assert all("answers for others" in reason for reason in dead.values())
         harvested = {uuid for uuid, *_ in site.sessions()}
@@ -260,8 +262,8 @@ def test_hosts_that_are_refused_alone_are_dead_letters_and_hold_back_no_other(en
             zoom.ask("faults", {**fault, "endpoint": "report-user-meetings", "uuid": host})
         with site.at_work(1, 2):
             until(site.done, f"not done: {site.ledger.live()}", 120)
-        letters = assembly.dead_letters(site.settings)
-        assert sorted(letters.get(name).payload["host"] for name in letters.names("zoom")) == refused
+        dead_letters = assembly.dead_letters(site.settings)
+        assert sorted(dead_letters.get(name).payload["host"] for name in dead_letters.names("zoom")) == refused
         assert {uuid for uuid, *_ in site.sessions()} == {
             one["uuid"] for one in meetings if one["host_id"] not in refused
         }

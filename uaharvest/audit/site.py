@@ -4,7 +4,7 @@ from functools import partial
 
 from uaharvest import assembly
 from uaharvest.audit.auditor import Auditor, StreamAudit
-from uaharvest.audit.letters import ActionLetters
+from uaharvest.audit.dead_letters import ActionLetters
 from uaharvest.audit.results import Results
 from uaharvest.audit.rows import DatabaseRows, RangeRows, Rows, StockRows
 from uaharvest.audit.useractions import ActionsAudit
@@ -48,9 +48,9 @@ def _actions(settings: Settings) -> StreamAudit:
     settings.require("engage_url", "queue")
     client = assembly.redis_client(settings)
     opencast = assembly.opencast_client(settings, settings.engage_url, assembly.SENDERS, ENGAGE_HOST)
-    letters = assembly.dead_letters(settings)
+    dead_letters = assembly.dead_letters(settings)
     episodes = EpisodeCache(client, fetch_from(opencast), settings.episode_cache_expire, opencast.base_url)
-    delivery = RecordDelivery(useractions.SPEC.name, episodes, assembly.sqs_sink(settings), letters)
+    delivery = RecordDelivery(useractions.SPEC.name, episodes, assembly.sqs_sink(settings), dead_letters)
     source = actions_source(settings, client, opencast)
     rows: Rows
     if isinstance(source, DaySource):
@@ -59,7 +59,7 @@ def _actions(settings: Settings) -> StreamAudit:
         rows = RangeRows(source, batch_size=settings.batch_size, wait=settings.wait)
     else:
         rows = DatabaseRows(source, wait=settings.wait)
-    read = partial(ActionLetters, letters, useractions.SPEC.name)
+    read = partial(ActionLetters, dead_letters, useractions.SPEC.name)
     store = assembly.document_store(settings)
     # SQLite has no index of times, so each part of a day would cost the whole day.
     return ActionsAudit(rows, store, read, delivery, settings, whole_days=settings.documents_url is not None)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from uaharvest.audit.day import Counts, Found
-from uaharvest.audit.letters import ActionLetters
+from uaharvest.audit.dead_letters import ActionLetters
 from uaharvest.audit.rows import Rows
 from uaharvest.documents.indices import index_name
 from uaharvest.intervals import Interval
@@ -28,7 +28,7 @@ class ActionsAudit:
         self,
         rows: Rows,
         store: DocumentStore,
-        letters: Callable[[], ActionLetters],
+        dead_letters: Callable[[], ActionLetters],
         delivery: RecordDelivery,
         settings: Settings,
         *,
@@ -39,14 +39,14 @@ class ActionsAudit:
         Args:
             rows: The source.
             store: Its documents.
-            letters: Reads the dead letters.
+            dead_letters: Reads the dead letters.
             delivery: Harvests missing rows.
             settings: Provide the overlap, the zone and the names of the indices.
             whole_days: Compare a day as one piece, because `store` reads all of the day whichever part is asked for.
         """
         self._rows = rows
         self._store = store
-        self._read_letters = letters
+        self._read_letters = dead_letters
         self._delivery = delivery
         self._settings = settings
         self._whole_days = whole_days
@@ -66,9 +66,9 @@ class ActionsAudit:
     def audit(self, piece: Interval, *, repair: bool) -> Found:
         """Compare a piece; harvest what is missing if `repair` says so."""
         indexed, foreign = self._indexed(piece)
-        letters = self._letters
+        dead_letters = self._dead_letters
         documents = len(indexed) + foreign
-        repeated = len(letters.ids & indexed)
+        repeated = len(dead_letters.ids & indexed)
         there, lacking = 0, set()
         left = indexed  # shrinks to the documents without a row: another set would double the memory
         for ids in itertools.chain.from_iterable(self._rows.ids(part, left) for part in self._parts(piece)):
@@ -83,14 +83,14 @@ class ActionsAudit:
 
     def _lacking(self, piece: Interval, lacking: set[int], *, repair: bool) -> Counts:
         """Count the rows that have no document by what accounts for that."""
-        own = lacking & self._letters.ids
+        own = lacking & self._dead_letters.ids
         counts = Counts(dead_letters=len(own))
         if not lacking - own:
             return counts
         parts = self._parts(piece)
         for page in itertools.chain.from_iterable(self._rows.rows(part, lacking - own) for part in parts):
-            covered = [action for action in page.actions if self._letters.covers(action.created)]
-            missing = [action for action in page.actions if not self._letters.covers(action.created)]
+            covered = [action for action in page.actions if self._dead_letters.covers(action.created)]
+            missing = [action for action in page.actions if not self._dead_letters.covers(action.created)]
             counts += Counts(dead_letters=len(covered), missing=len(missing), unreadable=len(page.unreadable))
             if repair and missing:
                 counts += Counts(sent=self._send(missing))
@@ -114,12 +114,12 @@ class ActionsAudit:
         return ids, foreign
 
     @cached_property
-    def _letters(self) -> ActionLetters:
+    def _dead_letters(self) -> ActionLetters:
         return self._read_letters()
 
     def begin(self) -> None:
         """Read the dead letters again with the next piece."""
-        self.__dict__.pop("_letters", None)
+        self.__dict__.pop("_dead_letters", None)
 
 
 class _Reporter:

@@ -39,7 +39,7 @@ class ZoomAudit:
         zoom: Zoom,
         meetings: Meetings,
         store: DocumentStore,
-        letters: DeadLetters,
+        dead_letters: DeadLetters,
         settings: Settings,
         *,
         pause: Callable[[float], None] = time.sleep,
@@ -48,7 +48,7 @@ class ZoomAudit:
         self._zoom = zoom
         self._meetings = meetings
         self._store = store
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._settings = settings
         self._pause = pause
 
@@ -72,27 +72,25 @@ class ZoomAudit:
         listed = {uuid: one for one in self._listed(day) if (uuid := meeting.uuid(one.row)) is not None}
         there = set(self._store.ids(self._index("meetings", day)))
         sessions = self._store.tally(self._index("sessions", day), "meeting")
-        letters = self._given_up()
+        dead_letters = self._given_up()
         lacking = listed.keys() - there
         short = {
             uuid: (one.row.participants or 0) - sessions.get(uuid, 0)
             for uuid, one in listed.items()
             if (one.row.participants or 0) > sessions.get(uuid, 0)
         }
-        excused = {uuid: count for uuid, count in short.items() if uuid in letters}
-        due = {
-            uuid: listed[uuid] for uuid in listed if uuid in lacking - letters or uuid in short.keys() - letters
-        }
+        excused = {uuid: count for uuid, count in short.items() if uuid in dead_letters}
+        due = {uuid: listed[uuid] for uuid in listed if uuid in (lacking | short.keys()) - dead_letters}
         meetings, stays = self._repaired(day, due, lacking) if repair else (0, 0)
         participants = {uuid: one.row.participants or 0 for uuid, one in listed.items()}
         return {
             "meetings": Counts(
                 source=len(listed),
                 indexed=len(there),
-                missing=len(lacking - letters),
+                missing=len(lacking - dead_letters),
                 extra=len(there - listed.keys()),
-                dead_letters=len(lacking & letters),
-                repeated=len(letters & there - short.keys()),
+                dead_letters=len(lacking & dead_letters),
+                repeated=len(dead_letters & there - short.keys()),
                 sent=meetings,
             ),
             "sessions": Counts(
@@ -120,8 +118,8 @@ class ZoomAudit:
     def _given_up(self) -> set[str]:
         """Return the uuids of meetings that have a dead letter."""
         found: set[str] = set()
-        for name in self._letters.names(self.stream):
-            payload = self._letters.get(name).payload
+        for name in self._dead_letters.names(self.stream):
+            payload = self._dead_letters.get(name).payload
             match payload:
                 case {"uuid": str(uuid)} | {"document": {"body": {"meeting": str(uuid)} | {"uuid": str(uuid)}}}:
                     found.add(uuid)

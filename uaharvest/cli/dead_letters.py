@@ -21,9 +21,9 @@ def dead_letters() -> None:
 def list_(click_context: click.Context, *, as_json: bool) -> None:
     """List the dead letters: name, time and reason. Exits with 5 if one cannot be read."""
     context: Context = click_context.obj
-    letters = assembly.dead_letters(context.settings)
+    dead_letters = assembly.dead_letters(context.settings)
     empty, unreadable = True, False
-    for name, letter in replay_.read(letters, letters.names()):
+    for name, letter in replay_.read(dead_letters, dead_letters.names()):
         empty = False
         if isinstance(letter, HarvestError):
             unreadable = True
@@ -65,10 +65,10 @@ def replay(click_context: click.Context, *, names: tuple[str, ...], everything: 
     fail stay; the exit code is then 5.
     """
     context: Context = click_context.obj
-    letters = assembly.dead_letters(context.settings)
-    chosen = replay_.chosen(letters, names, everything=everything)
+    dead_letters = assembly.dead_letters(context.settings)
+    chosen = replay_.chosen(dead_letters, names, everything=everything)
     failed = 0
-    for name, sent in replay_.replay(context.settings, letters, chosen):
+    for name, sent in replay_.replay(context.settings, dead_letters, chosen):
         if isinstance(sent, HarvestError):
             failed += 1
             click.echo(plain.one_line(f"{name}: not replayed: {sent}"), err=True)
@@ -88,15 +88,15 @@ def replay(click_context: click.Context, *, names: tuple[str, ...], everything: 
 def drop(click_context: click.Context, *, names: tuple[str, ...], everything: bool, yes: bool) -> None:
     """Delete dead letters for good."""
     context: Context = click_context.obj
-    letters = assembly.dead_letters(context.settings)
-    chosen = replay_.chosen(letters, names, everything=everything)
+    dead_letters = assembly.dead_letters(context.settings)
+    chosen = replay_.chosen(dead_letters, names, everything=everything)
     stays: list[HarvestError] = []
     if everything:
-        chosen, stays = replay_.droppable(letters, chosen)
+        chosen, stays = replay_.droppable(dead_letters, chosen)
     if chosen and not yes:
         click.confirm(f"{len(chosen)} dead letters will be deleted for good. Continue?", abort=True)
     for name in chosen:
-        letters.drop(name)
+        dead_letters.drop(name)
         click.echo(plain.one_line(f"{name}: dropped"))
     for error in stays:
         click.echo(plain.one_line(f"not dropped, because it must be named: {error}"), err=True)

@@ -80,8 +80,8 @@ def say_window(opened: Opened) -> None:
 def report_dead_letters(count: int) -> None:
     """If dead letters were written, print how many and exit with their exit code."""
     if count:
-        letters = f"{count} dead letter{'s' * (count != 1)}"
-        click.echo(f"{letters}, kept in S3 until replayed or dropped: manage.py dead-letters list", err=True)
+        dead_letters = f"{count} dead letter{'s' * (count != 1)}"
+        click.echo(f"{dead_letters}, kept in S3 until replayed or dropped: manage.py dead-letters list", err=True)
         sys.exit(Exit.DEAD_LETTERS)
 
 

@@ -7,8 +7,8 @@ from uaharvest.doctor import (
     clocks,
     configuration,
     database,
+    dead_letters,
     documents,
-    letters,
     opencast,
     redis,
     s3,
@@ -179,7 +179,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         name="dead letters",
         title="dead letters",
-        look=letters.waiting,
+        look=dead_letters.waiting,
         needs=("s3.bucket",),
         unused=_bucket,
         quick=False,

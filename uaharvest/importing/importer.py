@@ -156,17 +156,23 @@ class Importer:
     Args:
         destination: Where the useractions go.
         label: "documents" or "queue"; a dead letter records it.
-        letters: Where dead letters go.
+        dead_letters: Where dead letters go.
         positions: Where the positions are kept.
         zone: The Opencast server's zone.
     """
 
     def __init__(
-        self, destination: Destination, *, label: str, letters: DeadLetters, positions: Positions, zone: ZoneInfo
+        self,
+        destination: Destination,
+        *,
+        label: str,
+        dead_letters: DeadLetters,
+        positions: Positions,
+        zone: ZoneInfo,
     ) -> None:
         self._destination = destination
         self._label = label
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._positions = positions
         self._zone = zone
 
@@ -193,11 +199,11 @@ class Importer:
         for batch in batches(file, position.at, self._zone):
             require_few(file, batch, position.counts)
             delivered = self._destination.deliver(batch.items)
-            letters = [*batch.unreadable, *(self._letter(item, reason) for item, reason in delivered.refused)]
-            for letter in letters:
-                self._letters.put(self._addressed(letter, file))
+            dead_letters = [*batch.unreadable, *(self._letter(item, reason) for item, reason in delivered.refused)]
+            for letter in dead_letters:
+                self._dead_letters.put(self._addressed(letter, file))
             counts = position.counts + delivered.counts
-            counts += Counts(read=batch.total, skipped=batch.skipped, dead=len(letters))
+            counts += Counts(read=batch.total, skipped=batch.skipped, dead=len(dead_letters))
             position = self._positions.save(file, dataclasses.replace(position, at=batch.end, counts=counts))
             yield position
         position = self._positions.save(file, dataclasses.replace(position, done=True))

@@ -53,7 +53,7 @@ class Engine:
         client: "redis.Redis",
         ledger: Ledger,
         watermarks: WatermarkStore | None,
-        letters: DeadLetters,
+        dead_letters: DeadLetters,
         hints: Hints,
         settings: Settings,
         policy: Policy,
@@ -68,7 +68,7 @@ class Engine:
             client: Redis client.
             ledger: The stream's ledger.
             watermarks: The stream's watermark store; None if no bucket is set, in which case only private runs work.
-            letters: Receives slices that keep failing.
+            dead_letters: Receives slices that keep failing.
             hints: Sends hints to the workers.
             settings: Overlap, attempts and similar settings.
             policy: The stream's limits.
@@ -92,7 +92,7 @@ class Engine:
             losses=self.losses,
             clocks=self.clocks,
             watermarks=watermarks,
-            letters=letters,
+            dead_letters=dead_letters,
             hints=hints,
             settings=settings,
             policy=policy,

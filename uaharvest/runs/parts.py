@@ -28,7 +28,7 @@ class Parts(Generic[S, K, R]):
     losses: Losses
     clocks: Clocks
     watermarks: WatermarkStore | None
-    letters: DeadLetters
+    dead_letters: DeadLetters
     hints: Hints
     settings: Settings
     policy: Policy

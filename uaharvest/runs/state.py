@@ -245,8 +245,8 @@ def blocks(error: BaseException) -> bool:
 
 def counts_in_words(found: int, sent: int, dead: int) -> str:
     """Return how many rows a slice or a run found and sent, in words."""
-    letters = f", {dead:,} dead letter{'s' * (dead != 1)}" if dead else ""
-    return f"{found:,} found, {sent:,} sent{letters}"
+    dead_letters = f", {dead:,} dead letter{'s' * (dead != 1)}" if dead else ""
+    return f"{found:,} found, {sent:,} sent{dead_letters}"
 
 
 def kind_of(error: BaseException) -> str:

@@ -211,7 +211,7 @@ class Worker(Generic[S, K, R]):
         """Write a slice's dead letter, then remove the slice from the ledger."""
         try:
             letter = DeadLetter.of_slice(self._parts.stream.name, claim.slice_id, reason, slice_.payload)
-            self._parts.letters.put(letter)
+            self._parts.dead_letters.put(letter)
             self._gave_up(run, slice_)
         except (RetryableError, BlockedError) as error:
             log.warning("dead letter not written", reason=str(error))

@@ -25,12 +25,12 @@ PLAIN = read_action({"id": 1, "created": "2026-01-01T00:00:00Z"})
 class RecordDelivery:
     """Delivers the useractions of a stream as records."""
 
-    def __init__(self, stream: str, episodes: EpisodeCache, sink: Sink, letters: DeadLetters) -> None:
+    def __init__(self, stream: str, episodes: EpisodeCache, sink: Sink, dead_letters: DeadLetters) -> None:
         """Enrich from `episodes`, deliver to `sink`; undeliverable rows go to `letters` under the name `stream`."""
         self._stream = stream
         self._episodes = episodes
         self._sink = sink
-        self._letters = letters
+        self._dead_letters = dead_letters
 
     def send(self, actions: Sequence[UserAction], reporter: SliceReporter) -> int:
         """Enrich and deliver; return how many became dead letters.
@@ -144,7 +144,7 @@ class RecordDelivery:
         self, row_id: int | str, at: float, payload: dict[str, Any], reason: str, reporter: SliceReporter
     ) -> None:
         """Write a record's dead letter, then report the record as known."""
-        self._letters.put(DeadLetter.of_record(self._stream, row_id, reason, payload))
+        self._dead_letters.put(DeadLetter.of_record(self._stream, row_id, reason, payload))
         reporter.dead_letter([(at, row_id)])
 
 

@@ -117,7 +117,7 @@ class Episodes:
         engage: Opencast,
         admin: Opencast,
         store: DocumentStore,
-        letters: DeadLetters,
+        dead_letters: DeadLetters,
         settings: Settings,
         *,
         upstream: UseractionsProgress,
@@ -132,7 +132,7 @@ class Episodes:
             engage: Host that has the episodes.
             admin: Host that has their workflows.
             store: Has the useractions and receives the episodes.
-            letters: Receives documents that the store refuses.
+            dead_letters: Receives documents that the store refuses.
             settings: Names of indices and workflows.
             upstream: Shows whether a day's useractions are complete.
             throttle: Rate limit of the requests for episodes.
@@ -143,7 +143,7 @@ class Episodes:
         self._engage = engage
         self._admin = admin
         self._store = store
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._upstream = upstream
         self._infix = settings.index_infix
         self._names = episode.Names(
@@ -211,7 +211,7 @@ class Episodes:
         for document, reason in refused:
             payload = {"mpid": document.id, "document": dict(document.body)}
             # Not reported as known: if the chunk is tried again, it must be counted again.
-            self._letters.put(DeadLetter.of_record(self.name, document.id, reason, payload))
+            self._dead_letters.put(DeadLetter.of_record(self.name, document.id, reason, payload))
         dead = len(refused) + self._give_up_refused(failures, answered=bool(documents))
         if failures:
             raise next(iter(failures.values()))
@@ -234,7 +234,7 @@ class Episodes:
         refused = [mpid for mpid, error in failures.items() if isinstance(error, BlockedError)]
         for mpid in refused:
             reason = str(failures.pop(mpid))
-            self._letters.put(DeadLetter.of_record(self.name, mpid, reason, {"mpid": mpid}))
+            self._dead_letters.put(DeadLetter.of_record(self.name, mpid, reason, {"mpid": mpid}))
         return len(refused)
 
     def redeliver(self, payload: Mapping[str, Any]) -> int:

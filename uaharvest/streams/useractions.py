@@ -50,12 +50,12 @@ class Useractions:
         source: RangeSource,
         episodes: EpisodeCache,
         sink: Sink,
-        letters: DeadLetters,
+        dead_letters: DeadLetters,
         settings: Settings,
     ) -> None:
         """Read from `source`, enrich from `episodes`, deliver to `sink`; undeliverable rows go to `letters`."""
         self._source = source
-        self._delivery = RecordDelivery(self.name, episodes, sink, letters)
+        self._delivery = RecordDelivery(self.name, episodes, sink, dead_letters)
         self.redeliver = self._delivery.redeliver
         self._settings = settings
         self.longest_window = settings.max_window

@@ -401,9 +401,9 @@ def replay(monkeypatch):
             return world.engine
 
         monkeypatch.setattr(assembly, "engine", made)
-        [name] = world.letters.names()
-        sent = Replayer(world.settings).replay(world.letters.get(name))
-        world.letters.drop(name)
+        [name] = world.dead_letters.names()
+        sent = Replayer(world.settings).replay(world.dead_letters.get(name))
+        world.dead_letters.drop(name)
         world.use()
         return sent
 
@@ -444,8 +444,8 @@ def test_a_day_with_a_dead_letter_gives_what_is_new_in_it_and_is_not_given_up_at
     bad = made[-3]
     world.opencast.broken = {bad}
     world.settle()
-    [name] = world.letters.names()
-    world.letters.drop(name)
+    [name] = world.dead_letters.names()
+    world.dead_letters.drop(name)
     for _ in range(3):
         world.clock.forward(120)
         made += ago(world, *range(110, 0, -1))
@@ -459,7 +459,7 @@ def test_a_day_with_a_dead_letter_gives_what_is_new_in_it_and_is_not_given_up_at
     assert since < world.mark.floor.timestamp()
     assert wanted <= set(world.sink.arrived)
     assert max(Counter(world.sink.arrived).values()) == 1
-    assert list(world.letters.names()) == []
+    assert list(world.dead_letters.names()) == []
 
 
 def test_a_midnight_after_a_day_with_a_dead_letter_holds_nothing_up(world):
@@ -467,13 +467,13 @@ def test_a_midnight_after_a_day_with_a_dead_letter_holds_nothing_up(world):
     ago(world, 30)
     world.opencast.broken_days = {date(2026, 3, 3)}
     world.settle()
-    assert len(list(world.letters.names())) == 1
+    assert len(list(world.dead_letters.names())) == 1
     world.clock.now = midnight + timedelta(minutes=5)
     new = ago(world, *range(240, 0, -10))
     world.harvest()
     assert world.live is None  # nothing is put off
     assert set(new) <= set(world.sink.arrived)
-    assert len(list(world.letters.names())) == 1
+    assert len(list(world.dead_letters.names())) == 1
 
 
 def test_a_day_whose_dead_letter_was_replayed_is_harvested_as_any_other(client, replay):

@@ -65,12 +65,12 @@ def episodes_engine(
     engage = assembly.opencast_client(settings, settings.engage_url, FETCHES_AT_ONCE, ENGAGE_HOST)
     admin = assembly.opencast_client(settings, settings.admin_url, FETCHES_AT_ONCE, ADMIN_HOST)
     index = index or index_name("episodes", None, settings.index_infix)
-    letters = assembly.dead_letters(settings)
+    dead_letters = assembly.dead_letters(settings)
     stream = Episodes(
         engage,
         admin,
         store,
-        letters,
+        dead_letters,
         settings,
         upstream=_Upstream(settings, hints),
         throttle=Throttle(client, f"{engage.base_url} episodes"),
@@ -83,7 +83,7 @@ def episodes_engine(
         settings,
         hints,
         client=client,
-        letters=letters,
+        dead_letters=dead_letters,
         destination=f"{settings.engage_url} {settings.documents_url or settings.es_url} {index}",
         source=f"Opencast at {settings.engage_url} ({ENGAGE_HOST})",
         again=lambda start, _: f"manage.py watermark set {start:%FT%TZ} --stream {Episodes.name}",

@@ -44,7 +44,7 @@ def useractions_engine(
     settings.require("engage_url", *(["queue"] if target is None else []))
     client = assembly.redis_client(settings)
     opencast = assembly.opencast_client(settings, settings.engage_url, assembly.SENDERS, ENGAGE_HOST)
-    letters = assembly.dead_letters(settings)
+    dead_letters = assembly.dead_letters(settings)
     episodes = EpisodeCache(client, fetch_from(opencast), settings.episode_cache_expire, opencast.base_url)
     destination = f"{settings.engage_url} {documents_at(settings) if target else settings.queue}"
     # Losses are recorded only for the site's own queue.
@@ -59,7 +59,7 @@ def useractions_engine(
             settings,
             hints,
             client=client,
-            letters=letters,
+            dead_letters=dead_letters,
             destination=destination,
             source="Opencast's database (OPENCAST_DATABASE_URL)"
             if settings.database_url
@@ -70,10 +70,10 @@ def useractions_engine(
     source = actions_source(settings, client, opencast)
     if isinstance(source, DaySource):
         # Known ids have a different format, so they need a key of their own.
-        stock = StockUseractions(source, episodes, target, letters, settings)
+        stock = StockUseractions(source, episodes, target, dead_letters, settings)
         return engine_of(stock, f"{destination} stock")
     # Ids and times are the same in the database and with `start` and `end`, so the known ids are shared.
-    return engine_of(Useractions(source, episodes, target, letters, settings), destination)
+    return engine_of(Useractions(source, episodes, target, dead_letters, settings), destination)
 
 
 def actions_source(

@@ -49,12 +49,12 @@ def zoom_engine(
     """
     store: DocumentSink = StdoutStore(sys.stdout) if stdout else assembly.document_store(settings)
     client = assembly.redis_client(settings)
-    letters = assembly.dead_letters(settings)
+    dead_letters = assembly.dead_letters(settings)
     place = assembly.place(settings, Meetings.name)
     stream = Meetings(
         zoom_client(settings, client),
         store,
-        letters,
+        dead_letters,
         settings,
         client=client,
         place=f"{place}:stdout" if stdout else place,  # what is printed says nothing about what is stored
@@ -69,7 +69,7 @@ def zoom_engine(
         settings,
         hints,
         client=client,
-        letters=letters,
+        dead_letters=dead_letters,
         destination=f"{account(settings)} {settings.documents_url or settings.es_url} {settings.index_infix}",
         source=f"Zoom at {settings.zoom_api_url} (ZOOM_API_URL)",
         again=lambda start, end: f"manage.py enqueue {Meetings.name} --from {start:%F} --to {end - DAY:%F}",

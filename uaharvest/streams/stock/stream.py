@@ -41,13 +41,13 @@ class StockUseractions:
         source: DaySource,
         episodes: EpisodeCache,
         sink: Sink,
-        letters: DeadLetters,
+        dead_letters: DeadLetters,
         settings: Settings,
     ) -> None:
         """Read from `source`, enrich from `episodes`, deliver to `sink`; undeliverable rows go to `letters`."""
         self._source = source
         self._zone = settings.opencast_zone
-        self._delivery = RecordDelivery(self.name, episodes, sink, letters)
+        self._delivery = RecordDelivery(self.name, episodes, sink, dead_letters)
         self._reader = DayReader(source, settings)
         self._midnights = Midnights(source, settings)
         self._settings = settings

@@ -30,7 +30,7 @@ class MeetingDocuments:
     def __init__(
         self,
         store: DocumentSink,
-        letters: DeadLetters,
+        dead_letters: DeadLetters,
         settings: Settings,
         *,
         client: "redis.Redis",
@@ -39,7 +39,7 @@ class MeetingDocuments:
     ) -> None:
         """Write to `store` and `letters`; see `Meetings` for the rest."""
         self._store = store
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._settings = settings
         self._redis = client
         self._place = place
@@ -92,7 +92,7 @@ class MeetingDocuments:
 
     def dead_letter_row(self, reason: str, payload: Mapping[str, Any]) -> None:
         """Write the dead letter of a row that cannot become a document."""
-        self._letters.put(DeadLetter.of_record(STREAM, None, reason, payload))
+        self._dead_letters.put(DeadLetter.of_record(STREAM, None, reason, payload))
 
     def _as_many_as_before(self, one: Meeting, number: int) -> bool:
         """Tell whether a meeting has at least as many sessions as before; fewer would give worse attendance figures."""
@@ -118,4 +118,4 @@ class MeetingDocuments:
             kept = {name: getattr(document, name) for name in ("index", "id", "update")}
             payload = {"document": {**kept, "body": dict(document.body)}}
             name = f"{document.index}/{document.id}/{part}"
-            self._letters.put(DeadLetter.of_record(STREAM, name, reason, payload))
+            self._dead_letters.put(DeadLetter.of_record(STREAM, name, reason, payload))

@@ -58,7 +58,7 @@ class Meetings:
         self,
         zoom: Zoom,
         store: DocumentSink,
-        letters: DeadLetters,
+        dead_letters: DeadLetters,
         settings: Settings,
         *,
         client: "redis.Redis",
@@ -73,7 +73,7 @@ class Meetings:
         Args:
             zoom: Source of meetings and participants.
             store: Receives meetings and sessions.
-            letters: Receives documents that the store refuses.
+            dead_letters: Receives documents that the store refuses.
             settings: Index names and the length of the look-back.
             client: Stores how far a list has been read.
             place: The stream and its deployment; each deployment reads the lists for itself.
@@ -85,7 +85,9 @@ class Meetings:
         self._zoom = zoom
         self._lookback = settings.zoom_lookback_days * DAY
         self._ready_after = ready_after
-        self._documents = MeetingDocuments(store, letters, settings, client=client, place=place, locate=locate)
+        self._documents = MeetingDocuments(
+            store, dead_letters, settings, client=client, place=place, locate=locate
+        )
         self._lists = MeetingLists(
             zoom, self._documents, client=client, place=place, patience=patience, pause=pause
         )

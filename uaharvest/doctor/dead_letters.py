@@ -11,8 +11,10 @@ from uaharvest.indexer import STREAM
 
 def waiting(site: Site) -> Iterator[Finding]:
     """Count the dead letters of each stream."""
-    letters = assembly.dead_letters(site.settings)
-    counts = {name: letters.count(name) for name in (*assembly.streams(site.settings), STREAM, importer.STREAM)}
+    dead_letters = assembly.dead_letters(site.settings)
+    counts = {
+        name: dead_letters.count(name) for name in (*assembly.streams(site.settings), STREAM, importer.STREAM)
+    }
     if not any(counts.values()):
         yield ok("none")
         return

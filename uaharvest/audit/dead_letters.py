@@ -19,26 +19,26 @@ class ActionLetters:
         intervals: Intervals that became dead letters.
     """
 
-    def __init__(self, letters: DeadLetters, stream: str) -> None:
+    def __init__(self, dead_letters: DeadLetters, stream: str) -> None:
         """Read the dead letters. A row's has its id as name; only others are fetched from S3."""
         self.ids: set[int] = set()
         self.intervals: list[Interval] = []
-        for name in letters.names(stream):
+        for name in dead_letters.names(stream):
             if own := re.fullmatch(rf"{stream}/record-(\d+)", name):
                 self.ids.add(int(own[1]))
             elif name.startswith(f"{stream}/slice-"):
-                self.intervals += _intervals(_read(letters, name))
-        for name in letters.names(STREAM):
-            self.ids.update(_ids(_read(letters, name)))
+                self.intervals += _intervals(_read(dead_letters, name))
+        for name in dead_letters.names(STREAM):
+            self.ids.update(_ids(_read(dead_letters, name)))
 
     def covers(self, at: datetime) -> bool:
         """Tell whether an instant lies in an interval that became a dead letter."""
         return any(one.start <= at < one.end for one in self.intervals)
 
 
-def _read(letters: DeadLetters, name: str) -> DeadLetter | None:
+def _read(dead_letters: DeadLetters, name: str) -> DeadLetter | None:
     try:
-        return letters.get(name)
+        return dead_letters.get(name)
     except (BadInputError, UnreadableLetterError):  # dropped meanwhile, or not one of ours
         return None
 
