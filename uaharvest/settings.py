@@ -588,6 +588,13 @@ class Settings:
         "List this many earlier days again, to find meetings that had not ended or that Zoom shows late.",
         default=2,
     )
+    lrs_url: str | None = _setting(
+        "LRS_URL",
+        api_url,
+        "`export xapi --to lrs` sends statements there: the endpoint of an LRS, such as https://lrs.example.edu/xAPI.",
+    )
+    lrs_user: str | None = _setting("LRS_USER", text, "User, or key, of the LRS (basic authentication).")
+    lrs_password: str | None = _setting("LRS_PASSWORD", text, "Password, or secret, of that user.", secret=True)
     audit_at: timedelta | None = _setting(
         "AUDIT_AT",
         time_of_day,
