@@ -18,8 +18,8 @@ def person_of(session: Mapping[str, Any], hidden: Callable[..., str]) -> str:
         session: The document of a session.
         hidden: Returns an id in place of what it is made of.
     """
-    for name in _IDS:
-        if id_ := text(session.get(name)):
+    for kind in _IDS:
+        if id_ := text(session.get(kind)):
             return id_
     if email := text(session.get("email")):
         return hidden("e-mail", email.strip().lower())

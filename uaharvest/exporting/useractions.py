@@ -2,7 +2,7 @@
 
 import datetime as dt
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 from uaharvest.coerce import members, text, whole
@@ -11,21 +11,20 @@ from uaharvest.viewing.actions import Action
 PSEUDO_USERS = frozenset({"anonymous", "public_user"})
 """What Opencast calls somebody who did not log in."""
 
+Viewer = Callable[[Mapping[str, Any]], str | None]
+
 ANONYMOUS = "session:"
 """Prefix of a viewer who is only known by the session."""
 
 _MILLISECOND = 1000  # of a duration
 _TABLE = """
 CREATE TABLE actions (
-    recording TEXT, id INTEGER, at REAL, viewer TEXT, session TEXT, type TEXT,
+    id INTEGER, at REAL, recording TEXT, viewer TEXT, session TEXT, type TEXT,
     inpoint REAL, outpoint REAL, playing INTEGER, live INTEGER
 )
 """
-_INSERT = "INSERT INTO actions VALUES (:recording, :id, :at, :viewer, :session, :type, :inpoint, :outpoint, :playing, :live)"
-_IN_ORDER = """
-SELECT id, at, recording, viewer, session, type, inpoint, outpoint, playing, live
-FROM actions ORDER BY recording, at, id
-"""
+_INSERT = "INSERT INTO actions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_IN_ORDER = "SELECT * FROM actions ORDER BY recording, at, id"
 
 
 class Facts(NamedTuple):
@@ -43,7 +42,11 @@ class Facts(NamedTuple):
 
     def completed_by(self, other: "Facts") -> "Facts":
         """Return what is known here, and otherwise what is known there."""
-        return Facts(*(mine if mine is not None else its for mine, its in zip(self, other, strict=True)))
+        return Facts(
+            self.title if self.title is not None else other.title,
+            self.duration if self.duration is not None else other.duration,
+            self.series if self.series is not None else other.series,
+        )
 
 
 def facts(part: Mapping[str, Any]) -> Facts:
@@ -71,7 +74,12 @@ def instant(value: Any) -> dt.datetime | None:
         return None
 
 
-def action_of(document: Mapping[str, Any]) -> Action | None:
+def user_of(document: Mapping[str, Any]) -> str | None:
+    """Return the user of a useraction, as the old tools have it: who did not log in is the user "anonymous"."""
+    return text(document.get("huid"))
+
+
+def action_of(document: Mapping[str, Any], viewer_of: Viewer = viewer_of) -> Action | None:
     """Return a useraction; None if its id, time, recording or viewer is unknown."""
     at = instant(document.get("@timestamp"))
     id_, recording, viewer = whole(document.get("action_id")), text(document.get("mpid")), viewer_of(document)
@@ -95,12 +103,16 @@ def action_of(document: Mapping[str, Any]) -> Action | None:
 class Grouped:
     """Useractions by recording. They are in a temporary file, which nobody else can open and which ends with this.
 
+    Args:
+        viewer_of: Returns the viewer of a useraction.
+
     Attributes:
         facts: What the useractions say of each recording, the latest.
         unusable: How many documents had no id, time, recording or viewer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, viewer_of: Viewer = viewer_of) -> None:
+        self._viewer_of = viewer_of
         self.facts: dict[str, Facts] = {}
         self.unusable = 0
         # SQLite deletes a database without a name when it is closed, and keeps it in memory while it is small.
@@ -116,14 +128,14 @@ class Grouped:
     def add(self, documents: Iterable[Mapping[str, Any]]) -> None:
         """Add useractions, given in the order of their days."""
         self._database.execute("BEGIN")
-        self._database.executemany(_INSERT, (action._asdict() for action in self._read(documents)))
+        self._database.executemany(_INSERT, self._read(documents))
         self._database.execute("COMMIT")
 
     def recordings(self) -> Iterator[tuple[str, list[Action]]]:
         """Yield each recording with its useractions, in the order of the recordings' ids; by time."""
         recording, actions = None, []
         for row in self._database.execute(_IN_ORDER):
-            action = Action(*row[:8], playing=bool(row[8]), live=bool(row[9]))
+            action = Action(*row)
             if recording is not None and action.recording != recording:
                 yield recording, actions
                 actions = []
@@ -134,7 +146,7 @@ class Grouped:
 
     def _read(self, documents: Iterable[Mapping[str, Any]]) -> Iterator[Action]:
         for document in documents:
-            action = action_of(document)
+            action = action_of(document, self._viewer_of)
             if action is None:
                 self.unusable += 1
                 continue

@@ -8,7 +8,7 @@ from typing import Any
 from uaharvest.coerce import text
 from uaharvest.errors import BadInputError
 from uaharvest.exporting.source import Chosen, Source
-from uaharvest.exporting.useractions import Facts, Grouped, facts
+from uaharvest.exporting.useractions import Facts, Grouped
 from uaharvest.exporting.xapi import classroom
 from uaharvest.exporting.xapi.video import Played, Recording, Video
 from uaharvest.exporting.xapi.vocabulary import Statement
@@ -158,6 +158,11 @@ class Export:
 def _played(value: Any) -> Played | None:
     """Return a viewing as the documents have it; None if it was live or is unusable."""
     match value:
-        case [int() | float() as start, int() | float() as end, int() | float() as began, int() | float() as ended]:
+        case [
+            int() | float() as start,
+            int() | float() as end,
+            int() | float() as began,
+            int() | float() as ended,
+        ]:
             return start, end, began, ended
     return None

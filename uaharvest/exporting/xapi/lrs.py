@@ -4,7 +4,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
+from functools import partial
 from http import HTTPStatus
 
 import requests
@@ -108,7 +108,7 @@ class Lrs:
         waiting = [list(statements)] if statements else []
         while waiting:
             part = waiting.pop()
-            status = _RETRIES.call(lambda part=part: self._post(part), pause=self._pause, wait=_wait)
+            status = _RETRIES.call(partial(self._post, part), pause=self._pause, wait=_wait)
             if status < HTTPStatus.MULTIPLE_CHOICES:
                 yield Sent(taken=len(part))
             elif len(part) > 1:
@@ -137,9 +137,9 @@ class Lrs:
             raise BlockedError(f"LRS at {self._url} denied access ({status}). Check LRS_USER and LRS_PASSWORD.")
         if status >= HTTPStatus.MULTIPLE_CHOICES:
             raise BlockedError(f"LRS at {self._url} answered {status}. Check LRS_URL: /statements is added to it.")
-        return self._judged(response, {str(statement["id"]) for statement in statements})
+        return self._judged(response, frozenset(str(statement["id"]) for statement in statements))
 
-    def _judged(self, response: requests.Response, sent: AbstractSet[str]) -> int:
+    def _judged(self, response: requests.Response, sent: frozenset[str]) -> int:
         """Return the status that an answer with content stands for."""
         try:
             match response.json():

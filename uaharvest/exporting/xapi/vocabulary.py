@@ -73,7 +73,9 @@ def profile(id_: str) -> dict[str, Any]:
 
 def stamp(at: float) -> str:
     """Return epoch seconds as ISO 8601 in UTC, to the millisecond."""
-    return dt.datetime.fromtimestamp(round(at, 3), dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        dt.datetime.fromtimestamp(round(at, 3), dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
 
 
 def segment(name: str) -> str:
