@@ -141,7 +141,7 @@ def recording(mpid="lecture", **changes):
 
 def session(id_, join, leave, **changes):
     """A document of Zoom's `sessions`; times are ISO 8601."""
-    body = {"meeting": "abc/d==", "id": "u1", "user_name": "Ann", "email": "ann@example.edu"}
+    body = {"meeting": "abc/d==", "id": "u1", "user_name": "Zoe", "email": "zoe@example.edu"}
     body |= {"join_time": join, "leave_time": leave, "waiting_room": False, "breakout_room": False}
     return Document("sessions-2026.11.23", id_, {**body, **changes})
 
