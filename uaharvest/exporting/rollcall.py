@@ -8,12 +8,12 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 from uaharvest.coerce import many, text
 from uaharvest.documents.episode_part import taken_apart
 from uaharvest.errors import BadInputError, BlockedError, SourceError
 from uaharvest.retries import Retries
+from uaharvest.settings import base_url
 from uaharvest.transport import Upstream, is_busy
 
 COLUMNS = ("series", "huid", "status", "first_name", "mi", "last_name", "reg_level")
@@ -38,13 +38,14 @@ class Banner:
     """
 
     def __init__(self, url: str, *, pause: Callable[[float], None] = time.sleep) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise BadInputError("--banner: Expected an http(s) URL, such as https://banner.example.edu/api/.")
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        self._shown = f"{parts.scheme}://{host}"
-        self._url = urljoin(f"{url.rstrip('/')}/", _PEOPLE)
-        self._upstream = Upstream("Banner", host="--banner", login="its login", timeout=_TIMEOUT)
+        try:
+            self._shown = base_url(url).rstrip("/")
+        except ValueError:
+            raise BadInputError(
+                "--banner: Expected an http(s) URL without user and password, such as https://banner.example.edu/api/."
+            ) from None
+        self._url = f"{self._shown}/{_PEOPLE}"
+        self._upstream = Upstream("Banner", host="--banner", login="its address", timeout=_TIMEOUT)
         self._pause = pause
 
     def people(self, series: Iterable[str]) -> Iterator[Person]:
