@@ -1,4 +1,4 @@
-"""A site whose viewers are simulated: their useractions, and what is known of the recordings, as documents in SQLite."""
+"""A site whose viewers are simulated: documents of their useractions and of the recordings, in SQLite."""
 
 import datetime as dt
 from random import Random
@@ -31,7 +31,7 @@ def useraction(number, at, kind, inpoint=0, outpoint=None, **changes):
             "inpoint": inpoint,
             "outpoint": inpoint if outpoint is None else outpoint,
             "length": 0,
-            "is_playing": kind not in {"PAUSE"},
+            "is_playing": kind != "PAUSE",
         },
         "ip": "192.0.2.1",
         "is_live": 0,

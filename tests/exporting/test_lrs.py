@@ -108,7 +108,7 @@ def test_a_batch_that_is_too_large_is_halved(store, client):
 
 def test_many_refused_statements_stop_the_export(store, client):
     store.bad = {one["id"] for one in statements(30)}
-    with pytest.raises(BlockedError, match="refuses 30 of 100 statements, such as 00000000.* \\(400\\)") as error:
+    with pytest.raises(BlockedError, match=r"refuses 30 of 100 statements, such as 00000000.* \(400\)") as error:
         client.send(statements(100))
     assert "secret" not in str(error.value)
 

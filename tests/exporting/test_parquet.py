@@ -4,7 +4,7 @@ import datetime as dt
 import sys
 
 import duckdb
-import polars
+import polars as pl
 import pytest
 
 from tests.exporting import site
@@ -40,7 +40,7 @@ def by_duckdb(folder, table, what="*"):
 
 
 def by_polars(folder, table):
-    return polars.scan_parquet(folder / table / "*" / "*.parquet", hive_partitioning=True).collect()
+    return pl.scan_parquet(folder / table / "*" / "*.parquet", hive_partitioning=True).collect()
 
 
 def test_useractions_of_each_day_have_a_file_that_duckdb_and_polars_read_alike(tmp_path, folder):
@@ -51,7 +51,7 @@ def test_useractions_of_each_day_have_a_file_that_duckdb_and_polars_read_alike(t
     read = by_duckdb(
         folder, "useractions", 'action_id, mpid, viewer, inpoint, is_live, epoch_ms("timestamp") AS at, "date"'
     )
-    frame = by_polars(folder, "useractions").with_columns(at=polars.col("timestamp").dt.epoch("ms"))
+    frame = by_polars(folder, "useractions").with_columns(at=pl.col("timestamp").dt.epoch("ms"))
     same = frame.select("action_id", "mpid", "viewer", "inpoint", "is_live", "at", "date").to_dicts()
     assert sorted(read, key=lambda row: row["action_id"]) == sorted(same, key=lambda row: row["action_id"])
     expected = {int(document.id): document.body for document in documents}
@@ -69,7 +69,7 @@ def test_files_are_sorted_by_recording_and_time_and_compressed_with_zstd(tmp_pat
     _, documents = site.watched(6, ["heartbeats"], recordings=("b", "c", "a"))
     [day, *_] = write(site.source(tmp_path, documents), folder, USERACTIONS)
     file = folder / "useractions" / f"date={day}" / "part.parquet"
-    keys = polars.read_parquet(file).select("mpid", "timestamp", "action_id").rows()
+    keys = pl.read_parquet(file).select("mpid", "timestamp", "action_id").rows()
     assert keys == sorted(keys)
     assert len({key[0] for key in keys}) > 1
     path = str(file).replace("'", "''")
@@ -84,7 +84,7 @@ def test_each_day_has_the_same_schema_whatever_it_holds(tmp_path, folder):
     usual = site.useraction(2, T0 + 86_400, "PLAY")
     write(site.source(tmp_path, [odd, usual]), folder, USERACTIONS)
     first, second = (
-        polars.read_parquet_schema(folder / "useractions" / f"date={day.date()}" / "part.parquet")
+        pl.read_parquet_schema(folder / "useractions" / f"date={day.date()}" / "part.parquet")
         for day in (site.MONDAY, site.MONDAY + DAY)
     )
     assert first == second
@@ -190,5 +190,5 @@ def test_a_store_that_fails_half_way_leaves_no_file(tmp_path, folder):
 
 def test_without_duckdb_the_error_says_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "duckdb", None)
-    with pytest.raises(BadInputError, match="pip install -r requirements-parquet.txt"):
+    with pytest.raises(BadInputError, match=r"pip install -r requirements-parquet\.txt"):
         Parquet(folder)

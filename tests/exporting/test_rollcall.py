@@ -53,7 +53,7 @@ def test_a_busy_banner_is_asked_again(banner):
 
 def test_a_banner_that_stays_down_is_an_error(banner):
     banner.get(URL, status=500)
-    with pytest.raises(SourceError, match="Banner at https://banner.example.edu/api answered 500"):
+    with pytest.raises(SourceError, match=r"Banner at https://banner\.example\.edu/api answered 500"):
         people()
 
 
@@ -103,7 +103,7 @@ def test_a_file_gives_what_it_knows_of_the_chosen_series(roster):
 
 
 def test_a_file_without_a_needed_column_is_refused(roster):
-    with pytest.raises(BadInputError, match="roster.csv: there is no column huid"):
+    with pytest.raises(BadInputError, match=r"roster\.csv: there is no column huid"):
         roster("series,id\n")
     with pytest.raises(BadInputError, match="no column series and no column huid"):
         roster("")

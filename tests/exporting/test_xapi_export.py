@@ -71,7 +71,9 @@ def test_a_series_has_its_recordings_only(busy_site):
 def test_what_viewings_know_of_former_days_counts_for_progress(tmp_path):
     beats = [site.useraction(n, site.MONDAY.timestamp() + 30 * n, "HEARTBEAT", 30 * n) for n in range(1, 21)]
     long_ago = site.MONDAY.timestamp() - 30 * 86_400
-    before = site.viewing(played=[[1500.0, 3000.0, long_ago, long_ago + 1500], [None, None, long_ago, long_ago + 9]])
+    before = site.viewing(
+        played=[[1500.0, 3000.0, long_ago, long_ago + 1500], [None, None, long_ago, long_ago + 9]]
+    )
     made = export(site.source(tmp_path, [*beats, before]), site.MONDAY, site.MONDAY + DAY)
     last = [one for one in statements(made) if one["verb"]["display"]["en-US"] == "paused"][-1]
     assert last["result"]["extensions"][PROGRESS] == round((1500 + 615) / 3000, 3)

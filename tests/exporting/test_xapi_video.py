@@ -77,7 +77,9 @@ def test_every_statement_about_simulated_viewers_is_valid_by_ralphs_models(valid
 def test_the_validation_can_fail(validate):
     [statement, *_] = made(*heartbeats(30, 60))
     with pytest.raises(Exception, match="length"):
-        validate({**statement, "context": {**statement["context"], "extensions": {EXTENSIONS + "session-id": None}}})
+        validate(
+            {**statement, "context": {**statement["context"], "extensions": {EXTENSIONS + "session-id": None}}}
+        )
 
 
 def test_a_run_of_heartbeats_is_one_pair_of_played_and_paused():

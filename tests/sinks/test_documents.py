@@ -219,3 +219,22 @@ def test_a_tally_counts_the_documents_by_the_value_of_a_field(store, settled):
     settled()
     assert store.tally(index, "meeting") == {"m0": 3, "m1": 2, "m2": 2}
     assert store.tally("sessions-1999.01.01", "meeting") == {}
+
+
+def test_documents_are_selected_by_the_values_of_a_field(store, settled):
+    write(
+        store,
+        *(
+            Document(DAY, str(number), {"mpid": f"m{number % 3}", "episode": {"series": "s"}})
+            for number in range(9)
+        ),
+        Document("useractions-2026.11.21", "9", {"mpid": "m1"}),
+        Document("episodes", "m1", {"mpid": "m1"}),
+    )
+    settled()
+    found = list(store.select("useractions-*", "mpid", {"m1", "m2", "none"}))
+    assert sorted(document["_id"] for document in found) == ["1", "2", "4", "5", "7", "8", "9"]
+    assert {"_index": "useractions-2026.11.21", "_id": "9", "mpid": "m1"} in found
+    assert len(list(store.select(DAY, "episode.series", ["s"]))) == 9
+    assert list(store.select(DAY, "mpid", [])) == []
+    assert list(store.select("meetings-*", "mpid", ["m1"])) == []

@@ -246,7 +246,7 @@ def parquet(
         files_, rows = 0, 0
         for _, count in writer.write(source, TABLES[name], start and start.date(), end and end.date()):
             files_, rows = files_ + bool(count), rows + count
-        click.echo(f"{name}: {files_:,} files, {rows:,} rows", err=True)
+        click.echo(f"{name}: {_counted(files_, 'file')}, {_counted(rows, 'row')}", err=True)
 
 
 def _source(settings: Settings) -> Source:
@@ -281,7 +281,7 @@ def _in_order(viewings: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def _write(path: Path | None, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     with files.output(path) as opened:
         count = files.write_csv(opened, columns, rows)
-    click.echo(f"{count:,} rows", err=True)
+    click.echo(_counted(count, "row"), err=True)
 
 
 def _write_lines(path: Path | None, units: "Iterable[Unit]") -> None:
@@ -292,7 +292,7 @@ def _write_lines(path: Path | None, units: "Iterable[Unit]") -> None:
                 opened.write(json.dumps(statement, separators=(",", ":")))
                 opened.write("\n")
                 count += 1
-    click.echo(f"{count:,} statements", err=True)
+    click.echo(_counted(count, "statement"), err=True)
 
 
 def _send(settings: Settings, made: "Export", what: str, *, again: bool) -> None:
@@ -313,19 +313,26 @@ def _send(settings: Settings, made: "Export", what: str, *, again: bool) -> None
         total += sent
     if position:
         position.finish()
-    different = f", {total.different:,} ids stand for other statements there" if total.different else ""
-    click.echo(f"{total.taken:,} statements sent{different}", err=True)
+    different = f", {_counted(total.different, 'other')} kept there as before" if total.different else ""
+    click.echo(f"{_counted(total.taken, 'statement')} sent{different}", err=True)
     if total.refused:
         shown = ", ".join(f"{id_} ({status})" for id_, status in total.refused[:_SHOWN])
-        raise HarvestError(f"The LRS refuses {len(total.refused):,} statements; all others are sent: {shown}.")
+        refused = _counted(len(total.refused), "statement")
+        raise HarvestError(f"The LRS refuses {refused}; all others are sent: {shown}.")
 
 
 def _say_left_out(made: "Export") -> None:
     left_out = made.left_out
     if left_out.unknown_duration:
-        click.echo(f"{left_out.unknown_duration:,} recordings left out: their duration is unknown", err=True)
+        recordings = _counted(left_out.unknown_duration, "recording")
+        click.echo(f"{recordings} left out: no duration is known", err=True)
     if left_out.unusable:
-        click.echo(f"{left_out.unusable:,} useractions left out: no id, time, recording or viewer", err=True)
+        useractions = _counted(left_out.unusable, "useraction")
+        click.echo(f"{useractions} left out: no id, time, recording or viewer", err=True)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _home(settings: Settings, given: str | None) -> str:
