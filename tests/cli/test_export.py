@@ -1,6 +1,8 @@
 """`export` as a person uses it, on a small site."""
 
 import json
+import os
+import signal
 
 import pytest
 import responses
@@ -100,6 +102,23 @@ def test_rollcall_asks_banner_for_the_series_of_the_term(manage):
         code, said, _ = manage("rollcall", *TERM, "--banner", "https://banner.example.edu/")
     assert code == Exit.DONE
     assert said.splitlines()[1:] == [f"{site.SERIES},12345678,,,,,"]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_an_export_that_is_stopped_leaves_nothing_half_done(manage, tmp_path, monkeypatch, stop):
+    def stopped(self, index):
+        yield {"mpid": "lecture", "@timestamp": site.iso(T0)}
+        os.kill(os.getpid(), stop)
+        yield {}
+
+    monkeypatch.setattr(SqliteStore, "export", stopped)
+    handler = signal.getsignal(signal.SIGTERM)
+    folder = tmp_path / "research"
+    assert manage("parquet", folder)[0] == Exit.ERROR
+    assert manage("xapi", *SPAN, "--output", tmp_path / "x.jsonl")[0] == Exit.ERROR
+    assert [path.name for path in folder.rglob("*")] == ["useractions"]
+    assert not list(tmp_path.glob("*x.jsonl*"))
+    assert signal.getsignal(signal.SIGTERM) == handler
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,12 @@ _SHOWN = 5  # refused statements on one line
 
 
 @click.group()
-def export() -> None:
+@click.pass_context
+def export(context: click.Context) -> None:
     """Export documents as CSV, xAPI statements or Parquet. All of it is personal data. docs/export.md has more."""
+    # SIGTERM ends an export as Ctrl-C does, so that no half file stays.
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    context.call_on_close(lambda: signal.signal(signal.SIGTERM, former))
 
 
 _output = click.option(

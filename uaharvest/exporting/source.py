@@ -89,7 +89,7 @@ class Source:
         """
         found: dict[str, Document] = {}
         for family in ("recordings", "episodes"):
-            for document in self.store.export(self.index(family)):
+            for document in self._of_series(family, chosen):
                 mpid = text(document.get("mpid"))
                 if mpid is None or document.get("series") not in chosen:
                     continue
@@ -97,6 +97,14 @@ class Source:
                     document["duration"] = round(1000 * document["duration_s"])
                 found[mpid] = document
         return dict(sorted(found.items()))
+
+    def _of_series(self, family: str, chosen: Chosen) -> Iterator[Document]:
+        """Yield the chosen documents of a family, and perhaps others."""
+        if chosen.year is None:
+            return self.store.select(self.index(family), "series", chosen.series)
+        if family == "episodes" and not chosen.series:
+            return self.store.select(self.index(family), "year", [chosen.year])
+        return self.store.export(self.index(family))
 
     def facts(self, mpids: Collection[str]) -> dict[str, Facts]:
         """Return what the episodes say of these recordings."""
