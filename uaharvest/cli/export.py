@@ -78,11 +78,11 @@ def attendance(
         with _useractions(source, episodes) as grouped:
             _write(path, products.ATTENDANCE, products.attendance_as_before(grouped, episodes, chunk_interval))
         return
-    viewings = _in_order(source.viewings(list(episodes)))
+    viewings = source.viewings(list(episodes))
     if live:
-        _write(path, products.LIVE_ATTENDANCE, products.live_attendance(viewings, episodes))
+        _write(path, products.LIVE_ATTENDANCE, _in_order(products.live_attendance(viewings, episodes)))
     else:
-        _write(path, products.ATTENDANCE, products.attendance(viewings))
+        _write(path, products.ATTENDANCE, _in_order(products.attendance(viewings)))
 
 
 @export.command("viewing-options")
@@ -279,8 +279,9 @@ def _useractions(source: Source, mpids: Iterable[str]) -> Grouped:
     return grouped
 
 
-def _in_order(viewings: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return sorted(viewings, key=lambda viewing: (str(viewing.get("mpid")), str(viewing.get("viewer"))))
+def _in_order(rows: Iterable[products.Row]) -> list[products.Row]:
+    """Sort rows, which are small, by recording and student: stores return documents in any order."""
+    return sorted(rows, key=lambda row: (str(row["mpid"]), str(row["huid"])))
 
 
 def _write(path: Path | None, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

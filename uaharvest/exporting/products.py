@@ -145,7 +145,7 @@ def _of_episode(mpid: str, episode: Document) -> Row:
 
 
 def _percent(share: Any) -> int | None:
-    return int(100 * min(1.0, share)) if isinstance(share, int | float) else None
+    return int(100 * share) if isinstance(share, int | float) else None
 
 
 def _on_the_air(episode: Document) -> tuple[float, float] | None:
