@@ -588,6 +588,11 @@ class Settings:
         "List this many earlier days again, to find meetings that had not ended or that Zoom shows late.",
         default=2,
     )
+    audit_at: timedelta | None = _setting(
+        "AUDIT_AT",
+        time_of_day,
+        "When the newest closed day is audited: at this time (UTC), such as 06:00; unset: never.",
+    )
     lrs_url: str | None = _setting(
         "LRS_URL",
         api_url,
@@ -595,11 +600,6 @@ class Settings:
     )
     lrs_user: str | None = _setting("LRS_USER", text, "User, or key, of the LRS (basic authentication).")
     lrs_password: str | None = _setting("LRS_PASSWORD", text, "Password, or secret, of that user.", secret=True)
-    audit_at: timedelta | None = _setting(
-        "AUDIT_AT",
-        time_of_day,
-        "When the newest closed day is audited: at this time (UTC), such as 06:00; unset: never.",
-    )
     metrics_host: str = _setting(
         "METRICS_HOST",
         text,

@@ -80,7 +80,7 @@ class DocumentStore(DocumentSink, Protocol):
         """
         ...
 
-    def select(self, index_pattern: str, field: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
+    def having(self, index_pattern: str, field: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
         """Yield those documents that `export` yields whose keyword `field` has one of `values`."""
         ...
 

@@ -99,8 +99,8 @@ class ClusterStore:
         for index in self.matching(index_pattern):
             yield from self._documents(index, {"size": _PAGE})
 
-    def select(self, index_pattern: str, field: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
-        """Yield the documents that have one of these values; see `DocumentStore.select`."""
+    def having(self, index_pattern: str, field: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
+        """Yield the documents that have one of these values; see `DocumentStore.having`."""
         wanted = sorted(values)
         for index in self.matching(index_pattern):
             for start in range(0, len(wanted), _MOST_TERMS):
