@@ -593,6 +593,13 @@ class Settings:
         time_of_day,
         "When the newest closed day is audited: at this time (UTC), such as 06:00; unset: never.",
     )
+    lrs_url: str | None = _setting(
+        "LRS_URL",
+        api_url,
+        "`export xapi --to lrs` sends statements there: the endpoint of an LRS, such as https://lrs.example.edu/xAPI.",
+    )
+    lrs_user: str | None = _setting("LRS_USER", text, "User, or key, of the LRS (basic authentication).")
+    lrs_password: str | None = _setting("LRS_PASSWORD", text, "Password, or secret, of that user.", secret=True)
     metrics_host: str = _setting(
         "METRICS_HOST",
         text,

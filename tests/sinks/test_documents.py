@@ -54,6 +54,25 @@ def test_what_is_not_there_is_none_by_id_and_by_index(store):
     assert store.get("useractions-2026.11.21", "1") is None
 
 
+def test_documents_are_selected_by_the_values_of_a_field(store, settled):
+    write(
+        store,
+        *(
+            Document(DAY, str(number), {"mpid": f"m{number % 3}", "episode": {"series": "s"}})
+            for number in range(9)
+        ),
+        Document("useractions-2026.11.21", "9", {"mpid": "m1"}),
+        Document("episodes", "m1", {"mpid": "m1"}),
+    )
+    settled()
+    found = list(store.having("useractions-*", "mpid", {"m1", "m2", "none"}))
+    assert sorted(document["_id"] for document in found) == ["1", "2", "4", "5", "7", "8", "9"]
+    assert {"_index": "useractions-2026.11.21", "_id": "9", "mpid": "m1"} in found
+    assert len(list(store.having(DAY, "episode.series", ["s"]))) == 9
+    assert list(store.having(DAY, "mpid", [])) == []
+    assert list(store.having("meetings-*", "mpid", ["m1"])) == []
+
+
 def test_of_many_documents_those_that_exist_are_returned(store):
     write(store, *(Document(DAY, str(number), {"action_id": number, "mpid": "ü"}) for number in range(1500)))
     keys = [(DAY, str(number)) for number in range(2500)]

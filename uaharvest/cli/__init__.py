@@ -30,6 +30,7 @@ COMMANDS = {
     "watermark": "watermark",
     "dead-letters": "dead_letters",
     "documents": "documents",
+    "export": "export",
     "audit": "audit",
     "import": "import_",
     "backfill": "backfill",

@@ -80,6 +80,10 @@ class DocumentStore(DocumentSink, Protocol):
         """
         ...
 
+    def having(self, index_pattern: str, field: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
+        """Yield those documents that `export` yields whose keyword `field` has one of `values`."""
+        ...
+
     def ids(self, index: str, within: Within | None = None) -> Iterator[str]:
         """Yield the id of each document of one index, or of those `within` an interval; nothing without such an index.
 

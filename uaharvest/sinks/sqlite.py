@@ -43,6 +43,10 @@ ON documents.in_index = json_extract(key.value, '$[0]') AND documents.id = json_
 """
 _COUNTS = "SELECT in_index, count(*) FROM documents GROUP BY in_index ORDER BY in_index"
 _EXPORT = "SELECT in_index, id, body FROM documents WHERE in_index = ? ORDER BY id"
+_HAVING = """
+SELECT in_index, id, body FROM documents
+WHERE in_index = ? AND json_extract(body, ?) IN (SELECT value FROM json_each(?)) ORDER BY id
+"""
 _IDS = "SELECT id FROM documents WHERE in_index = ?"
 _IDS_WITHIN = f"{_IDS} AND json_extract(body, ?) >= ? AND json_extract(body, ?) < ?"
 _TALLY = """
@@ -105,6 +109,14 @@ class SqliteStore:
         for index in self.matching(index_pattern):
             with self._connection() as connection:
                 for in_index, id_, body in connection.execute(_EXPORT, (index,)):
+                    yield {"_index": in_index, "_id": id_, **json.loads(body)}
+
+    def having(self, index_pattern: str, field: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
+        """Yield the documents that have one of these values; see `DocumentStore.having`."""
+        wanted = json.dumps(sorted(values))
+        for index in self.matching(index_pattern):
+            with self._connection() as connection:
+                for in_index, id_, body in connection.execute(_HAVING, (index, _path(field), wanted)):
                     yield {"_index": in_index, "_id": id_, **json.loads(body)}
 
     def ids(self, index: str, within: Within | None = None) -> Iterator[str]:

@@ -20,6 +20,7 @@ _PAGE = 1000
 _PAGE_OF_IDS = 10_000  # the most that a search returns (index.max_result_window)
 _MOST_INDICES = 20_000  # below search.max_buckets (65,536); one index a day for 50 years
 _MOST_VALUES = 1_000_000  # of one field; more than any campus has
+_MOST_TERMS = 10_000  # of one query; the servers take 65,536 (index.max_terms_count)
 _SNAPSHOT_KEPT = "5m"  # between two pages of an export
 
 
@@ -96,10 +97,15 @@ class ClusterStore:
     def export(self, index_pattern: str) -> Iterator[dict[str, Any]]:
         """Yield all documents of the matching indices; see `DocumentStore.export`."""
         for index in self.matching(index_pattern):
-            for hit in self._hits(index, {"size": _PAGE}):
-                with self._whole("a document"):
-                    document = {"_index": hit["_index"], "_id": hit["_id"], **hit["_source"]}
-                yield document
+            yield from self._documents(index, {"size": _PAGE})
+
+    def having(self, index_pattern: str, field: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
+        """Yield the documents that have one of these values; see `DocumentStore.having`."""
+        wanted = sorted(values)
+        for index in self.matching(index_pattern):
+            for start in range(0, len(wanted), _MOST_TERMS):
+                terms = {field: wanted[start : start + _MOST_TERMS]}
+                yield from self._documents(index, {"size": _PAGE, "query": {"terms": terms}})
 
     def ids(self, index: str, within: Within | None = None) -> Iterator[str]:
         """Yield the ids of an index; see `DocumentStore.ids`. A document may be missing for a second."""
@@ -153,6 +159,13 @@ class ClusterStore:
             if after is None:
                 return
             pages["after"] = after
+
+    def _documents(self, index: str, search: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the documents that a search finds in an index."""
+        for hit in self._hits(index, search):
+            with self._whole("a document"):
+                document = {"_index": hit["_index"], "_id": hit["_id"], **hit["_source"]}
+            yield document
 
     def _hits(self, index: str, search: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield what a search finds in a snapshot of an index, all of it."""
