@@ -8,7 +8,7 @@ import hashlib
 import math
 import statistics
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -28,19 +28,18 @@ LONGEST_S = 48 * 3600
 """Where the curves of a recording end, and what one viewing counts for in `concurrency` at most. Seconds."""
 
 _MS = 1000
-_NAMES = {evidence: evidence.name.lower() for evidence in Evidence if evidence is not Evidence.LIVE}
 
 
 class Body(NamedTuple):
     """A document without its index.
 
     Attributes:
-        family: `viewings` or `recordings`.
+        family: Where it belongs.
         id: Its id.
         fields: Its fields; those that are unknown are absent.
     """
 
-    family: str
+    family: Literal["viewings", "recordings"]
     id: str
     fields: dict[str, Any]
 
@@ -64,7 +63,7 @@ def documents(rows: Useractions, episode: Mapping[str, Any] | None) -> Iterator[
         rows: All useractions of the recording.
         episode: The episode's document; it says what no useraction says. None if there is none.
     """
-    about = _About(rows.mpid, _filled(rows.part, Part.of(episode or {})))
+    about = _About(rows.mpid, Part.of(episode or {}).updated(rows.part))
     whole = _Whole(about)
     for viewers, actions in rows.by_viewers():
         found = viewings(actions, about.durations)
@@ -119,9 +118,11 @@ class _Lists:
         vod = self._vod.take(_rows(self._vod.pair, number))
         columns = (vod.start, vod.end, vod.began, vod.ended)
         return _Own(
-            evidence=sorted(_NAMES[Evidence(kind)] for kind in set(vod.evidence.tolist())),
+            evidence=sorted(Evidence(kind).name.lower() for kind in set(vod.evidence.tolist())),
             intervals=[[round(start, 1), round(end, 1)] for start, end in _own(self._seen, number)],
-            played=[[round(value, 1) for value in row] for row in zip(*(c.tolist() for c in columns), strict=True)],
+            played=[
+                [round(value, 1) for value in row] for row in zip(*(c.tolist() for c in columns), strict=True)
+            ],
             stays=[[iso(began), iso(ended)] for began, ended in _own(self._present, number)],
         )
 
@@ -223,8 +224,9 @@ class _Whole:
 def _middles(duration: float | None) -> Floats:
     """Return the middle of each bin of a recording, seconds; up to `LONGEST_S` if its duration is unknown."""
     length = min(duration or LONGEST_S, LONGEST_S)
-    starts = np.arange(0, length, BIN_S)
-    return (starts + np.minimum(starts + BIN_S, length)) / 2
+    starts: Floats = np.arange(0, length, BIN_S, np.float64)
+    ends: Floats = np.minimum(starts + BIN_S, length)
+    return (starts + ends) / 2
 
 
 def _count(changes: Ints, middles: Floats, start: Floats, end: Floats) -> None:
@@ -251,10 +253,6 @@ def _start(value: str | None) -> str | None:
         return at.astimezone(dt.UTC).replace(microsecond=0).isoformat() if at.tzinfo else None
     except (ValueError, OverflowError):
         return None
-
-
-def _filled(part: Part, other: Part) -> Part:
-    return Part(*(mine if mine is not None else theirs for mine, theirs in zip(part, other, strict=True)))
 
 
 def _known(fields: Mapping[str, Any]) -> dict[str, Any]:

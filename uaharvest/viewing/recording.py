@@ -4,6 +4,7 @@ A row takes about 45 bytes, so that a recording with millions of them can be rea
 """
 
 import datetime as dt
+import math
 from array import array
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -78,6 +79,10 @@ class Part(NamedTuple):
             duration if usable else None,
         )
 
+    def updated(self, newer: "Part") -> "Part":
+        """Return what `newer` knows; what it does not know stays."""
+        return self._replace(**{name: value for name, value in newer._asdict().items() if value is not None})
+
 
 class Useractions:
     """Useractions of one recording, in any order; `add` takes their documents, one by one.
@@ -131,7 +136,7 @@ class Useractions:
         else:
             viewer = Viewer(user, anonymous=False)
         inpoint, outpoint = _position(action.get("inpoint")), _position(action.get("outpoint"))
-        if kind is Kind.FOOTPRINT and outpoint != outpoint:  # NaN: older versions give the length only
+        if kind is Kind.FOOTPRINT and math.isnan(outpoint):  # some versions give the length only
             outpoint = inpoint + _position(action.get("length"))
         self._id.append(id_)
         self._at.append(at)
@@ -146,11 +151,10 @@ class Useractions:
     @property
     def part(self) -> Part:
         """Return what the rows say of the recording: the newest value of each field that any of them knows."""
-        oldest_first = sorted(self._parts, key=lambda part: (self._parts[part], str(part)))
-        newest: dict[str, Any] = {}
-        for part in oldest_first:
-            newest |= {name: value for name, value in part._asdict().items() if value is not None}
-        return Part(*(newest.get(name) for name in Part._fields))
+        newest = Part(None, None, None, None)
+        for part in sorted(self._parts, key=lambda part: (self._parts[part], str(part))):
+            newest = newest.updated(part)
+        return newest
 
     def by_viewers(self) -> Iterator[tuple[list[Viewer], Actions]]:
         """Yield all rows, those of some viewers at a time, and the viewers that `Actions.pair` counts.
@@ -173,17 +177,20 @@ class Useractions:
                 last += 1
             rows = slice(bounds[first], bounds[last])
             chosen = order[rows]
-            yield viewers[first:last], Actions(
-                [(self.mpid, viewer.name) for viewer in viewers[first:last]],
-                id_[chosen],
-                at[chosen],
-                pair[rows] - first,
-                session[rows] - session[bounds[first]],
-                _column(self._kind)[chosen].astype(np.int64),
-                _column(self._inpoint)[chosen],
-                _column(self._outpoint)[chosen],
-                _column(self._playing)[chosen].astype(np.bool_),
-                _column(self._live)[chosen].astype(np.bool_),
+            yield (
+                viewers[first:last],
+                Actions(
+                    [(self.mpid, viewer.name) for viewer in viewers[first:last]],
+                    id_[chosen],
+                    at[chosen],
+                    pair[rows] - first,
+                    session[rows] - session[bounds[first]],
+                    _column(self._kind)[chosen].astype(np.int64),
+                    _column(self._inpoint)[chosen],
+                    _column(self._outpoint)[chosen],
+                    _column(self._playing)[chosen].astype(np.bool_),
+                    _column(self._live)[chosen].astype(np.bool_),
+                ),
             )
             first = last
 
