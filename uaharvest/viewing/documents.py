@@ -224,7 +224,7 @@ class _Whole:
 def _middles(duration: float | None) -> Floats:
     """Return the middle of each bin of a recording, seconds; up to `LONGEST_S` if its duration is unknown."""
     length = min(duration or LONGEST_S, LONGEST_S)
-    starts: Floats = np.arange(0, length, BIN_S, np.float64)
+    starts = np.arange(math.ceil(length / BIN_S)) * float(BIN_S)
     ends: Floats = np.minimum(starts + BIN_S, length)
     return (starts + ends) / 2
 
