@@ -91,7 +91,10 @@ def test_sessions_that_share_an_identity_are_one_person():
 
 
 def test_one_name_at_two_addresses_is_two_people():
-    sessions = [session("10:00", "10:10", email="a@x", user_name="Kim"), session("10:00", "10:20", email="b@x", user_name="Kim")]
+    sessions = [
+        session("10:00", "10:10", email="a@x", user_name="Kim"),
+        session("10:00", "10:20", email="b@x", user_name="Kim"),
+    ]
     assert sorted(people(*sessions)) == ["a@x", "b@x"]
 
 
@@ -107,7 +110,12 @@ def test_overlapping_rooms_and_devices_count_once():
 
 def test_time_around_the_meeting_counts_in_minutes_and_not_in_the_share():
     found = people(session("09:30", "11:30", email="k@x"))["k@x"]
-    assert (found["minutes"], found["share"], found["late_minutes"], found["early_minutes"]) == (120.0, 1.0, 0.0, 0.0)
+    assert (found["minutes"], found["share"], found["late_minutes"], found["early_minutes"]) == (
+        120.0,
+        1.0,
+        0.0,
+        0.0,
+    )
 
 
 def test_the_waiting_room_and_sessions_without_times_do_not_count():

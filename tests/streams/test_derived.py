@@ -55,7 +55,9 @@ class Store(SqliteStore):
     def write(self, documents):
         documents = list(documents)
         yield from super().write([one for one in documents if one.body.get("viewer") not in self.refuses])
-        refused = [(one, "mapper_parsing_exception") for one in documents if one.body.get("viewer") in self.refuses]
+        refused = [
+            (one, "mapper_parsing_exception") for one in documents if one.body.get("viewer") in self.refuses
+        ]
         yield Receipt(refused=refused)
 
 
@@ -136,7 +138,9 @@ class World:
             for viewer in viewers:
                 id_ = zlib.crc32(f"{day} {mpid} {viewer} {first}".encode()) * 100
                 session = f"{viewer}{day:%d}{first}"
-                self.index(day, mpid, beats(30, 60, 90, 120, first=id_, start=first, huid=viewer, session_id=session))
+                self.index(
+                    day, mpid, beats(30, 60, 90, 120, first=id_, start=first, huid=viewer, session_id=session)
+                )
 
     def start_at(self, day):
         self.marks.create(first(day))
@@ -273,12 +277,19 @@ def test_a_site_reads_and_writes_its_own_indices(make):
     row = beats(30)[0] | {"mpid": "a"}
     list(world.store.write([Document("useractions-site-2026.11.16", "1", row)]))
     assert world.harvest() == ["a"]
-    assert {name.split("/")[0] for name in world.made("viewings*,recordings*")} == {"viewings-site", "recordings-site"}
+    assert {name.split("/")[0] for name in world.made("viewings*,recordings*")} == {
+        "viewings-site",
+        "recordings-site",
+    }
 
 
 def test_the_episodes_document_is_read(world):
     world.index(MONDAY, "a", [row | {"episode": {}} for row in beats(30, 60)])
-    list(world.store.write([Document("episodes", "a", {"mpid": "a", "title": "T", "duration": 60_000}, update=True)]))
+    list(
+        world.store.write(
+            [Document("episodes", "a", {"mpid": "a", "title": "T", "duration": 60_000}, update=True)]
+        )
+    )
     world.harvest()
     assert json.loads(world.made()["recordings/a"])["mean_coverage"] == 1.0
 
@@ -380,7 +391,9 @@ def test_a_worker_that_dies_between_two_recordings_does_not_repeat_the_first(wor
     world.engine.advance()
     [(run_id, slice_id)] = world.mailbox.slices
     run = world.engine.ledger.run(run_id)
-    reporter = world.stream.reporter(world.engine.parts.epochs.ids(run.epoch), world.engine.ledger, run, Chunk.parse(slice_id))
+    reporter = world.stream.reporter(
+        world.engine.parts.epochs.ids(run.epoch), world.engine.ledger, run, Chunk.parse(slice_id)
+    )
     first_only = Chunk(Chunk.parse(slice_id).interval, {"a": Chunk.parse(slice_id).due["a"]})
     world.stream.work(run, first_only, reporter)
     reporter.flush()
@@ -462,7 +475,10 @@ def meetings(make):
     world.about = about
     world.sessions = lambda *sessions: list(
         world.store.write(
-            [Document("sessions-2026.11.16", f"{one['email']}{one['join_time']}", one, update=True) for one in sessions]
+            [
+                Document("sessions-2026.11.16", f"{one['email']}{one['join_time']}", one, update=True)
+                for one in sessions
+            ]
         )
     )
     return world

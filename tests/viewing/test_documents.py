@@ -44,7 +44,9 @@ def row(id_, at, kind="HEARTBEAT", inpoint=0, outpoint=None, **fields):
 
 def beats(*positions, start=0, first=1, **fields):
     """Return heartbeats, the first 30 s after `start`, with the ids from `first` on."""
-    return [row(first + n, start + 30 * (n + 1), inpoint=position, **fields) for n, position in enumerate(positions)]
+    return [
+        row(first + n, start + 30 * (n + 1), inpoint=position, **fields) for n, position in enumerate(positions)
+    ]
 
 
 def taken(rows):
@@ -61,9 +63,7 @@ def made(rows, episode=None):
 
 def of_viewers(rows, episode=None):
     return {
-        body.fields["viewer"]: body.fields
-        for body in documents(taken(rows), episode)
-        if body.family == "viewings"
+        body.fields["viewer"]: body.fields for body in documents(taken(rows), episode) if body.family == "viewings"
     }
 
 
