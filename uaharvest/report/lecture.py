@@ -1,0 +1,125 @@
+"""What was watched of a lecture, as tables: along the recording, on the clock, and by its students."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+from uaharvest.report import groups
+from uaharvest.report.course import Cell, Course
+from uaharvest.report.groups import Shown
+from uaharvest.report.lectures import instant
+from uaharvest.report.source import Fields
+from uaharvest.report.tables import Column, Table
+
+STEPS = 10  # bars of the distribution of coverage
+
+RECORDING = (
+    Column("from_s", "From", "position"),
+    Column("to_s", "To", "position"),
+    Column("viewers", "Viewers", "count", "retention"),
+    Column("views", "Times played", "count", "views"),
+    Column("again", "Played again", "count", "again"),
+)
+CLOCK = (
+    Column("at", "Five minutes from", "instant"),
+    Column("live", "Live", "count", "concurrency"),
+    Column("recorded", "Recording", "count", "concurrency"),
+)
+COVERAGE = (
+    Column("from_share", "Seen from", "share"),
+    Column("to_share", "to", "share"),
+    Column("students", "Students", "count", "coverage"),
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Audience:
+    """How many people watched a recording, live or later.
+
+    Attributes:
+        students: On the roster.
+        others: Not on the roster, whether logged in or not.
+        visitors: Those of them who were not logged in.
+        public: The number that may be known of all.
+    """
+
+    students: int
+    others: Shown
+    visitors: Shown
+    public: int
+
+
+def audience(course: Course, place: int, least: int) -> Audience:
+    """Return who watched a lecture in Opencast.
+
+    Students are shown one by one, so the number of the others is hidden if it is small, and with it the sum.
+    """
+    students = sum(1 for cell in course.column(place) if cell.live_s or cell.watched_s)
+    named, visitors = course.others[place]
+    others = named + visitors
+    shown = groups.count(others, least)
+    parts = groups.partition({"named": named, "visitors": visitors}, least)
+    known: Shown = parts.get("visitors", 0) if visitors == parts.get("visitors", 0) else groups.Hidden("hidden", 0)
+    return Audience(students, shown, known, students + others if isinstance(shown, int) else students)
+
+
+def along(recording: Fields, seen: Audience, least: int) -> Table:
+    """Return how often each part of a recording was played, and by how many."""
+    step = recording.get("bin_s") or 30
+    length = recording.get("duration_s") or step * len(recording.get("views") or ())
+    rows: list[list[Any]] = []
+    for n, (views, viewers) in enumerate(
+        zip(recording.get("views") or (), recording.get("retention") or (), strict=False)
+    ):
+        shown = groups.part(viewers, seen.public, least)
+        # What few people did is theirs.
+        few = isinstance(shown, groups.Hidden) and shown.bound == 0
+        rows.append(
+            [
+                n * step,
+                min((n + 1) * step, length),
+                shown,
+                groups.Hidden("hidden", 0) if few else views,
+                groups.Hidden("hidden", 0) if few or isinstance(shown, groups.Hidden) else max(0, views - viewers),
+            ]
+        )
+    return Table("along", "Along the recording", RECORDING, rows)
+
+
+def clock(recording: Fields, zone: tzinfo, least: int) -> Table:
+    """Return how many people watched at the same time."""
+    rows = [
+        [at.astimezone(zone), groups.count(one.get("live") or 0, least), groups.count(one.get("recorded") or 0, least)]
+        for one in recording.get("concurrency") or ()
+        if (at := instant(one.get("at"))) is not None
+    ]
+    return Table("clock", "On the clock", CLOCK, rows)
+
+
+def distribution(cells: Sequence[Cell]) -> Table:
+    """Return how many students saw how much of a recording."""
+    counts = [0] * STEPS
+    for cell in cells:
+        if cell.watched_s and cell.coverage is not None:
+            counts[min(STEPS - 1, int(cell.coverage * STEPS))] += 1
+    rows = [[n / STEPS, (n + 1) / STEPS, count] for n, count in enumerate(counts)]
+    return Table("seen", "How much of the recording students saw", COVERAGE, rows)
+
+
+def places(recording: Fields, least: int) -> list[Table]:
+    """Return how many viewers used which device, and were where, if the documents say so."""
+    tables = []
+    for name, caption in (("devices", "Devices"), ("places", "Places")):
+        counts: Mapping[str, int] = recording.get(name) or {}
+        shown = groups.partition(counts, least)
+        if shown:
+            columns = (Column(name[:-1], caption[:-1]), Column("viewers", "Viewers", "count", "groups"))
+            tables.append(Table(name, caption, columns, [[label, number] for label, number in shown.items()]))
+    return tables
+
+
+def last_seen(documents: Sequence[Fields]) -> datetime | None:
+    """Return the time of the newest document."""
+    found = [at for fields in documents if (at := instant(fields.get("@timestamp"))) is not None]
+    return max(found, default=None, key=lambda at: at.astimezone(UTC))
