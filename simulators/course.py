@@ -118,7 +118,7 @@ def _lecture(
 ) -> None:
     mpid = hashlib.sha256(f"{found.series}-{number}".encode()).hexdigest()
     mpid = f"{mpid[:8]}-{mpid[8:12]}-{mpid[12:16]}-{mpid[16:20]}-{mpid[20:32]}"
-    title = f"Lecture {number + 1}: {TOPICS[number % len(TOPICS)]}"
+    title = TOPICS[number % len(TOPICS)]
     meeting = {
         "uuid": hashlib.sha256(mpid.encode()).hexdigest()[:22] + "==", "meeting_id": "91234567890", "topic": "Course 38",
         "host_id": "host", "start": _iso(start - timedelta(minutes=4)), "end": _iso(start + timedelta(seconds=LENGTH + 200)),

@@ -100,6 +100,7 @@ class Course:
         unmatched: Everyone who was not matched.
         tallies: For each source, how many sessions there were, and how many of them were matched.
         others: For each lecture, its viewers who are not on the roster, and those who were not logged in.
+        zoom: For each lecture, the people in its Zoom meetings: a student's number or None, and their stays.
         threshold: The share from which on something counts, 0 to 1.
     """
 
@@ -111,6 +112,7 @@ class Course:
     unmatched: Sequence[Unmatched]
     tallies: Sequence[Tally]
     others: Sequence[tuple[int, int]]
+    zoom: Sequence[Sequence[tuple[int | None, Sequence[Stay]]]]
     threshold: float
     rule: Rule
 
@@ -167,9 +169,12 @@ def course(
         else:
             others[place][match.by is Why.ANONYMOUS] += 1
     stays: dict[tuple[int, int], list[Stay]] = defaultdict(list)
+    zoom: list[dict[int | str, list[Stay]]] = [defaultdict(list) for _ in lectures]
     for _, one, match in present:
+        place = held[one.meeting]
+        zoom[place][one.person if match.student is None else match.student] += one.stays
         if match.student is not None:
-            stays[match.student, held[one.meeting]] += one.stays
+            stays[match.student, place] += one.stays
 
     cells = [
         [
@@ -178,7 +183,7 @@ def course(
         ]
         for student in range(len(roster))
     ]
-    zoom = [(fields, match) for fields, _, match in present]
+    joined = [(fields, match) for fields, _, match in present]
     return Course(
         series=question.series,
         title=question.title,
@@ -187,13 +192,14 @@ def course(
         cells=cells,
         unmatched=[
             *_unmatched("Opencast", zip(viewings, viewers, strict=True), matcher),
-            *_unmatched("Zoom", zoom, matcher),
+            *_unmatched("Zoom", joined, matcher),
         ],
         tallies=[
             _tally("Opencast", list(zip(viewings, viewers, strict=True))),
-            _tally("Zoom", zoom),
+            _tally("Zoom", joined),
         ],
         others=[(named, anonymous) for named, anonymous in others],
+        zoom=[[(who if isinstance(who, int) else None, times) for who, times in one.items()] for one in zoom],
         threshold=question.threshold,
         rule=question.rule,
     )

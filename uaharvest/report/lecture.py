@@ -1,17 +1,20 @@
 """What was watched of a lecture, as tables: along the recording, on the clock, and by its students."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, tzinfo
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 
 from uaharvest.report import groups
 from uaharvest.report.course import Cell, Course
 from uaharvest.report.groups import Shown
 from uaharvest.report.lectures import instant
+from uaharvest.report.matching import Stay
 from uaharvest.report.source import Fields
 from uaharvest.report.tables import Column, Table
 
+FIVE_MINUTES = 300
 STEPS = 10  # bars of the distribution of coverage
 
 RECORDING = (
@@ -24,8 +27,10 @@ RECORDING = (
 CLOCK = (
     Column("at", "Five minutes from", "instant"),
     Column("live", "Live", "count", "concurrency"),
+    Column("zoom", "Zoom", "count", "concurrency"),
     Column("recorded", "Recording", "count", "concurrency"),
 )
+DAYS = (Column("day", "Day", "day"), Column("viewers", "Viewers", "count", "days"))
 COVERAGE = (
     Column("from_share", "Seen from", "share"),
     Column("to_share", "to", "share"),
@@ -87,14 +92,47 @@ def along(recording: Fields, seen: Audience, least: int) -> Table:
     return Table("along", "Along the recording", RECORDING, rows)
 
 
-def clock(recording: Fields, zone: tzinfo, least: int) -> Table:
-    """Return how many people watched at the same time."""
+def clock(recording: Fields, zoom: Iterable[Sequence[Stay]], zone: tzinfo, least: int) -> Table:
+    """Return how many people watched at the same time, where these are not too few.
+
+    Args:
+        recording: The document.
+        zoom: When each person was in the lecture's Zoom meetings.
+        zone: Of the course.
+        least: The fewest people to show.
+    """
+    counts: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for one in recording.get("concurrency") or ():
+        if (at := instant(one.get("at"))) is not None:
+            place = counts[int(at.timestamp() // FIVE_MINUTES)]
+            place[0] += one.get("live") or 0
+            place[2] += one.get("recorded") or 0
+    for stays in zoom:
+        for n in {n for since, until in stays for n in range(int(since // FIVE_MINUTES), _after(until))}:
+            counts[n][1] += 1
     rows = [
-        [at.astimezone(zone), groups.count(one.get("live") or 0, least), groups.count(one.get("recorded") or 0, least)]
-        for one in recording.get("concurrency") or ()
-        if (at := instant(one.get("at"))) is not None
+        [datetime.fromtimestamp(n * FIVE_MINUTES, zone), *(groups.count(one, least) for one in numbers)]
+        for n, numbers in sorted(counts.items())
+        if any(one >= least for one in numbers)
     ]
     return Table("clock", "On the clock", CLOCK, rows)
+
+
+def _after(until: float) -> int:
+    return int(-(-until // FIVE_MINUTES))
+
+
+def days(viewings: Iterable[Fields], zone: tzinfo, least: int) -> Table:
+    """Return how many people played the recording on each day of the course's clock, from the first to the last."""
+    counts: Counter[date] = Counter()
+    for fields in viewings:
+        times = [datetime.fromtimestamp(began, zone).date() for _, _, began, _ in fields.get("played") or ()]
+        counts.update(set(times))
+    if not counts:
+        return Table("days", "By day", DAYS, [])
+    first, last = min(counts), max(counts)
+    span = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    return Table("days", "By day", DAYS, [[day, groups.count(counts[day], least)] for day in span])
 
 
 def distribution(cells: Sequence[Cell]) -> Table:

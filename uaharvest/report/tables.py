@@ -3,13 +3,14 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time
 from typing import Any, NamedTuple
 
 from uaharvest.report.groups import Hidden
 
 # Spreadsheets take a cell that begins so for a formula, and run it.
+_STYLES = {"count": "n", "share": "n", "minutes": "n", "position": "n", "instant": "time", "day": "time"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -20,7 +21,8 @@ class Column:
     Attributes:
         key: Its name in the CSV file.
         label: Its name on the page.
-        kind: How its values are shown: text, count, share, minutes, position, instant or state.
+        kind: How its values are shown: text, state, count, share, minutes, position, instant
+            or day.
         term: The definition of what it shows, an anchor on the page of definitions.
     """
 
@@ -30,16 +32,17 @@ class Column:
     term: str = ""
 
     @property
-    def numeric(self) -> bool:
-        """Tell whether values are aligned like numbers."""
-        return self.kind in {"count", "share", "minutes", "position"}
+    def style(self) -> str:
+        """Return how values are aligned: `n` like numbers, `time` on one line."""
+        return _STYLES.get(self.kind, "")
 
 
 class Shown(NamedTuple):
-    """A cell on a page: its text, what to sort it by, and where it links to."""
+    """A cell on a page: its text, what to sort it by, how it is aligned, and where it links to."""
 
     text: str
     value: str
+    style: str
     link: str = ""
 
 
@@ -64,7 +67,7 @@ class Table:
         """Yield the cells of each row as a page shows them."""
         linked = next((n for n, column in enumerate(self.columns) if column.kind == "text"), None)
         for number, row in enumerate(self.rows):
-            cells = [_shown(value, column.kind) for value, column in zip(row, self.columns, strict=True)]
+            cells = [_shown(value, column) for value, column in zip(row, self.columns, strict=True)]
             if self.links and linked is not None:
                 cells[linked] = cells[linked]._replace(link=self.links[number])
             yield cells
@@ -84,27 +87,28 @@ def written(rows: Iterable[Iterable[Any]]) -> str:
 def _written(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat(timespec="seconds")
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, Hidden) or value is None:
         return value and value.text
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def _shown(value: Any, kind: str) -> Shown:
+def _shown(value: Any, column: Column) -> Shown:
+    style = column.style
     if value is None:
-        return Shown("–", "")
+        return Shown("–", "", style)
     if isinstance(value, Hidden):
-        return Shown(value.text, str(value.bound))
-    if kind == "share":
-        return Shown(percent(value), str(value))
-    if kind == "minutes":
-        return Shown(f"{value:.0f}" if value >= 1 or value == 0 else "<1", str(value))
-    if kind == "position":
-        return Shown(clock(value), str(value))
-    if kind == "instant":
-        return Shown(f"{value:%a %-d %b %Y, %H:%M}", str(wall(value)))
-    if kind == "count":
-        return Shown(f"{value:,}", str(value))
-    return Shown(str(value), str(value))
+        return Shown(value.text, str(value.bound), style)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return Shown(f"{value:%a %-d %b %Y}", str(wall(datetime.combine(value, time()))), style)
+    if isinstance(value, datetime):
+        return Shown(f"{value:%a %-d %b %Y, %H:%M}", str(wall(value)), style)
+    return Shown(_FORMS.get(column.kind, str)(value), str(value), style)
+
+
+def _whole_minutes(value: float) -> str:
+    return f"{value:.0f}" if value >= 1 or value == 0 else "<1"
 
 
 def wall(at: datetime) -> int:
@@ -127,3 +131,11 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+_FORMS: Mapping[str, Callable[[Any], str]] = {
+    "share": percent,
+    "minutes": _whole_minutes,
+    "position": clock,
+    "count": "{:,}".format,
+}

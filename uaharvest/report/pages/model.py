@@ -2,16 +2,17 @@
 
 import dataclasses
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from statistics import fmean
 from typing import Any
 
-from uaharvest.report import lecture
+from uaharvest.report import groups, lecture
 from uaharvest.report.course import Cell, Course, Rule, State
 from uaharvest.report.lectures import Lecture
-from uaharvest.report.source import CourseDocuments
+from uaharvest.report.matching import Stay
+from uaharvest.report.source import CourseDocuments, Fields
 from uaharvest.report.tables import Column, Table, clock, percent, wall
 
 RULES = {
@@ -19,15 +20,6 @@ RULES = {
     Rule.RECORDING: "saw at least {} of the recording",
     Rule.EITHER: "was there live for at least {} of it, or saw at least {} of the recording",
 }
-MARKS = {
-    State.BOTH: "B",
-    State.LIVE: "L",
-    State.RECORDING: "R",
-    State.SOME: "·",
-    State.NOTHING: "",
-}
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Figure:
     """A number with its label and the anchor of its definition."""
@@ -62,14 +54,14 @@ class Row:
     """A student's line in the table of a course.
 
     Attributes:
-        cells: For each lecture: the mark, the words that it stands for, a value to sort by, and a style.
+        cells: For each lecture: what the student did in words, a value to sort by, and a style.
     """
 
     name: str
     huid: str
     attended: int
     share: float
-    cells: Sequence[tuple[str, str, str, str]]
+    cells: Sequence[tuple[str, str, str]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,7 +122,13 @@ class Look:
 def site(course: Course, documents: CourseDocuments, look: Look) -> Site:
     """Return what all pages of a course show."""
     people = _people(course, look)
-    pages = [_lecture(course, place, people, look) for place in range(len(course.lectures))]
+    by_recording: dict[str, list[Fields]] = defaultdict(list)
+    for fields in documents.viewings:
+        by_recording[fields["mpid"]].append(fields)
+    pages = [
+        _lecture(course, place, by_recording.get(one.key, ()), people, look)
+        for place, one in enumerate(course.lectures)
+    ]
     until = lecture.last_seen([*documents.viewings, *documents.attendance])
     return Site(
         title=course.title,
@@ -244,34 +242,35 @@ def _rows(course: Course, people: Sequence[tuple[str, str]]) -> list[Row]:
     return rows
 
 
-def _mark(cell: Cell) -> tuple[str, str, str, str]:
+def _mark(cell: Cell) -> tuple[str, str, str]:
     words = []
     if cell.live:
         words.append(f"{percent(cell.live)} live")
     if cell.coverage:
         words.append(f"{percent(cell.coverage)} of the recording")
     best = max(cell.live or 0.0, cell.coverage or 0.0)
-    return MARKS[cell.state], ", ".join(words) or "nothing", f"{best:.4f}", cell.state.name.lower()
+    return ", ".join(words) or "nothing", str(best), cell.state.name.lower()
 
 
-def _lecture(course: Course, place: int, people: Sequence[tuple[str, str]], look: Look) -> LecturePage:
+def _lecture(
+    course: Course, place: int, viewings: Sequence[Fields], people: Sequence[tuple[str, str]], look: Look
+) -> LecturePage:
     one = course.lectures[place]
     file = f"lecture-{one.number:02}"
     cells = course.column(place)
     figures = _lecture_figures(one, cells)
-    charts: list[Chart] = []
-    tables: list[Table] = []
+    seen = lecture.audience(course, place, look.least)
     notes = []
-    if one.recording is not None:
-        seen = lecture.audience(course, place, look.least)
-        figures += _audience(seen)
-        if seen.public >= look.least:
-            charts = _charts(one, cells, seen, look, file)
-            tables = [_named(file, table) for table in lecture.places(one.recording, look.least)]
-        else:
-            notes.append(f"Fewer than {look.least} people watched this recording, so no more is shown of it.")
-    else:
+    if one.recording is None:
         notes.append("This lecture has no recording in Opencast.")
+    else:
+        figures += _audience(seen)
+        if seen.public < look.least:
+            notes.append(f"Fewer than {look.least} people watched in Opencast, so no more is shown of it.")
+    if one.meetings:
+        figures.append(_in_zoom(course.zoom[place], look.least))
+    charts = _charts(course, place, viewings, seen, look, file)
+    tables = [_named(file, table) for table in lecture.places(one.recording or {}, look.least)]
     return LecturePage(
         file=f"{file}.html",
         lecture=one,
@@ -307,24 +306,41 @@ def _audience(seen: lecture.Audience) -> list[Figure]:
     ]
 
 
-def _charts(one: Lecture, cells: Sequence[Cell], seen: lecture.Audience, look: Look, file: str) -> list[Chart]:
+def _in_zoom(people: Sequence[tuple[int | None, Sequence[Stay]]], least: int) -> Figure:
+    students = sum(student is not None for student, _ in people)
+    others = groups.count(len(people) - students, least)
+    return Figure(f"{students:,}", "students in Zoom", "matching", f"{others} others" if others else "")
+
+
+def _charts(  # noqa: PLR0917
+    course: Course, place: int, viewings: Sequence[Fields], seen: lecture.Audience, look: Look, file: str
+) -> list[Chart]:
+    one = course.lectures[place]
     recording = one.recording or {}
     charts = []
     along = _named(file, lecture.along(recording, seen, look.least))
-    if along.rows:
+    if along.rows and seen.public >= look.least:
         most = max(along.rows, key=lambda row: row[3] if isinstance(row[3], int) else 0)
         said = "How often each part of the recording was played, and by how many viewers."
         if isinstance(most[3], int) and most[3]:
             said += f" Most often from {clock(most[0])} to {clock(most[1])}: {most[3]} times."
-        charts.append(
-            Chart("along", "What was watched, and watched again", said, along, "views", {"public": str(seen.public)})
-        )
-    times = _named(file, lecture.clock(recording, look.zone, look.least))
+        charts.append(Chart("along", "What was watched, and watched again", said, along, "views"))
+    times = _named(
+        file, lecture.clock(recording, [stays for _, stays in course.zoom[place]], look.zone, look.least)
+    )
     if times.rows:
-        said = f"How many people watched at the same time, live and the recording, in {look.zone} time."
-        start = {"start": str(wall(one.start.astimezone(look.zone))), "length": f"{one.length_s or 0:.0f}"} if one.start else {}
-        charts.append(Chart("clock", "Watching at the same time", said, times, "concurrency", start))
-    seen_table = _named(file, lecture.distribution(cells))
+        said = (
+            f"How many people watched at the same time: live, in Zoom, and the recording. Times with fewer than"
+            f" {look.least} are left out."
+        )
+        start = {"start": str(wall(one.start.astimezone(look.zone)))} if one.start else {}
+        extra = {**start, "length": f"{one.length_s or 0:.0f}"}
+        charts.append(Chart("clock", "Watching at the same time", said, times, "concurrency", extra))
+    by_day = _named(file, lecture.days(viewings, look.zone, look.least))
+    if any(isinstance(row[1], int) and row[1] for row in by_day.rows):
+        said = "How many people played the recording on each day."
+        charts.append(Chart("days", "When the recording was watched", said, by_day, "days"))
+    seen_table = _named(file, lecture.distribution(course.column(place)))
     if any(row[2] for row in seen_table.rows):
         said = "How many students saw how much of the recording."
         charts.append(Chart("seen", "How much of it students saw", said, seen_table, "coverage"))

@@ -90,13 +90,16 @@ function records(table) {
 const grid = (options) => Plot.gridY({ stroke: "var(--line)", strokeOpacity: 1, ...options });
 const tip = (data, options) => Plot.tip(data, Plot.pointerX({ fill: "var(--panel)", stroke: "var(--quiet)", ...options }));
 const common = (width, options) => ({
-  className: "plot", width, marginLeft: 42, marginTop: 24, ...options,
+  className: "plot", width, marginLeft: 42, marginTop: 24, marginBottom: 44, ...options,
+  x: { labelOffset: 40, ...options.x },
 });
 const clockOf = (seconds) => {
   const minutes = Math.floor(seconds / 60);
   const rest = String(Math.round(seconds % 60)).padStart(2, "0");
   return minutes < 60 ? `${minutes}:${rest}` : `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}:${rest}`;
 };
+
+const SERIES = [["live", "live", "live"], ["zoom", "Zoom", "both"], ["recorded", "recording", "recording"]];
 
 const CHARTS = {
   lectures(data, width, figure) {
@@ -140,36 +143,45 @@ const CHARTS = {
     };
   },
   clock(data, width, figure) {
-    const [start, length] = [Number(figure.dataset.start ?? NaN), Number(figure.dataset.length ?? 0)];
+    const [start, length] = [Number(figure.dataset.start ?? NaN), Number(figure.dataset.length)];
     const around = (one) => one.at >= start - 1800 && one.at < start + length + 1800;
-    const wide = width > 700 ? (width - 32) / 2 : width;
-    const parts = [];
-    const during = data.filter(around);
-    if (during.length) parts.push(["On the day", during, [["live", "live"], ["recorded", "recording"]]]);
-    const later = data.filter((one) => !around(one));
-    if (later.length) parts.push([during.length ? "At other times" : null, later, [["live", "live"], ["recorded", "recording"]]]);
-    const plots = parts.map(([title, some, series]) => {
-      const step = 300;
-      const bars = some.flatMap((one) => series.map(([key, name]) => ({ at: one.at, name, count: one[key] })));
-      const long = d3.max(some, (one) => one.at) - d3.min(some, (one) => one.at) > 2 * 86400;
-      const data = long ? byDay(bars) : bars;
-      const size = long ? 86400 : step;
-      const room = parts.length > 1 ? wide : width;
-      return [title && (long ? `${title}: most at once on each day` : title), Plot.plot(common(room, {
+    const parts = [["On the day", data.filter(around)], ["At other times, by the hour: most at once", byHour(data.filter((one) => !around(one)))]]
+      .filter(([, some]) => some.length);
+    const room = parts.length > 1 && width > 700 ? (width - 32) / 2 : width;
+    const plots = parts.map(([title, some]) => {
+      const size = title === "On the day" ? 300 : 3600;
+      const bars = some.flatMap((one) => SERIES.map(([key, name]) => ({ at: one.at, name, count: one[key] })));
+      return [title, Plot.plot(common(room, {
         height: 220,
-        x: { type: "utc", label: long ? "Day" : "Time of day", ticks: Math.max(3, room / 90) },
-        y: { label: "People", domain: [0, d3.max(data, (one) => one.count) || 1], nice: true },
-        color: { domain: ["live", "recording"], range: [colour("live"), colour("recording")] },
+        x: { type: "utc", label: null, ...dated(d3.extent(some, (one) => one.at), size, room) },
+        y: { label: "People", zero: true, nice: true, ticks: 5, tickFormat: "d" },
+        color: { domain: SERIES.map(([, name]) => name), range: SERIES.map(([, , style]) => colour(style)) },
         marks: [
-          grid(),
-          Plot.rectY(data, {
-            x1: (one) => local(one.at), x2: (one) => local(one.at + size), y: "count", fill: "name", fillOpacity: 0.75, insetRight: 0.5,
+          grid({ ticks: 5 }),
+          Plot.rectY(bars, {
+            x1: (one) => local(one.at), x2: (one) => local(one.at + size), y: "count", fill: "name", order: SERIES.map(([, name]) => name),
           }),
-          tip(data.filter((one) => one.count), { x: (one) => local(one.at + size / 2), y: "count", title: (one) => `${one.count} ${one.name}` }),
+          tip(some, { x: (one) => local(one.at + size / 2), y: (one) => one.live + one.zoom + one.recorded, title: saidAt }),
         ],
       }))];
     });
-    return { legend: [["live", "live"], ["recording", "recording"]], plots };
+    return { legend: SERIES.map(([, name, style]) => [style, name]), plots };
+  },
+  days(data, width) {
+    const day = (one) => local(one.day);
+    return {
+      legend: [],
+      plots: [[null, Plot.plot(common(width, {
+        height: 200,
+        x: { type: "utc", label: null, ...dated(d3.extent(data, (one) => one.day), 86400, width) },
+        y: { label: "Viewers", zero: true, nice: true, ticks: 4, tickFormat: "d" },
+        marks: [
+          grid({ ticks: 4 }),
+          Plot.rectY(data, { x1: day, x2: (one) => local(one.day + 86400), y: "viewers", fill: colour("recording"), insetLeft: 0.5, insetRight: 0.5 }),
+          tip(data, { x: (one) => local(one.day + 43200), y: "viewers", title: (one) => `${d3.utcFormat("%a %-d %b")(day(one))}\n${one.viewers} viewers` }),
+        ],
+      }))]],
+    };
   },
   seen(data, width) {
     return {
@@ -196,10 +208,24 @@ const every = (numbers, most) => {
   return numbers.filter((_, place) => place % step === 0);
 };
 
-function byDay(bars) {
-  const day = (one) => Math.floor(one.at / 86400) * 86400;
-  return d3.rollups(bars, (some) => d3.max(some, (one) => one.count), day, (one) => one.name)
-    .flatMap(([at, names]) => names.map(([name, count]) => ({ at, name, count })));
+// The axis of time: days, or the time of day.
+function dated([first, last], size, width) {
+  const domain = [local(first), local(last + size)];
+  if (last - first > 1.5 * 86400) {
+    const step = Math.ceil((last - first) / 86400 / (width / 64));
+    return { domain, ticks: d3.utcDay.range(d3.utcDay.ceil(domain[0]), domain[1], step), tickFormat: d3.utcFormat("%-d %b") };
+  }
+  return { domain, ticks: Math.max(3, width / 90), tickFormat: d3.utcFormat("%H:%M") };
+}
+
+function saidAt(one) {
+  const parts = SERIES.filter(([key]) => one[key]).map(([key, name]) => `${one[key]} ${name}`);
+  return [d3.utcFormat("%a %-d %b, %H:%M")(local(one.at)), ...parts].join("\n");
+}
+
+function byHour(data) {
+  const most = (some) => ({ live: d3.max(some, (one) => one.live), zoom: d3.max(some, (one) => one.zoom), recorded: d3.max(some, (one) => one.recorded) });
+  return d3.rollups(data, most, (one) => Math.floor(one.at / 3600) * 3600).map(([at, counts]) => ({ at, ...counts }));
 }
 
 function draw(figure) {
@@ -229,6 +255,11 @@ function draw(figure) {
 }
 
 document.querySelectorAll("table[data-sortable]").forEach(sortable);
+document.querySelectorAll(".matrix").forEach((matrix) => {
+  matrix.addEventListener("pointerover", ({ target }) => {
+    if (target.matches("td.cell")) target.title = target.textContent;
+  });
+});
 document.querySelectorAll("form.filters").forEach(filters);
 const watcher = new ResizeObserver((entries) => entries.forEach((entry) => draw(entry.target)));
 document.querySelectorAll("figure[data-chart]").forEach((figure) => {
