@@ -12,14 +12,86 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-FIRST = (
-    "Anna Ben Carla David Elif Femi Grace Hiro Ines Jonas Katarina Liam Maria Noah Olivia Pablo Quinn Rosa Søren Tomás "
-    "Uma Victor William Xin Yusuf Zoë Amélie Björn Chloé Daria Emre Fatima Giulia Henry Isla José Kwame Lena Mateo Nia"
-).split()
-LAST = (
-    "Adams Brown Chen Díaz Evans Fischer García Hansen Ito Jones Kim López Müller Nguyen O'Brien Patel Quist Rossi "
-    "Smith Tanaka Ueda Varga Wang Xu Young Zhang Álvarez Becker Cohen Dupont Eriksen Farah Gupta Haddad Ivanov Johnson"
-).split()
+FIRST = [
+    "Anna",
+    "Ben",
+    "Carla",
+    "David",
+    "Elif",
+    "Femi",
+    "Grace",
+    "Hiro",
+    "Ines",
+    "Jonas",
+    "Katarina",
+    "Liam",
+    "Maria",
+    "Noah",
+    "Olivia",
+    "Pablo",
+    "Quinn",
+    "Rosa",
+    "Søren",
+    "Tomás",
+    "Uma",
+    "Victor",
+    "William",
+    "Xin",
+    "Yusuf",
+    "Zoë",
+    "Amélie",
+    "Björn",
+    "Chloé",
+    "Daria",
+    "Emre",
+    "Fatima",
+    "Giulia",
+    "Henry",
+    "Isla",
+    "José",
+    "Kwame",
+    "Lena",
+    "Mateo",
+    "Nia",
+]
+LAST = [
+    "Adams",
+    "Brown",
+    "Chen",
+    "Díaz",
+    "Evans",
+    "Fischer",
+    "García",
+    "Hansen",
+    "Ito",
+    "Jones",
+    "Kim",
+    "López",
+    "Müller",
+    "Nguyen",
+    "O'Brien",
+    "Patel",
+    "Quist",
+    "Rossi",
+    "Smith",
+    "Tanaka",
+    "Ueda",
+    "Varga",
+    "Wang",
+    "Xu",
+    "Young",
+    "Zhang",
+    "Álvarez",
+    "Becker",
+    "Cohen",
+    "Dupont",
+    "Eriksen",
+    "Farah",
+    "Gupta",
+    "Haddad",
+    "Ivanov",
+    "Johnson",
+]
 NICKNAMES = {"William": "Bill", "Katarina": "Kat", "Tomás": "Tom", "José": "Pepe", "Maria": "Mia", "David": "Dave"}
 DEVICES = ("iPhone", "Galaxy S24", "iPad (3)", "Library PC 7", "Zoom User")
 LENGTH = 75 * 60
@@ -66,14 +138,27 @@ class Simulated:
     truth: dict[tuple[str, str], str | None]
 
 
-def course(  # noqa: PLR0913
-    *, lectures: int, students: int, seed: int = 1, first: datetime = datetime(2026, 1, 26, 15, tzinfo=UTC),
-    zoom: bool = True, guests: int = 12,
+def course(
+    *,
+    lectures: int,
+    students: int,
+    seed: int = 1,
+    first: datetime = datetime(2026, 1, 26, 15, tzinfo=UTC),
+    zoom: bool = True,
+    guests: int = 12,
 ) -> Simulated:
     """Return a course that meets twice a week."""
     dice = random.Random(seed)
     people = _people(dice, students)
-    found = Simulated("20260210038", people, [[p.huid, p.email, p.first, p.last, p.registrant or ""] for p in people], [], [], [], {})
+    found = Simulated(
+        "20260210038",
+        people,
+        [[p.huid, p.email, p.first, p.last, p.registrant or ""] for p in people],
+        [],
+        [],
+        [],
+        {},
+    )
     taste = {p.huid: (dice.random(), dice.betavariate(4, 1.6)) for p in people}
     for number in range(lectures):
         start = first + timedelta(days=7 * (number // 2) + 2 * (number % 2))
@@ -92,8 +177,8 @@ def _people(dice: random.Random, count: int) -> list[Person]:
     people = []
     for number, (first, last) in enumerate(chosen):
         kind = dice.random()
-        account = f"acc{number:05}" if kind < 0.6 else None  # noqa: PLR2004
-        registrant = f"reg{number:05}" if 0.6 <= kind < 0.75 else None  # noqa: PLR2004
+        account = f"acc{number:05}" if kind < 0.6 else None
+        registrant = f"reg{number:05}" if 0.6 <= kind < 0.75 else None
         nick = NICKNAMES.get(first)
         shown = dice.choice(_spellings(first, last)) if nick is None or dice.random() < 0.3 else f"{nick} {last}"
         known = account is not None or registrant is not None
@@ -102,33 +187,54 @@ def _people(dice: random.Random, count: int) -> list[Person]:
             Person(
                 f"{40000000 + number * 37:08}",
                 f"{first}.{last}{number}@Example.edu".lower().replace("'", ""),
-                first, last, account, shown, registrant, known or by_name,
+                first,
+                last,
+                account,
+                shown,
+                registrant,
+                known or by_name,
             )
         )
     return people
 
 
 def _spellings(first: str, last: str) -> list[str]:
-    return [f"{first} {last}", f"{first} {last}", f"{last}, {first}", f"{first.upper()} {last.upper()}", f"{first} {last} (she/her)"]
+    return [
+        f"{first} {last}",
+        f"{first} {last}",
+        f"{last}, {first}",
+        f"{first.upper()} {last.upper()}",
+        f"{first} {last} (she/her)",
+    ]
 
 
 def _lecture(
-    found: Simulated, dice: random.Random, number: int, start: datetime, taste: dict[str, tuple[float, float]],
-    *, zoom: bool, guests: int,
+    found: Simulated,
+    dice: random.Random,
+    number: int,
+    start: datetime,
+    taste: dict[str, tuple[float, float]],
+    *,
+    zoom: bool,
+    guests: int,
 ) -> None:
     mpid = hashlib.sha256(f"{found.series}-{number}".encode()).hexdigest()
     mpid = f"{mpid[:8]}-{mpid[8:12]}-{mpid[12:16]}-{mpid[16:20]}-{mpid[20:32]}"
     title = TOPICS[number % len(TOPICS)]
     meeting = {
-        "uuid": hashlib.sha256(mpid.encode()).hexdigest()[:22] + "==", "meeting_id": "91234567890", "topic": "Course 38",
-        "host_id": "host", "start": _iso(start - timedelta(minutes=4)), "end": _iso(start + timedelta(seconds=LENGTH + 200)),
+        "uuid": hashlib.sha256(mpid.encode()).hexdigest()[:22] + "==",
+        "meeting_id": "91234567890",
+        "topic": "Course 38",
+        "host_id": "host",
+        "start": _iso(start - timedelta(minutes=4)),
+        "end": _iso(start + timedelta(seconds=LENGTH + 200)),
     }
     common = {"mpid": mpid, "series": found.series, "title": title, "duration_s": float(LENGTH)}
     end = start + timedelta(seconds=LENGTH)
     fading = 1 - 0.25 * number / 40
     for place, person in enumerate(found.people):
         liking, diligence = taste[person.huid]
-        live = dice.random() < (0.75 if liking < 0.55 else 0.12) * diligence * fading  # noqa: PLR2004
+        live = dice.random() < (0.75 if liking < 0.55 else 0.12) * diligence * fading
         through_zoom = zoom and place % 3 != 0
         stay = None
         if live:
@@ -139,55 +245,93 @@ def _lecture(
                 _join(found, dice, person, meeting, [stay])
         watches = dice.random() < (0.25 if live else 0.7) * diligence
         if watches or (live and not through_zoom):
-            _view(found, dice, person.huid, person.huid, common, start, stay if live and not through_zoom else None, watches=watches)
+            _view(
+                found,
+                dice,
+                person.huid,
+                person.huid,
+                common,
+                start,
+                stay if live and not through_zoom else None,
+                watches=watches,
+            )
     for visitor in range(dice.randint(0, 9)):
         session = f"node{number:02}{visitor:03}"
         _view(found, dice, f"session:{session}", None, common, start, None, watches=True)
     for visitor in range(dice.randint(0, 3)):
         _view(found, dice, f"9{visitor:07}", f"9{visitor:07}", common, start, None, watches=True)
     if zoom:
-        _guests(found, dice, meeting, start, end, guests)
+        _guests(found, dice, meeting, (start, end), guests)
     own = [one for one in found.viewings if one["mpid"] == mpid]
     found.recordings.append(_recording(common, own, start))
 
 
 TOPICS = (
-    "What a language is", "Sounds and signs", "Words and their parts", "Sentences", "Meaning", "Speaking to somebody",
-    "How children learn", "How languages change", "Writing", "Families of languages",
+    "What a language is",
+    "Sounds and signs",
+    "Words and their parts",
+    "Sentences",
+    "Meaning",
+    "Speaking to somebody",
+    "How children learn",
+    "How languages change",
+    "Writing",
+    "Families of languages",
 )
 
 
-def _join(found: Simulated, dice: random.Random, person: Person, meeting: dict[str, Any], stays: list[tuple[datetime, datetime]]) -> None:
+def _join(
+    found: Simulated,
+    dice: random.Random,
+    person: Person,
+    meeting: dict[str, Any],
+    stays: list[tuple[datetime, datetime]],
+) -> None:
     shown, key = person.shown, person.registrant or person.account
     roll = dice.random()
     email = person.email.title() if person.account else None
-    if roll < 0.03:  # noqa: PLR2004 - by phone
+    if roll < 0.03:
         shown, key, email = f"1617555{dice.randint(1000, 9999)}", None, None
-    elif roll < 0.05:  # noqa: PLR2004 - a device
+    elif roll < 0.05:
         shown, key, email = dice.choice(DEVICES), None, None
-    elif roll < 0.06:  # noqa: PLR2004 - two in front of one screen
+    elif roll < 0.06:
         shown, key, email = f"{person.first} and friend", None, None
-    elif roll < 0.15 and person.account:  # noqa: PLR2004 - Zoom hides the e-mail of this account here
+    elif roll < 0.15 and person.account:
         email = None
     _attend(found, meeting, shown, key, email, person.registrant if key else None, stays, person.huid)
 
 
-def _guests(found: Simulated, dice: random.Random, meeting: dict[str, Any], start: datetime, end: datetime, count: int) -> None:
+def _guests(
+    found: Simulated, dice: random.Random, meeting: dict[str, Any], stay: tuple[datetime, datetime], count: int
+) -> None:
     """Some are called like a student, but have accounts of their own; others share a device."""
-    stays = [(start, end)]
+    stays = [stay]
     for guest in range(count):
         _attend(found, meeting, f"Guest {guest} Speaker", None, None, None, stays, None)
     alike = dice.choice(found.people[:5])
     _attend(
-        found, meeting, f"{alike.first} {alike.last}", f"ext{alike.huid}", f"{alike.last}@elsewhere.org".lower(), None, stays, None
+        found,
+        meeting,
+        f"{alike.first} {alike.last}",
+        f"ext{alike.huid}",
+        f"{alike.last}@elsewhere.org".lower(),
+        None,
+        stays,
+        None,
     )
     one, other = dice.sample(found.people, 2)
     _attend(found, meeting, f"{one.first} {one.last} & {other.first} {other.last}", None, None, None, stays, None)
 
 
-def _attend(  # noqa: PLR0913, PLR0917
-    found: Simulated, meeting: dict[str, Any], name: str, key: str | None, email: str | None, registrant: str | None,
-    stays: list[tuple[datetime, datetime]], huid: str | None,
+def _attend(  # noqa: PLR0917
+    found: Simulated,
+    meeting: dict[str, Any],
+    name: str,
+    key: str | None,
+    email: str | None,
+    registrant: str | None,
+    stays: list[tuple[datetime, datetime]],
+    huid: str | None,
 ) -> None:
     person = key or (email or f"name:{name}").lower()
     if (meeting["uuid"], person) in found.truth:  # two phones that look alike: one person, as the stream says
@@ -196,32 +340,64 @@ def _attend(  # noqa: PLR0913, PLR0917
     found.truth[meeting["uuid"], person] = huid
     seconds = sum((left - joined).total_seconds() for joined, left in stays)
     length = (datetime.fromisoformat(meeting["end"]) - datetime.fromisoformat(meeting["start"])).total_seconds()
-    known = {"user_email": email, "registrant_id": registrant, "user_id": key if key and key.startswith("acc") else None}
+    known = {
+        "user_email": email,
+        "registrant_id": registrant,
+        "user_id": key if key and key.startswith("acc") else None,
+    }
     found.attendance.append(
         {
-            "@timestamp": _iso(stays[0][0]), **meeting, "person": person, "user_name": name,
+            "@timestamp": _iso(stays[0][0]),
+            **meeting,
+            "person": person,
+            "user_name": name,
             **{field: value for field, value in known.items() if value},
-            "joined": _iso(stays[0][0]), "left": _iso(stays[-1][1]), "minutes": round(seconds / 60, 1),
-            "share": round(min(1.0, seconds / length), 4), "late_minutes": 0.0, "early_minutes": 0.0, "sessions": len(stays),
+            "joined": _iso(stays[0][0]),
+            "left": _iso(stays[-1][1]),
+            "minutes": round(seconds / 60, 1),
+            "share": round(min(1.0, seconds / length), 4),
+            "late_minutes": 0.0,
+            "early_minutes": 0.0,
+            "sessions": len(stays),
             "stays": [[_iso(joined), _iso(left)] for joined, left in stays],
         }
     )
 
 
-def _view(  # noqa: PLR0913, PLR0917
-    found: Simulated, dice: random.Random, viewer: str, huid: str | None, common: dict[str, Any], start: datetime,
-    stay: tuple[datetime, datetime] | None, *, watches: bool,
+def _view(  # noqa: PLR0917
+    found: Simulated,
+    dice: random.Random,
+    viewer: str,
+    huid: str | None,
+    common: dict[str, Any],
+    start: datetime,
+    stay: tuple[datetime, datetime] | None,
+    *,
+    watches: bool,
 ) -> None:
     played = list(_played(dice, start)) if watches else []
     intervals = _union((round(a, 1), round(b, 1)) for a, b, _, _ in played)
     seen = round(sum(b - a for a, b in intervals), 1)
     total = round(sum(b - a for a, b, _, _ in played), 1)
-    times = [datetime.fromtimestamp(at, UTC) for _, _, began, ended in played for at in (began, ended)] + list(stay or ())
+    times = [datetime.fromtimestamp(at, UTC) for _, _, began, ended in played for at in (began, ended)] + list(
+        stay or ()
+    )
     fields = {
-        "@timestamp": _iso(max(times)), **common, "viewer": viewer, "evidence": ["heartbeat"], "seen_s": seen,
-        "coverage": round(seen / LENGTH, 4), "watched_s": total, "again_s": round(total - seen, 1),
-        "furthest_s": max((b for _, b in intervals), default=0.0), "sittings": 1, "first": _iso(min(times)), "last": _iso(max(times)),
-        "live_s": round((stay[1] - stay[0]).total_seconds(), 1) if stay else 0.0, "intervals": intervals, "played": played,
+        "@timestamp": _iso(max(times)),
+        **common,
+        "viewer": viewer,
+        "evidence": ["heartbeat"],
+        "seen_s": seen,
+        "coverage": round(seen / LENGTH, 4),
+        "watched_s": total,
+        "again_s": round(total - seen, 1),
+        "furthest_s": max((b for _, b in intervals), default=0.0),
+        "sittings": 1,
+        "first": _iso(min(times)),
+        "last": _iso(max(times)),
+        "live_s": round((stay[1] - stay[0]).total_seconds(), 1) if stay else 0.0,
+        "intervals": intervals,
+        "played": played,
         "stays": [[_iso(stay[0]), _iso(stay[1])]] if stay else [],
     }
     found.viewings.append({**fields, "huid": huid} if huid else fields)
@@ -258,12 +434,22 @@ def _recording(common: dict[str, Any], own: list[dict[str, Any]], start: datetim
                 clock[at][0].add(one["viewer"])
     coverages = sorted(one["coverage"] for one in own)
     return {
-        **common, "@timestamp": max((one["last"] for one in own), default=_iso(start)), "start": _iso(start),
-        "viewers": len(own), "anonymous": sum("huid" not in one for one in own),
+        **common,
+        "@timestamp": max((one["last"] for one in own), default=_iso(start)),
+        "start": _iso(start),
+        "viewers": len(own),
+        "anonymous": sum("huid" not in one for one in own),
         "mean_coverage": round(sum(coverages) / max(1, len(coverages)), 4),
-        "median_coverage": coverages[len(coverages) // 2] if coverages else 0.0, "bin_s": BIN, "views": views, "retention": retention,
+        "median_coverage": coverages[len(coverages) // 2] if coverages else 0.0,
+        "bin_s": BIN,
+        "views": views,
+        "retention": retention,
         "concurrency": [
-            {"at": _iso(datetime.fromtimestamp(at * SHOWN_EVERY, UTC)), "live": len(live), "recorded": len(recorded)}
+            {
+                "at": _iso(datetime.fromtimestamp(at * SHOWN_EVERY, UTC)),
+                "live": len(live),
+                "recorded": len(recorded),
+            }
             for at, (live, recorded) in sorted(clock.items())
         ],
     }

@@ -593,6 +593,18 @@ class Settings:
         time_of_day,
         "When the newest closed day is audited: at this time (UTC), such as 06:00; unset: never.",
     )
+    report_threshold: int = _setting(
+        "REPORT_THRESHOLD",
+        whole(1, 100),
+        "Reports: per cent of a lecture or of its recording from which on a student attended it (--threshold).",
+        default=50,
+    )
+    report_min_group: int = _setting(
+        "REPORT_MIN_GROUP",
+        whole(1, 1000),
+        "Reports: groups of fewer people than this are not shown.",
+        default=5,
+    )
     metrics_host: str = _setting(
         "METRICS_HOST",
         text,

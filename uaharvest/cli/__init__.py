@@ -31,6 +31,7 @@ COMMANDS = {
     "dead-letters": "dead_letters",
     "documents": "documents",
     "audit": "audit",
+    "report": "reports",
     "import": "import_",
     "backfill": "backfill",
     "setup": "setup",

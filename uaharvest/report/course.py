@@ -303,9 +303,7 @@ def _who(fields: Fields) -> str:
     return " · ".join(said) or str(fields["person"])
 
 
-def _unmatched(
-    source: str, found: Iterable[tuple[Fields, Match]], matcher: Matcher
-) -> list[Unmatched]:
+def _unmatched(source: str, found: Iterable[tuple[Fields, Match]], matcher: Matcher) -> list[Unmatched]:
     """Return everyone who was not matched, once for each reason."""
     groups: dict[tuple[str, Why], list[Fields]] = defaultdict(list)
     for fields, match in found:
@@ -336,5 +334,10 @@ def _tally(source: str, found: Sequence[tuple[Fields, Match]]) -> Tally:
     total = sum(by.values())
     people = {match.student if match.student is not None else _who(fields) for fields, match in found}
     return Tally(
-        source, total, matched, total - matched, len(people), {kind.value: by[kind.value] for kind in order if by[kind.value]}
+        source,
+        total,
+        matched,
+        total - matched,
+        len(people),
+        {kind.value: by[kind.value] for kind in order if by[kind.value]},
     )

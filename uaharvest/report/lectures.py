@@ -97,10 +97,11 @@ def propose(recordings: Iterable[Fields], found: Iterable[Meeting]) -> list[Link
 
     The recording that shares the most time with the meeting is proposed, if no other shares half as much.
     """
-    times = []
-    for fields in recordings:
-        if (start := instant(fields.get("start"))) is not None:
-            times.append((start, start + timedelta(seconds=fields.get("duration_s") or 0), fields))
+    times = [
+        (start, start + timedelta(seconds=fields.get("duration_s") or 0), fields)
+        for fields in recordings
+        if (start := instant(fields.get("start"))) is not None
+    ]
     links = []
     for meeting in found:
         shared = sorted(
@@ -132,8 +133,8 @@ def written(links: Iterable[Link], recordings: Iterable[Fields]) -> list[list[st
     return rows
 
 
-def read(path: Path, recordings: Iterable[Fields], found: Iterable[Meeting]) -> list[Link]:
-    """Read which meeting belongs to which recording; meetings that the file does not name are no lectures.
+def read(path: Path, recordings: Sequence[Fields], found: Sequence[Meeting]) -> list[Link]:
+    """Read which meeting belongs to which recording; for meetings that the file does not name it is proposed.
 
     Raises:
         BadInputError: The file cannot be read, or names recordings that do not exist. The text names the lines.
@@ -149,14 +150,15 @@ def read(path: Path, recordings: Iterable[Fields], found: Iterable[Meeting]) -> 
     try:
         if missing := {"uuid", "mpid"} - set(rows.fieldnames or ()):
             raise BadInputError(f"--meetings: {path}, line 1: no column {', '.join(sorted(missing))}")
-        return _links(path, rows, {fields["mpid"] for fields in recordings}, {one.uuid: one for one in found})
+        links = _links(path, rows, {fields["mpid"] for fields in recordings}, {one.uuid: one for one in found})
     except csv.Error as error:
         raise BadInputError(f"--meetings: {path}, line {rows.line_num}: {error}") from None
+    return [*links.values(), *propose(recordings, [one for one in found if one.uuid not in links])]
 
 
 def _links(
     path: Path, rows: "csv.DictReader[str]", mpids: set[Any], by_uuid: Mapping[str, Meeting]
-) -> list[Link]:
+) -> dict[str, Link]:
     links: dict[str, Link] = {}
     for row in rows:
         # A cell that begins like a formula was written with an apostrophe before it.
@@ -171,7 +173,7 @@ def _links(
             raise BadInputError(f"{where}: the same uuid as in a line before")
         if uuid in by_uuid:  # the file may be of more meetings than this report
             links[uuid] = Link(by_uuid[uuid], mpid or None, "by the file")
-    return list(links.values())
+    return links
 
 
 def lectures(

@@ -16,8 +16,8 @@ Stay = tuple[float, float]  # epoch seconds
 Name = tuple[str, ...]
 
 _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]|\"[^\"]*\"|“[^”]*”")
-_APOSTROPHES = str.maketrans("", "", "'’‘`´")
-_LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th", "ı": "i"})
+_APOSTROPHES = str.maketrans("", "", "'\u2019\u2018`\u00b4")
+_LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th", "\u0131": "i"})
 _PHONE = re.compile(r"[+(]?\d[\d\s().*x-]{5,}")
 
 
@@ -186,22 +186,20 @@ class Matcher:
 
     def _by_name(self, one: Seen) -> Match:
         name = normalised(one.name)
+        students = self._names.get(name, set())
+        if len(students) == 1:
+            [number] = students
+            student = self._roster[number]
+            if one.email and student.emails:
+                return Match(None, Why.OTHER_EMAIL)
+            if one.registrant and student.registrant:
+                return Match(None, Why.OTHER_REGISTRANT)
+            return Match(number, By.NAME)
+        if students:
+            return Match(None, Why.SHARED_NAME)
         if not name:
             return Match(None, Why.NO_NAME)
-        if _PHONE.fullmatch(one.name.strip()):
-            return Match(None, Why.PHONE)
-        students = self._names.get(name, set())
-        if not students:
-            return Match(None, Why.UNKNOWN_NAME)
-        if len(students) > 1:
-            return Match(None, Why.SHARED_NAME)
-        [number] = students
-        student = self._roster[number]
-        if one.email and student.emails:
-            return Match(None, Why.OTHER_EMAIL)
-        if one.registrant and student.registrant:
-            return Match(None, Why.OTHER_REGISTRANT)
-        return Match(number, By.NAME)
+        return Match(None, Why.PHONE if _PHONE.fullmatch(one.name.strip()) else Why.UNKNOWN_NAME)
 
 
 def _names(student: Student) -> set[Name]:

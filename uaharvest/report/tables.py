@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from uaharvest.report.groups import Hidden
 
 # Spreadsheets take a cell that begins so for a formula, and run it.
+UNKNOWN = "\u2013"
 _STYLES = {"count": "n", "share": "n", "minutes": "n", "position": "n", "instant": "time", "day": "time"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -97,7 +98,7 @@ def _written(value: Any) -> Any:
 def _shown(value: Any, column: Column) -> Shown:
     style = column.style
     if value is None:
-        return Shown("–", "", style)
+        return Shown(UNKNOWN, "", style)
     if isinstance(value, Hidden):
         return Shown(value.text, str(value.bound), style)
     if isinstance(value, date) and not isinstance(value, datetime):

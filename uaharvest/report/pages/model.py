@@ -13,13 +13,15 @@ from uaharvest.report.course import Cell, Course, Rule, State
 from uaharvest.report.lectures import Lecture
 from uaharvest.report.matching import Stay
 from uaharvest.report.source import CourseDocuments, Fields
-from uaharvest.report.tables import Column, Table, clock, percent, wall
+from uaharvest.report.tables import UNKNOWN, Column, Table, clock, percent, wall
 
 RULES = {
     Rule.LIVE: "was there live for at least {} of it",
     Rule.RECORDING: "saw at least {} of the recording",
     Rule.EITHER: "was there live for at least {} of it, or saw at least {} of the recording",
 }
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Figure:
     """A number with its label and the anchor of its definition."""
@@ -179,7 +181,7 @@ def _figures(course: Course) -> list[Figure]:
         Figure(f"{lectures:,}", "lectures", "lecture"),
         Figure(percent(share), "attended on average", "attended", f"{fmean(attended):.1f} of {lectures} lectures"),
         Figure(
-            percent(fmean(seen)) if seen else "–",
+            percent(fmean(seen)) if seen else UNKNOWN,
             "of a recording seen",
             "coverage",
             "by those who played it",
@@ -212,7 +214,9 @@ def _over_time(course: Course, zone: tzinfo, files: Sequence[str]) -> Chart:
         rows.append([one.number, start, one.title, *_counts(course.column(place))])
     table = Table("lectures", "The lectures", columns, rows, files)
     said = f"For each of {len(rows)} lectures, how many of {len(course.students)} students attended it, and how."
-    return Chart("lectures", "Attendance over time", said, table, "attended", {"students": str(len(course.students))})
+    return Chart(
+        "lectures", "Attendance over time", said, table, "attended", {"students": str(len(course.students))}
+    )
 
 
 def _attendance(course: Course, people: Sequence[tuple[str, str]]) -> Table:
@@ -403,7 +407,10 @@ def _tallies(course: Course) -> Table:
     for tally in course.tallies:
         if not tally.sessions:
             continue
-        rows += [[tally.source, f"matched by {by}" if by in _BY else f"not matched: {by}", n] for by, n in tally.by.items()]
+        rows += [
+            [tally.source, f"matched by {by}" if by in _BY else f"not matched: {by}", n]
+            for by, n in tally.by.items()
+        ]
         rows += [
             [tally.source, "all matched", tally.matched],
             [tally.source, "all not matched", tally.unmatched],
@@ -413,4 +420,3 @@ def _tallies(course: Course) -> Table:
 
 
 _BY = frozenset({"huid", "e-mail", "registrant", "account", "name"})
-
