@@ -94,9 +94,12 @@ LAST = [
 ]
 NICKNAMES = {"William": "Bill", "Katarina": "Kat", "Tomás": "Tom", "José": "Pepe", "Maria": "Mia", "David": "Dave"}
 DEVICES = ("iPhone", "Galaxy S24", "iPad (3)", "Library PC 7", "Zoom User")
+ALIKE = 5
 LENGTH = 75 * 60
 BIN = 30
 SHOWN_EVERY = 300  # seconds of a bin of the clock
+
+Stay = tuple[datetime, datetime]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class Person:
         account: The id of a Zoom account, which has the e-mail address; None for a guest.
         shown: The name shown in Zoom.
         registrant: The id of a registration.
-        identifiable: Whether any rule could recognise this person in Zoom.
+        named: Whether the name shown is enough to recognise this person.
     """
 
     huid: str
@@ -117,7 +120,22 @@ class Person:
     account: str | None
     shown: str
     registrant: str | None
-    identifiable: bool
+    named: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shown:
+    """What Zoom shows of somebody."""
+
+    name: str
+    account: str | None = None
+    email: str | None = None
+    registrant: str | None = None
+
+    @property
+    def person(self) -> str:
+        """Return the key of documents of attendance."""
+        return self.registrant or self.account or (self.email or "").lower() or f"name:{self.name}"
 
 
 @dataclasses.dataclass(slots=True)
@@ -127,6 +145,7 @@ class Simulated:
     Attributes:
         roster: The lines of the roster: huid, email, first_name, last_name, registrant.
         truth: Who somebody in a meeting really is, by uuid and person: the huid, or None for a guest.
+        identifiable: Those of them who showed enough of themselves to be recognised.
     """
 
     series: str
@@ -136,6 +155,7 @@ class Simulated:
     recordings: list[dict[str, Any]]
     attendance: list[dict[str, Any]]
     truth: dict[tuple[str, str], str | None]
+    identifiable: set[tuple[str, str]]
 
 
 def course(
@@ -158,6 +178,7 @@ def course(
         [],
         [],
         {},
+        set(),
     )
     taste = {p.huid: (dice.random(), dice.betavariate(4, 1.6)) for p in people}
     for number in range(lectures):
@@ -181,8 +202,8 @@ def _people(dice: random.Random, count: int) -> list[Person]:
         registrant = f"reg{number:05}" if 0.6 <= kind < 0.75 else None
         nick = NICKNAMES.get(first)
         shown = dice.choice(_spellings(first, last)) if nick is None or dice.random() < 0.3 else f"{nick} {last}"
-        known = account is not None or registrant is not None
-        by_name = times[first, last] == 1 and not (nick and shown.startswith(nick))
+        # The first students have namesakes who are guests.
+        by_name = number >= ALIKE and times[first, last] == 1 and not (nick and shown.startswith(nick))
         people.append(
             Person(
                 f"{40000000 + number * 37:08}",
@@ -192,7 +213,7 @@ def _people(dice: random.Random, count: int) -> list[Person]:
                 account,
                 shown,
                 registrant,
-                known or by_name,
+                by_name,
             )
         )
     return people
@@ -281,76 +302,82 @@ TOPICS = (
 
 
 def _join(
-    found: Simulated,
-    dice: random.Random,
-    person: Person,
-    meeting: dict[str, Any],
-    stays: list[tuple[datetime, datetime]],
+    found: Simulated, dice: random.Random, person: Person, meeting: dict[str, Any], stays: list[Stay]
 ) -> None:
-    shown, key = person.shown, person.registrant or person.account
+    shown = Shown(
+        person.shown, person.account, person.email.title() if person.account else None, person.registrant
+    )
+    identifiable = bool(person.account or person.registrant or person.named)
     roll = dice.random()
-    email = person.email.title() if person.account else None
-    if roll < 0.03:
-        shown, key, email = f"1617555{dice.randint(1000, 9999)}", None, None
-    elif roll < 0.05:
-        shown, key, email = dice.choice(DEVICES), None, None
-    elif roll < 0.06:
-        shown, key, email = f"{person.first} and friend", None, None
-    elif roll < 0.15 and person.account:
-        email = None
-    _attend(found, meeting, shown, key, email, person.registrant if key else None, stays, person.huid)
+    if roll < 0.06:
+        nobody = (f"1617555{dice.randint(1000, 9999)}", dice.choice(DEVICES), f"{person.first} and friend")
+        shown, identifiable = Shown(dice.choice(nobody)), False
+    elif roll < 0.15:  # Zoom hides the address of an account, unless it belongs to the host's organisation
+        shown = dataclasses.replace(shown, email=None)
+    elif roll < 0.18 and person.account and person.named:  # on a friend's computer
+        away = (one for one in found.people if one.account and (meeting["uuid"], one.account) not in found.truth)
+        friend = next(one for one in reversed(list(away)) if one is not person)
+        shown, identifiable = Shown(person.shown, friend.account, friend.email), False
+    elif roll < 0.22 and identifiable:  # dropped out, and came back by phone
+        [(joined, left)] = stays
+        half = joined + (left - joined) / 2
+        again = Shown(f"{person.first} {person.last}")
+        _attend(found, meeting, again, [(half + timedelta(minutes=1), left)], person.huid, person.named)
+        stays = [(joined, half)]
+    _attend(found, meeting, shown, stays, person.huid, identifiable)
 
 
-def _guests(
-    found: Simulated, dice: random.Random, meeting: dict[str, Any], stay: tuple[datetime, datetime], count: int
-) -> None:
+def _guests(found: Simulated, dice: random.Random, meeting: dict[str, Any], stay: Stay, count: int) -> None:
     """Some are called like a student, but have accounts of their own; others share a device."""
-    stays = [stay]
     for guest in range(count):
-        _attend(found, meeting, f"Guest {guest} Speaker", None, None, None, stays, None)
-    alike = dice.choice(found.people[:5])
+        _attend(found, meeting, Shown(f"Guest {guest} Speaker"), [stay], None, identifiable=False)
+    alike = dice.choice(found.people[:ALIKE])
+    email = f"{alike.first}@elsewhere.org".lower()
     _attend(
         found,
         meeting,
-        f"{alike.first} {alike.last}",
-        f"ext{alike.huid}",
-        f"{alike.last}@elsewhere.org".lower(),
+        Shown(f"{alike.first} {alike.last}", f"ext{alike.huid}", email),
+        [stay],
         None,
-        stays,
-        None,
+        identifiable=False,
     )
+    there = {who: huid for (uuid, who), huid in found.truth.items() if uuid == meeting["uuid"]}
+    present = [one for one in found.people if one.account and there.get(one.account) == one.huid]
+    if present:  # a guest without an account, while the student of that name is there
+        student = dice.choice(present)
+        _attend(found, meeting, Shown(f"{student.first} {student.last}"), [stay], None, identifiable=False)
     one, other = dice.sample(found.people, 2)
-    _attend(found, meeting, f"{one.first} {one.last} & {other.first} {other.last}", None, None, None, stays, None)
+    both = Shown(f"{one.first} {one.last} & {other.first} {other.last}")
+    _attend(found, meeting, both, [stay], None, identifiable=False)
 
 
 def _attend(  # noqa: PLR0917
     found: Simulated,
     meeting: dict[str, Any],
-    name: str,
-    key: str | None,
-    email: str | None,
-    registrant: str | None,
-    stays: list[tuple[datetime, datetime]],
+    shown: Shown,
+    stays: list[Stay],
     huid: str | None,
+    identifiable: bool,  # noqa: FBT001
 ) -> None:
-    person = key or (email or f"name:{name}").lower()
-    if (meeting["uuid"], person) in found.truth:  # two phones that look alike: one person, as the stream says
-        found.truth[meeting["uuid"], person] = None
+    who = (meeting["uuid"], shown.person)
+    if who in found.truth:  # two who look alike to Zoom are one person in the documents
+        before = next(one for one in found.attendance if (one["uuid"], one["person"]) == who)
+        before["stays"] = _merged(before["stays"], stays)
+        found.truth[who] = found.truth[who] if found.truth[who] == huid else None
+        found.identifiable.discard(who)
         return
-    found.truth[meeting["uuid"], person] = huid
+    found.truth[who] = huid
+    if identifiable:
+        found.identifiable.add(who)
     seconds = sum((left - joined).total_seconds() for joined, left in stays)
     length = (datetime.fromisoformat(meeting["end"]) - datetime.fromisoformat(meeting["start"])).total_seconds()
-    known = {
-        "user_email": email,
-        "registrant_id": registrant,
-        "user_id": key if key and key.startswith("acc") else None,
-    }
+    known = {"user_email": shown.email, "registrant_id": shown.registrant, "user_id": shown.account}
     found.attendance.append(
         {
             "@timestamp": _iso(stays[0][0]),
             **meeting,
-            "person": person,
-            "user_name": name,
+            "person": shown.person,
+            "user_name": shown.name,
             **{field: value for field, value in known.items() if value},
             "joined": _iso(stays[0][0]),
             "left": _iso(stays[-1][1]),
@@ -371,7 +398,7 @@ def _view(  # noqa: PLR0917
     huid: str | None,
     common: dict[str, Any],
     start: datetime,
-    stay: tuple[datetime, datetime] | None,
+    stay: Stay | None,
     *,
     watches: bool,
 ) -> None:
@@ -455,7 +482,13 @@ def _recording(common: dict[str, Any], own: list[dict[str, Any]], start: datetim
     }
 
 
-def _union(intervals: Iterable[tuple[float, float]]) -> list[list[float]]:
+def _merged(stays: list[list[str]], more: list[Stay]) -> list[list[str]]:
+    seconds = [tuple(datetime.fromisoformat(at).timestamp() for at in stay) for stay in stays]
+    seconds += [(joined.timestamp(), left.timestamp()) for joined, left in more]
+    return [[_iso(datetime.fromtimestamp(at, UTC)) for at in stay] for stay in _union(seconds)]
+
+
+def _union(intervals: Iterable[Iterable[float]]) -> list[list[float]]:
     found: list[list[float]] = []
     for a, b in sorted(intervals):
         if found and a <= found[-1][1]:

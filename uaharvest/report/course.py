@@ -151,7 +151,7 @@ def course(
     held = {meeting.uuid: n for n, one in enumerate(lectures) for meeting in one.meetings}
     viewings = [fields for fields in documents.viewings if fields["mpid"] in places]
     # All people are matched, also those of other meetings: these may show that two people have the same name.
-    people = [_seen(fields) for fields in documents.attendance]
+    people = [seen(fields) for fields in documents.attendance]
     matches = matcher.zoom(people)
     present = [
         (fields, one, match)
@@ -205,7 +205,8 @@ def course(
     )
 
 
-def _seen(fields: Fields) -> Seen:
+def seen(fields: Fields) -> Seen:
+    """Return what a document of attendance says of a person."""
     return Seen(
         meeting=fields["uuid"],
         person=str(fields["person"]),

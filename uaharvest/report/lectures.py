@@ -152,7 +152,7 @@ def read(path: Path, recordings: Sequence[Fields], found: Sequence[Meeting]) -> 
             raise BadInputError(f"--meetings: {path}, line 1: no column {', '.join(sorted(missing))}")
         links = _links(path, rows, {fields["mpid"] for fields in recordings}, {one.uuid: one for one in found})
     except csv.Error as error:
-        raise BadInputError(f"--meetings: {path}, line {rows.line_num}: {error}") from None
+        raise BadInputError(f"--meetings: {path}, line {rows.reader.line_num}: {error}") from None
     return [*links.values(), *propose(recordings, [one for one in found if one.uuid not in links])]
 
 
