@@ -26,7 +26,7 @@ class Made:
     folder: Path
 
 
-def made(path, *, lectures=6, students=40, least=5, rule=Rule.EITHER, title="Linguistics <1>", **look):
+def made(path, *, lectures=5, students=80, least=5, rule=Rule.EITHER, title="Linguistics <1>", **look):
     """Make a report on a simulated course."""
     truth = simulated.course(lectures=lectures, students=students)
     documents = CourseDocuments(truth.viewings, truth.recordings, truth.attendance)

@@ -22,7 +22,7 @@ def test_the_same_documents_give_the_same_bytes(report, make, tmp_path):
 def test_the_pages_name_nothing_outside_of_the_folder(report):
     names = files(report.folder).keys()
     pages = [path for path in report.folder.glob("*.html")]
-    assert len(pages) == 3 + 6
+    assert len(pages) == 3 + 5
     for page in pages:
         text = page.read_text()
         for target in re.findall(r'(?:href|src)="([^"]*)"', text):
@@ -97,7 +97,7 @@ def test_with_pseudonyms_no_name_id_or_address_is_in_any_file(make, tmp_path):
     for one in made.course.unmatched:
         if one.who != "visitors":
             assert one.who.encode() not in text
-    assert len({row.name for row in made.site.rows}) == 40
+    assert len({row.name for row in made.site.rows}) == 80
     assert b"Student 01" in text
 
 

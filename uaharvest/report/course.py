@@ -234,7 +234,8 @@ def _cell(question: Question, lecture: Lecture, watched: Sequence[Fields], stays
         begin = lecture.start.timestamp()
         zoom = _clipped(stays, begin, (lecture.start + timedelta(seconds=lecture.length_s)).timestamp())
     zoom_s = _length(zoom)
-    live_s = _length(live) or sum(fields.get("live_s") or 0.0 for fields in watched)
+    # Stays are rounded to seconds, so one document's sum is more exact.
+    live_s = watched[0].get("live_s") or 0.0 if len(watched) == 1 else _length(live)
     together = _length([*live, *zoom]) if live else live_s + zoom_s
     share = min(1.0, together / lecture.length_s) if lecture.length_s else None
     # A student has one document for each recording, but two huids may share an e-mail.

@@ -243,6 +243,10 @@ function draw(figure) {
   });
   figure.querySelector(".legend").replaceChildren(...items);
   const drawn = plots.map(([title, svg]) => {
+    svg.querySelectorAll("[aria-label], [aria-description]").forEach((part) => {
+      part.removeAttribute("aria-label"); // the parts of an image have no names
+      part.removeAttribute("aria-description");
+    });
     svg.setAttribute("role", "img");
     svg.setAttribute("aria-label", [title, place.dataset.said].filter(Boolean).join(": "));
     const box = document.createElement("div");
