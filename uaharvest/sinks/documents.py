@@ -80,18 +80,6 @@ class DocumentStore(DocumentSink, Protocol):
         """
         ...
 
-    def find(self, index_pattern: str, field: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
-        """Yield the documents of the matching indices whose keyword field has one of these values.
-
-        They are those of `export`. Concurrent writes do not affect the index being read.
-
-        Args:
-            index_pattern: Names, which may contain `*`, separated by commas.
-            field: The field.
-            values: At most 65,536.
-        """
-        ...
-
     def ids(self, index: str, within: Within | None = None) -> Iterator[str]:
         """Yield the id of each document of one index, or of those `within` an interval; nothing without such an index.
 

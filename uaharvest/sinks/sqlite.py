@@ -43,10 +43,6 @@ ON documents.in_index = json_extract(key.value, '$[0]') AND documents.id = json_
 """
 _COUNTS = "SELECT in_index, count(*) FROM documents GROUP BY in_index ORDER BY in_index"
 _EXPORT = "SELECT in_index, id, body FROM documents WHERE in_index = ? ORDER BY id"
-_FIND = """
-SELECT in_index, id, body FROM documents
-WHERE in_index = ? AND CAST(json_extract(body, ?) AS TEXT) IN (SELECT value FROM json_each(?)) ORDER BY id
-"""
 _IDS = "SELECT id FROM documents WHERE in_index = ?"
 _IDS_WITHIN = f"{_IDS} AND json_extract(body, ?) >= ? AND json_extract(body, ?) < ?"
 _TALLY = """
@@ -106,16 +102,9 @@ class SqliteStore:
 
     def export(self, index_pattern: str) -> Iterator[dict[str, Any]]:
         """Yield all documents of the matching indices; see `DocumentStore.export`."""
-        return self._whole(index_pattern, _EXPORT)
-
-    def find(self, index_pattern: str, field: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
-        """Yield the documents whose field has one of these values; see `DocumentStore.find`."""
-        return self._whole(index_pattern, _FIND, _path(field), json.dumps(list(values)))
-
-    def _whole(self, index_pattern: str, query: str, *values: str) -> Iterator[dict[str, Any]]:
         for index in self.matching(index_pattern):
             with self._connection() as connection:
-                for in_index, id_, body in connection.execute(query, (index, *values)):
+                for in_index, id_, body in connection.execute(_EXPORT, (index,)):
                     yield {"_index": in_index, "_id": id_, **json.loads(body)}
 
     def ids(self, index: str, within: Within | None = None) -> Iterator[str]:

@@ -95,15 +95,8 @@ class ClusterStore:
 
     def export(self, index_pattern: str) -> Iterator[dict[str, Any]]:
         """Yield all documents of the matching indices; see `DocumentStore.export`."""
-        return self._documents(index_pattern, {"size": _PAGE})
-
-    def find(self, index_pattern: str, field: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
-        """Yield the documents whose field has one of these values; see `DocumentStore.find`."""
-        return self._documents(index_pattern, {"size": _PAGE, "query": {"terms": {field: list(values)}}})
-
-    def _documents(self, index_pattern: str, search: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         for index in self.matching(index_pattern):
-            for hit in self._hits(index, search):
+            for hit in self._hits(index, {"size": _PAGE}):
                 with self._whole("a document"):
                     document = {"_index": hit["_index"], "_id": hit["_id"], **hit["_source"]}
                 yield document
