@@ -97,6 +97,29 @@ class DocumentStore(DocumentSink, Protocol):
         """Yield each distinct value of a keyword field; nothing if no index matches."""
         ...
 
+    def states(self, index_pattern: str, field: str) -> Mapping[str, str]:
+        """Return a short text for each value of a keyword field; empty if no index matches.
+
+        The text changes whenever a document with this value is added, written again or deleted, and at no other time
+        except a re-index or a restore.
+        """
+        ...
+
+    def select(
+        self, index_pattern: str, field: str, value: str, fields: Sequence[str]
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield the documents whose keyword field has a value, page by page, in any order.
+
+        Writes that happen meanwhile do not affect the index being read. Closed indices are left out.
+
+        Args:
+            index_pattern: Names, which may contain `*`, separated by commas.
+            field: The field.
+            value: Its value.
+            fields: Names of the fields to return, in nested objects as `object.field`; there may be others too.
+        """
+        ...
+
 
 def matching(indices: Iterable[str], index_pattern: str) -> list[str]:
     """Return those of `indices` that match the pattern: names, which may contain `*`, separated by commas."""

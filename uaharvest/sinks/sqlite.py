@@ -49,6 +49,18 @@ _TALLY = """
 SELECT CAST(json_extract(body, ?) AS TEXT) AS value, count(*) FROM documents
 WHERE in_index = ? AND value IS NOT NULL GROUP BY value
 """
+_STATES = """
+SELECT CAST(json_extract(body, :path) AS TEXT) AS value, count(*) || '.' || sum(version) FROM documents
+WHERE in_index IN (SELECT value FROM json_each(:indices)) AND value IS NOT NULL GROUP BY value
+"""
+# Made by the first who selects by a field: without it, each selection would read the whole file.
+_BY_FIELD = """
+CREATE INDEX IF NOT EXISTS documents_by_{field} ON documents (CAST(json_extract(body, '$."{field}"') AS TEXT))
+"""
+_SELECT = """
+SELECT body FROM documents WHERE CAST(json_extract(body, '$."{field}"') AS TEXT) = ?
+AND in_index IN (SELECT value FROM json_each(?))
+"""
 # json_each makes each array element a value of the field, as in Elasticsearch.
 _DISTINCT = """
 SELECT DISTINCT CAST(field.value AS TEXT) FROM documents, json_each(documents.body, :path) AS field
@@ -128,6 +140,26 @@ class SqliteStore:
         with self._connection() as connection:
             for (value,) in connection.execute(_DISTINCT, values):
                 yield value
+
+    def states(self, index_pattern: str, field: str) -> Mapping[str, str]:
+        """Return the state of the documents by the value of a field; see `DocumentStore.states`."""
+        values = {"path": _path(field), "indices": json.dumps(self.matching(index_pattern))}
+        with self._connection() as connection:
+            return dict(connection.execute(_STATES, values))
+
+    def select(
+        self,
+        index_pattern: str,
+        field: str,
+        value: str,
+        fields: Sequence[str],  # noqa: ARG002 - all come from the same page of the disk
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield the documents whose field has a value; see `DocumentStore.select`."""
+        indices = json.dumps(self.matching(index_pattern))
+        with self._connection() as connection:
+            connection.execute(_BY_FIELD.format(field=field))
+            for (body,) in connection.execute(_SELECT.format(field=field), (value, indices)):
+                yield json.loads(body)
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
