@@ -94,7 +94,9 @@ LAST = [
 ]
 NICKNAMES = {"William": "Bill", "Katarina": "Kat", "Tomás": "Tom", "José": "Pepe", "Maria": "Mia", "David": "Dave"}
 DEVICES = ("iPhone", "Galaxy S24", "iPad (3)", "Library PC 7", "Zoom User")
-ALIKE = 5
+ALIKE = 5  # students who have namesakes among the guests
+SYSTEMS = ("Windows", "Windows", "Windows", "Mac OS X", "Mac OS X", "iOS", "Android", "Linux")
+COUNTRIES = ("United States",) * 12 + ("Canada", "Germany", "Kenya")
 LENGTH = 75 * 60
 BIN = 30
 SHOWN_EVERY = 300  # seconds of a bin of the clock
@@ -145,6 +147,7 @@ class Simulated:
     Attributes:
         roster: The lines of the roster: huid, email, first_name, last_name, registrant.
         truth: Who somebody in a meeting really is, by uuid and person: the huid, or None for a guest.
+        whereabouts: For each recording and viewer, the system and the country.
         identifiable: Those of them who showed enough of themselves to be recognised.
     """
 
@@ -156,6 +159,7 @@ class Simulated:
     attendance: list[dict[str, Any]]
     truth: dict[tuple[str, str], str | None]
     identifiable: set[tuple[str, str]]
+    whereabouts: dict[str, dict[str, tuple[str, str]]]
 
 
 def course(
@@ -179,6 +183,7 @@ def course(
         [],
         {},
         set(),
+        defaultdict(dict),
     )
     taste = {p.huid: (dice.random(), dice.betavariate(4, 1.6)) for p in people}
     for number in range(lectures):
@@ -427,6 +432,7 @@ def _view(  # noqa: PLR0917
         "played": played,
         "stays": [[_iso(stay[0]), _iso(stay[1])]] if stay else [],
     }
+    found.whereabouts[common["mpid"]][viewer] = (dice.choice(SYSTEMS), dice.choice(COUNTRIES))
     found.viewings.append({**fields, "huid": huid} if huid else fields)
 
 

@@ -29,7 +29,7 @@ class Made:
 def made(path, *, lectures=5, students=80, least=5, rule=Rule.EITHER, title="Linguistics <1>", **look):
     """Make a report on a simulated course."""
     truth = simulated.course(lectures=lectures, students=students)
-    documents = CourseDocuments(truth.viewings, truth.recordings, truth.attendance)
+    documents = CourseDocuments(truth.viewings, truth.recordings, truth.attendance, truth.whereabouts)
     roster = [
         Student(huid, (email.lower(),), first, last, registrant or None)
         for huid, email, first, last, registrant in truth.roster

@@ -24,7 +24,15 @@ def recording(**fields):
 
 
 def viewing(viewer="11", **fields):
-    return {"mpid": "a", "viewer": viewer, "huid": viewer, "seen_s": 0.0, "coverage": 0.0, "watched_s": 0.0, **fields}
+    return {
+        "mpid": "a",
+        "viewer": viewer,
+        "huid": viewer,
+        "seen_s": 0.0,
+        "coverage": 0.0,
+        "watched_s": 0.0,
+        **fields,
+    }
 
 
 def live(since, until, **fields):
@@ -41,7 +49,9 @@ def zoom(*stays, person="acc", email="ann@x.edu", **fields):
 
 
 def join(viewings=(), attendance=(), rule=Rule.EITHER, threshold=0.5, recordings=None):
-    documents = CourseDocuments(list(viewings), [recording()] if recordings is None else recordings, list(attendance))
+    documents = CourseDocuments(
+        list(viewings), [recording()] if recordings is None else recordings, list(attendance)
+    )
     links = propose(documents.recordings, meetings(documents.attendance))
     return course(Question("s", "S", threshold, rule), ROSTER, lectures(documents, links, UTC), documents)
 
@@ -75,7 +85,8 @@ def test_a_student_attended_by_the_share_of_the_lecture_or_of_the_recording(docu
 
 
 @pytest.mark.parametrize(
-    ("rule", "attended"), [(Rule.LIVE, [True, False]), (Rule.RECORDING, [False, True]), (Rule.EITHER, [True, True])]
+    ("rule", "attended"),
+    [(Rule.LIVE, [True, False]), (Rule.RECORDING, [False, True]), (Rule.EITHER, [True, True])],
 )
 def test_the_rule_says_what_counts(rule, attended):
     found = join([live(0, 60), seen(1.0, viewer="22")], rule=rule)
@@ -112,7 +123,9 @@ def test_everyone_who_was_not_matched_is_listed_with_why_and_the_sums_add_up():
             {**guest, "uuid": "another meeting", "start": None},
         ],
     )
-    assert [(one.source, one.who, one.why, one.could_be, one.sessions, one.minutes) for one in found.unmatched] == [
+    assert [
+        (one.source, one.who, one.why, one.could_be, one.sessions, one.minutes) for one in found.unmatched
+    ] == [
         ("Opencast", "visitors", Why.ANONYMOUS, (), 2, 60.0),
         ("Opencast", "99", Why.NOT_ON_ROSTER, (), 1, 30.0),
         ("Zoom", "iPad", Why.UNKNOWN_NAME, (), 2, 5.0),
@@ -137,7 +150,9 @@ def test_documents_of_other_lectures_are_left_out_but_their_names_are_seen():
     )
     links = [Link(meetings(documents.attendance)[0], "a", "")]
     day = START.date()
-    found = course(Question("s", "S", 0.5, Rule.EITHER), ROSTER, lectures(documents, links, UTC, (day, day)), documents)
+    found = course(
+        Question("s", "S", 0.5, Rule.EITHER), ROSTER, lectures(documents, links, UTC, (day, day)), documents
+    )
     assert [one.why for one in found.unmatched] == [Why.NAMESAKE]
     assert [tally.sessions for tally in found.tallies] == [0, 1]
 
@@ -145,7 +160,9 @@ def test_documents_of_other_lectures_are_left_out_but_their_names_are_seen():
 def test_of_a_simulated_course_every_student_is_present_or_absent_and_every_session_is_accounted_for():
     truth = simulated.course(lectures=6, students=60)
     documents = CourseDocuments(truth.viewings, truth.recordings, truth.attendance)
-    roster = [Student(huid, (email.lower(),), first, last, reg or None) for huid, email, first, last, reg in truth.roster]
+    roster = [
+        Student(huid, (email.lower(),), first, last, reg or None) for huid, email, first, last, reg in truth.roster
+    ]
     links = propose(documents.recordings, lectures_.meetings(documents.attendance))
     assert {link.why for link in links} == {"at the same time"}
     found = course(Question("s", "S", 0.5, Rule.EITHER), roster, lectures(documents, links, UTC), documents)

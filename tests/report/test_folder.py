@@ -102,7 +102,9 @@ def test_with_pseudonyms_no_name_id_or_address_is_in_any_file(make, tmp_path):
 
 
 def test_pseudonyms_follow_neither_the_roster_nor_an_earlier_report(make, tmp_path):
-    orders = [[row.name for row in make(tmp_path / f"{n}", lectures=1, pseudonyms=True).site.rows] for n in range(2)]
+    orders = [
+        [row.name for row in make(tmp_path / f"{n}", lectures=1, pseudonyms=True).site.rows] for n in range(2)
+    ]
     assert orders[0] != orders[1]
     assert orders[0] != sorted(orders[0])
     same = [make(tmp_path / f"s{n}", lectures=1, pseudonyms=True, seed=1).site.rows[0].name for n in range(2)]

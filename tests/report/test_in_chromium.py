@@ -119,7 +119,9 @@ def test_the_course_s_numbers_are_those_of_the_csv_files_and_of_the_documents(sh
     shown = csv_of(report, "lectures")
     for row, cells, one in zip(shown, table(page, "lectures"), report.course.lectures, strict=True):
         assert cells[0] == row["number"] == str(one.number)
-        assert cells[3:] == [row[key] for key in ("present", "absent", "live", "recording", "both", "below", "nothing")]
+        assert cells[3:] == [
+            row[key] for key in ("present", "absent", "live", "recording", "both", "below", "nothing")
+        ]
         assert int(row["present"]) + int(row["absent"]) == 80
         assert sum(int(row[key]) for key in ("live", "recording", "both", "below", "nothing")) == 80
     by_id = {row["huid"]: row for row in csv_of(report, "attendance")}
@@ -202,7 +204,9 @@ def test_axe_finds_nothing_serious(show, name, theme):
     for details in page.locator("details").all():
         details.evaluate("one => one.open = true")
     # Rows are all alike, and axe looks at each cell.
-    page.evaluate("document.querySelectorAll('tbody').forEach(body => [...body.rows].slice(4).forEach(row => row.remove()))")
+    page.evaluate(
+        "document.querySelectorAll('tbody').forEach(body => [...body.rows].slice(4).forEach(row => row.remove()))"
+    )
     found = axe.Axe().run(page, options={"preload": False})
     serious = [
         (one["id"], one["nodes"][0]["target"], one["nodes"][0]["failureSummary"])

@@ -7,7 +7,17 @@ import pytest
 
 from uaharvest.errors import BadInputError
 from uaharvest.report import lectures as lectures_
-from uaharvest.report.lectures import NO_LECTURE, Link, Meeting, instant, lectures, meetings, propose, read, written
+from uaharvest.report.lectures import (
+    NO_LECTURE,
+    Link,
+    Meeting,
+    instant,
+    lectures,
+    meetings,
+    propose,
+    read,
+    written,
+)
 from uaharvest.report.source import CourseDocuments
 from uaharvest.report.tables import written as as_csv
 

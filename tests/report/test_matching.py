@@ -21,7 +21,10 @@ ANN, BEN, LI = 0, 1, 4
 
 def zoom(*people, meeting="m"):
     """Match people who were in one meeting, all of the time unless they say otherwise."""
-    given = [Seen(meeting=meeting, stays=((0.0, 3600.0),), **{"person": f"name:{one.get('name')}", **one}) for one in people]
+    given = [
+        Seen(meeting=meeting, stays=((0.0, 3600.0),), **{"person": f"name:{one.get('name')}", **one})
+        for one in people
+    ]
     return Matcher(ROSTER).zoom(given)
 
 

@@ -14,7 +14,12 @@ def read(tmp_path, text, encoding="utf-8"):
 
 def test_a_roster_has_a_student_on_each_line(tmp_path):
     [one, other] = read(tmp_path, f"{HEADER},registrant\n01234567,A.B@Example.edu,Ann,Bee,reg1\n2,,José,O'Neil,\n")
-    assert (one.huid, one.emails, one.name, one.registrant) == ("01234567", ("a.b@example.edu",), "Bee, Ann", "reg1")
+    assert (one.huid, one.emails, one.name, one.registrant) == (
+        "01234567",
+        ("a.b@example.edu",),
+        "Bee, Ann",
+        "reg1",
+    )
     assert (other.emails, other.name, other.registrant) == ((), "O'Neil, José", None)
 
 
@@ -33,7 +38,10 @@ def test_the_preferred_name_is_shown_and_the_id_if_there_is_no_name(tmp_path):
     ("text", "said"),
     [
         ("", "line 1: no column huid, email, first_name, last_name."),
-        ("huid,name\n", "line 1: no column email, first_name, last_name. Expected huid,email,first_name,last_name"),
+        (
+            "huid,name\n",
+            "line 1: no column email, first_name, last_name. Expected huid,email,first_name,last_name",
+        ),
         (f"{HEADER},huid\n", "line 1: more than one column huid"),
         (f"{HEADER}\n", "no students. Expected a line for each after the header"),
         (f"{HEADER}\n1,a@b,Secret,Name\n\n1,a@b,X\n", "line 4: 3 columns. Expected 4, as in line 1"),

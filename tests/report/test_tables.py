@@ -53,7 +53,8 @@ def test_text_that_a_spreadsheet_would_run_is_written_as_text(text):
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(0, "0 %"), (0.0001, "<1 %"), (0.005, "<1 %"), (0.5, "50 %"), (0.9999, "99 %"), (1.0, "100 %")]
+    ("share", "text"),
+    [(0, "0 %"), (0.0001, "<1 %"), (0.005, "<1 %"), (0.5, "50 %"), (0.9999, "99 %"), (1.0, "100 %")],
 )
 def test_a_share_is_all_or_nothing_only_if_it_is(share, text):
     assert percent(share) == text

@@ -112,7 +112,8 @@ def course(
     zone = timezone or settings.opencast_zone
     folder.check(output)
     students = roster_.read(roster)
-    documents = StoredDocuments(assembly.document_store(settings)).course(series, _numbers(meeting_ids))
+    store = StoredDocuments(assembly.document_store(settings), settings.anonymous_users)
+    documents = store.course(series, _numbers(meeting_ids))
     held = lectures_.meetings(documents.attendance)
     if meetings:
         links = lectures_.read(meetings, documents.recordings, held)

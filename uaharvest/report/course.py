@@ -3,7 +3,7 @@
 import dataclasses
 import enum
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from uaharvest.report.lectures import Lecture, instant
@@ -100,6 +100,7 @@ class Course:
         unmatched: Everyone who was not matched.
         tallies: For each source, how many sessions there were, and how many of them were matched.
         others: For each lecture, its viewers who are not on the roster, and those who were not logged in.
+        viewers: For each lecture, everyone who watched it in Opencast, and whether they are on the roster.
         zoom: For each lecture, the people in its Zoom meetings: a student's number or None, and their stays.
         threshold: The share from which on something counts, 0 to 1.
     """
@@ -112,6 +113,7 @@ class Course:
     unmatched: Sequence[Unmatched]
     tallies: Sequence[Tally]
     others: Sequence[tuple[int, int]]
+    viewers: Sequence[Mapping[str, bool]]
     zoom: Sequence[Sequence[tuple[int | None, Sequence[Stay]]]]
     threshold: float
     rule: Rule
@@ -162,8 +164,10 @@ def course(
 
     watched: dict[tuple[int, int], list[Fields]] = defaultdict(list)
     others = [[0, 0] for _ in lectures]
+    audience: list[dict[str, bool]] = [{} for _ in lectures]
     for fields, match in zip(viewings, viewers, strict=True):
         place = places[fields["mpid"]]
+        audience[place][fields["viewer"]] = match.student is not None
         if match.student is not None:
             watched[match.student, place].append(fields)
         else:
@@ -199,6 +203,7 @@ def course(
             _tally("Zoom", joined),
         ],
         others=[(named, anonymous) for named, anonymous in others],
+        viewers=audience,
         zoom=[[(who if isinstance(who, int) else None, times) for who, times in one.items()] for one in zoom],
         threshold=question.threshold,
         rule=question.rule,

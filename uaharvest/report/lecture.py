@@ -11,7 +11,7 @@ from uaharvest.report.course import Cell, Course
 from uaharvest.report.groups import Shown
 from uaharvest.report.lectures import instant
 from uaharvest.report.matching import Stay
-from uaharvest.report.source import Fields
+from uaharvest.report.source import UNKNOWN, Fields
 from uaharvest.report.tables import Column, Table
 
 FIVE_MINUTES = 300
@@ -145,13 +145,25 @@ def distribution(cells: Sequence[Cell]) -> Table:
     return Table("seen", "How much of the recording students saw", COVERAGE, rows)
 
 
-def places(recording: Fields, least: int) -> list[Table]:
-    """Return how many viewers used which device, and were where, if the documents say so."""
+def whereabouts(
+    viewers: Mapping[str, bool], found: Mapping[str, tuple[str, str]], seen: Audience, least: int
+) -> list[Table]:
+    """Return how many viewers used which system most, and were in which country most.
+
+    If there are few others than students, they are left out: otherwise the sum would give their number away.
+
+    Args:
+        viewers: Everyone who watched, and whether they are on the roster.
+        found: What is known of them.
+        seen: How many they are.
+        least: The fewest people to show.
+    """
+    chosen = [who for who, student in viewers.items() if student or isinstance(seen.others, int)]
     tables = []
-    for name, caption in (("devices", "Devices"), ("places", "Places")):
-        counts: Mapping[str, int] = recording.get(name) or {}
+    for number, (name, caption) in enumerate((("devices", "Devices"), ("places", "Places"))):
+        counts = Counter(found.get(who, (UNKNOWN, UNKNOWN))[number] for who in chosen)
         shown = groups.partition(counts, least)
-        if shown:
+        if shown.keys() - {UNKNOWN}:
             columns = (Column(name[:-1], caption[:-1]), Column("viewers", "Viewers", "count", "groups"))
             tables.append(Table(name, caption, columns, [[label, number] for label, number in shown.items()]))
     return tables

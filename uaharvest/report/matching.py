@@ -12,6 +12,9 @@ from uaharvest.report.roster import Student
 SAME_TIME_S = 120.0
 """Zoom notices up to this much later that a connection broke, so that two stays of one person overlap. Seconds."""
 
+# Keys of people who showed no identity that is the same in every meeting.
+_NO_ACCOUNT = ("name:", "participant:")
+
 Stay = tuple[float, float]  # epoch seconds
 Name = tuple[str, ...]
 
@@ -53,7 +56,8 @@ class Seen:
 
     Attributes:
         meeting: The meeting's uuid.
-        person: The key of this person, the same in all meetings; `name:` if there is nothing but a name.
+        person: The key of this person, the same in all meetings; with `name:` or `participant:` before it
+            if nothing is.
         name: As shown in the meeting.
         stays: When this person was there.
     """
@@ -161,7 +165,7 @@ class Matcher:
         own = [self._identities(one) for one in people]
         accounts: dict[str, set[int]] = defaultdict(set)
         for one, identities in zip(people, own, strict=True):
-            if not one.person.startswith("name:"):
+            if not one.person.startswith(_NO_ACCOUNT):
                 accounts[one.person].update(student for student, _ in identities)
         found: list[Match | None] = []
         for one, identities in zip(people, own, strict=True):

@@ -128,7 +128,7 @@ def site(course: Course, documents: CourseDocuments, look: Look) -> Site:
     for fields in documents.viewings:
         by_recording[fields["mpid"]].append(fields)
     pages = [
-        _lecture(course, place, by_recording.get(one.key, ()), people, look)
+        _lecture(course, place, documents, by_recording.get(one.key, ()), people, look)
         for place, one in enumerate(course.lectures)
     ]
     until = lecture.last_seen([*documents.viewings, *documents.attendance])
@@ -256,8 +256,13 @@ def _mark(cell: Cell) -> tuple[str, str, str]:
     return ", ".join(words) or "nothing", str(best), cell.state.name.lower()
 
 
-def _lecture(
-    course: Course, place: int, viewings: Sequence[Fields], people: Sequence[tuple[str, str]], look: Look
+def _lecture(  # noqa: PLR0917
+    course: Course,
+    place: int,
+    documents: CourseDocuments,
+    viewings: Sequence[Fields],
+    people: Sequence[tuple[str, str]],
+    look: Look,
 ) -> LecturePage:
     one = course.lectures[place]
     file = f"lecture-{one.number:02}"
@@ -274,7 +279,8 @@ def _lecture(
     if one.meetings:
         figures.append(_in_zoom(course.zoom[place], look.least))
     charts = _charts(course, place, viewings, seen, look, file)
-    tables = [_named(file, table) for table in lecture.places(one.recording or {}, look.least)]
+    found = lecture.whereabouts(course.viewers[place], documents.whereabouts.get(one.key, {}), seen, look.least)
+    tables = [_named(file, table) for table in found]
     return LecturePage(
         file=f"{file}.html",
         lecture=one,
