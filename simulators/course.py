@@ -494,7 +494,7 @@ def _merged(stays: list[list[str]], more: list[Stay]) -> list[list[str]]:
     return [[_iso(datetime.fromtimestamp(at, UTC)) for at in stay] for stay in _union(seconds)]
 
 
-def _union(intervals: Iterable[Iterable[float]]) -> list[list[float]]:
+def _union(intervals: Iterable[tuple[float, ...]]) -> list[list[float]]:
     found: list[list[float]] = []
     for a, b in sorted(intervals):
         if found and a <= found[-1][1]:

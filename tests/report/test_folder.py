@@ -21,7 +21,7 @@ def test_the_same_documents_give_the_same_bytes(report, make, tmp_path):
 
 def test_the_pages_name_nothing_outside_of_the_folder(report):
     names = files(report.folder).keys()
-    pages = [path for path in report.folder.glob("*.html")]
+    pages = list(report.folder.glob("*.html"))
     assert len(pages) == 3 + 5
     for page in pages:
         text = page.read_text()
@@ -145,9 +145,16 @@ def test_no_number_of_viewers_gives_a_small_group_away(make, tmp_path, least, st
                         assert viewers not in few
                         assert known - viewers not in few
                         assert viewers <= known
+                    if isinstance(views, int) and isinstance(viewers, int):
+                        assert again == views - viewers
             elif chart.kind in {"clock", "days"}:
                 for row in chart.table.rows:
                     assert not {one for one in row[1:] if isinstance(one, int)} & few
+
+        for shown_groups in page.tables:
+            counts = [row[1] for row in shown_groups.rows]
+            assert not set(counts) & few
+            assert sum(counts) == known  # so that nothing is left over
 
 
 def test_a_lecture_that_few_watched_shows_no_curves(make, tmp_path):

@@ -62,7 +62,7 @@ def test_a_partition_has_everybody_or_nobody_and_the_largest_first(counts, least
 
 
 def test_whatever_is_filtered_and_subtracted_no_small_group_appears():
-    """An attacker asks for random sets of the shown groups, and compares any two answers of which one holds the other."""
+    """An attacker filters at random, and subtracts any answer from any other that includes it."""
     dice = random.Random(3)
     for _ in range(300):
         least = dice.randint(2, 9)
