@@ -49,11 +49,8 @@ def report(monkeypatch, documents_url, roster, tmp_path):
     """Runs `report course`; gives its exit code, stdout and stderr."""
 
     def report(*arguments, series=SERIES, **variables):
-        for name, value in {
-            "DOCUMENTS_URL": documents_url,
-            "OPENCAST_TIMEZONE": "America/New_York",
-            **variables,
-        }.items():
+        usual = {"DOCUMENTS_URL": documents_url, "OPENCAST_TIMEZONE": "America/New_York"}
+        for name, value in {**usual, **variables}.items():
             monkeypatch.setenv(name, value)
         settings.current.cache_clear()
         given = [
@@ -128,8 +125,9 @@ def test_the_proposed_meetings_can_be_changed(report, tmp_path):
 
 
 def test_days_choose_lectures(report, tmp_path):
-    assert "30 students, 1 lectures" in report("--from", "2026-01-27", "--to", "2026-01-28")[1]
-    assert "30 students, 2 lectures" in report("--to", "2026-01-28", "--timezone", "Asia/Tokyo")[1]
+    assert "30 students, 1 lecture:" in report("--from", "2026-01-27", "--to", "2026-01-28")[1]
+    assert "30 students, 2 lectures:" in report("--to", "2026-01-28")[1]
+    assert "30 students, 1 lecture:" in report("--to", "2026-01-28", "--timezone", "Asia/Tokyo")[1]
 
 
 def test_small_groups_and_names_are_left_out(report, tmp_path, truth):

@@ -130,7 +130,7 @@ def course(
     site = model.site(whole, documents, model.Look(zone, settings.report_min_group, pseudonyms=pseudonyms))
     linked = written(lectures_.written(links, documents.recordings))
     folder.write(site, output, {"meetings.csv": f"\ufeff{linked}"})
-    click.echo(f"{len(students):,} students, {len(found):,} lectures: {output / 'index.html'}")
+    click.echo(f"{_several(len(students), 'student')}, {_several(len(found), 'lecture')}: {output / 'index.html'}")
     for tally in whole.tallies:
         if tally.sessions:
             click.echo(
@@ -153,6 +153,10 @@ def _numbers(meeting_ids: tuple[str, ...]) -> list[str]:
                 f"--zoom: '{plain.one_line(given)}' is no meeting id. Expected a number such as 912 3456 7890."
             )
     return numbers
+
+
+def _several(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _date(at: datetime | None) -> date | None:
