@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import io
 import re
 import stat
@@ -34,6 +35,14 @@ def test_the_pages_name_nothing_outside_of_the_folder(report):
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self' 'sha256-")
         assert "unsafe" not in policy
         assert not re.search(r"<style|<script(?! defer src=)|\son\w+=|style=|javascript:", text)
+
+
+def test_the_libraries_are_those_that_were_published(report):
+    assets = report.folder / "assets"
+    sums = re.findall(r"dist/(\S+)\n  sha256 (\w{64})", (assets / "LICENSES.txt").read_text())
+    assert {name for name, _ in sums} == {path.name for path in assets.glob("*.min.js")}
+    for name, digest in sums:
+        assert hashlib.sha256((assets / name).read_bytes()).hexdigest() == digest
 
 
 def test_text_of_documents_and_options_is_shown_as_text(report):

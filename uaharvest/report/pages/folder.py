@@ -13,7 +13,7 @@ from uaharvest.report.pages.model import Site
 MARK = ".uaharvest-report"
 """Names a folder that a later report may replace."""
 
-ASSETS = ("report.css", "report.js", "d3.min.js", "plot.umd.min.js")
+ASSETS = ("report.css", "report.js", "d3.min.js", "plot.umd.min.js", "LICENSES.txt")
 _HERE = Path(__file__).parent
 
 
