@@ -138,9 +138,8 @@ def run_page(site, tmp_path_factory):
 def course(folder):
     """Write the roster of a course and its documents into a folder; return the settings that lead to these."""
     truth = simulated.course(lectures=1, students=5)
-    (folder / "roster.csv").write_text(
-        written([["huid", "email", "first_name", "last_name", "registrant"], *truth.roster])
-    )
+    roster = [["huid", "email", "first_name", "last_name", "registrant"], *truth.roster]
+    (folder / "roster.csv").write_text(written(roster))
     variables = {"DOCUMENTS_URL": f"sqlite:///{folder}/course.db"}
     documents = [
         Document(index, str(number), fields)
