@@ -26,9 +26,9 @@ class Made:
     folder: Path
 
 
-def made(path, *, lectures=5, students=80, least=5, rule=Rule.EITHER, title="Linguistics <1>", **look):
+def made(path, *, lectures=5, students=80, least=5, rule=Rule.EITHER, title="Linguistics <1>", truth=None, **look):
     """Make a report on a simulated course."""
-    truth = simulated.course(lectures=lectures, students=students)
+    truth = truth or simulated.course(lectures=lectures, students=students)
     documents = CourseDocuments(truth.viewings, truth.recordings, truth.attendance, truth.whereabouts)
     roster = [
         Student(huid, (email.lower(),), first, last, registrant or None)

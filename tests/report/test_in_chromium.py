@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import os
 import shutil
 
@@ -11,6 +12,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 
 WIDTHS = (360, 1280)
 THEMES = ("light", "dark")
+RICH, PLAIN = ("index", "lecture-02"), ("unmatched", "definitions")
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +186,7 @@ def test_every_chart_is_drawn_in_the_course_s_time_whatever_the_reader_s(show):
     assert "10:00" in ticks  # 15:00 UTC
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["index", "lecture-02", "unmatched", "definitions"])
+@pytest.mark.parametrize(("name", "width"), [*itertools.product(RICH, WIDTHS), *((name, 360) for name in PLAIN)])
 def test_a_page_fits_the_screen_and_its_charts_follow_it(show, name, width):
     page = show(name, width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -196,8 +197,9 @@ def test_a_page_fits_the_screen_and_its_charts_follow_it(show, name, width):
         page.wait_for_function("[...document.querySelectorAll('.plot svg')].every(svg => svg.clientWidth < 700)")
 
 
-@pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("name", ["index", "lecture-02", "unmatched", "definitions"])
+@pytest.mark.parametrize(
+    ("name", "theme"), [*itertools.product(RICH, THEMES), *((name, "light") for name in PLAIN)]
+)
 def test_axe_finds_nothing_serious(show, name, theme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     page = show(name, theme=theme)
