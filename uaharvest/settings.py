@@ -650,6 +650,18 @@ class Settings:
     )
     lrs_user: str | None = _setting("LRS_USER", text, "User, or key, of the LRS (basic authentication).")
     lrs_password: str | None = _setting("LRS_PASSWORD", text, "Password, or secret, of that user.", secret=True)
+    report_threshold: int = _setting(
+        "REPORT_THRESHOLD",
+        whole(1, 100),
+        "Reports: per cent of a lecture or of its recording from which on a student attended it (--threshold).",
+        default=50,
+    )
+    report_min_group: int = _setting(
+        "REPORT_MIN_GROUP",
+        whole(1, 1000),
+        "Reports: groups of fewer people than this are not shown.",
+        default=5,
+    )
     metrics_host: str = _setting(
         "METRICS_HOST",
         text,

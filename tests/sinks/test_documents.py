@@ -1,5 +1,6 @@
 """What both document stores have in common: the same tests run on Elasticsearch and on SQLite."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -303,3 +304,33 @@ def test_a_state_changes_with_whatever_is_written_about_its_value_and_with_nothi
     assert changed(Document("useractions-2026.11.21", "9", {"mpid": "m0"})) == set()
     assert changed(Document(DAY, "10", {"huid": "h"})) == set()
     assert changed(Document("useractions-site-2026.11.20", "1", {"mpid": "m0"})) == {"m0"}
+
+
+def test_combinations_are_those_of_the_selected_documents(store, settled):
+    rows = [("m", "1", "iOS"), ("m", "1", "iOS"), ("m", "1", "Windows"), ("m", None, "iOS"), ("x", "2", "iOS")]
+    documents = [
+        Document(
+            f"useractions-2026.11.{20 + n % 2}", f"{n}", {"mpid": mpid, "huid": huid, "ua": {"os_name": system}}
+        )
+        for n, (mpid, huid, system) in enumerate(rows)
+    ]
+    documents.append(Document(DAY, "none", {"mpid": "m"}))
+    write(store, *documents)
+    settled()
+    found = Counter()
+    for combination, count in store.combinations("useractions-*", "mpid", "m", ["huid", "ua.os_name"]):
+        found[combination] += count
+    assert found == {("1", "iOS"): 2, ("1", "Windows"): 1, (None, "iOS"): 1, (None, None): 1}
+    assert list(store.combinations("useractions-*", "mpid", "nothing", ["huid"])) == []
+    assert list(store.combinations("useractions-1999*", "mpid", "m", ["huid"])) == []
+
+
+def test_more_combinations_than_a_page_are_each_counted(store, settled):
+    write(
+        store,
+        *(Document(DAY, str(n), {"mpid": "m", "huid": str(n), "session_id": str(n % 7)}) for n in range(2100)),
+    )
+    settled()
+    found = dict(store.combinations(DAY, "mpid", "m", ["huid", "session_id"]))
+    assert len(found) == 2100
+    assert set(found.values()) == {1}

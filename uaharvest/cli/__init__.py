@@ -32,6 +32,7 @@ COMMANDS = {
     "documents": "documents",
     "export": "export",
     "audit": "audit",
+    "report": "reports",
     "import": "import_",
     "backfill": "backfill",
     "setup": "setup",

@@ -124,6 +124,21 @@ class DocumentStore(DocumentSink, Protocol):
         """
         ...
 
+    def combinations(
+        self, index_pattern: str, field: str, value: str, fields: Sequence[str]
+    ) -> Iterator[tuple[tuple[str | None, ...], int]]:
+        """Yield combinations of the values that some keyword fields have, and how many documents have them.
+
+        A combination may come more than once. Closed indices are left out.
+
+        Args:
+            index_pattern: Names, which may contain `*`, separated by commas.
+            field: A keyword field that selects documents.
+            value: Its value.
+            fields: The fields; None stands for a field that a document does not have.
+        """
+        ...
+
 
 def matching(indices: Iterable[str], index_pattern: str) -> list[str]:
     """Return those of `indices` that match the pattern: names, which may contain `*`, separated by commas."""

@@ -173,6 +173,20 @@ class SqliteStore:
             for (body,) in connection.execute(_SELECT.format(field=field), (value, indices)):
                 yield json.loads(body)
 
+    def combinations(
+        self, index_pattern: str, field: str, value: str, fields: Sequence[str]
+    ) -> Iterator[tuple[tuple[str | None, ...], int]]:
+        """Yield the combinations of values of some fields; see `DocumentStore.combinations`."""
+        indices = json.dumps(self.matching(index_pattern))
+        columns = ", ".join(["CAST(json_extract(body, ?) AS TEXT)"] * len(fields))
+        query = _SELECT.format(field=field).replace("body", f"count(*), {columns}", 1)
+        places = ", ".join(str(number + 2) for number in range(len(fields)))
+        with self._connection() as connection:
+            connection.execute(_BY_FIELD.format(field=field))
+            given = (*map(_path, fields), value, indices)
+            for count, *key in connection.execute(f"{query} GROUP BY {places}", given):
+                yield tuple(key), count
+
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """Open the file; every call does so, because connections must not cross forks or threads."""

@@ -161,6 +161,22 @@ class ClusterStore:
                     document = dict(hit["_source"])
                 yield document
 
+    def combinations(
+        self, index_pattern: str, field: str, value: str, fields: Sequence[str]
+    ) -> Iterator[tuple[tuple[str | None, ...], int]]:
+        """Yield the combinations of values of some fields; see `DocumentStore.combinations`."""
+        query = {"term": {field: value}}
+        sources = [
+            {f"field{number}": {"terms": {"field": name, "missing_bucket": True}}}
+            for number, name in enumerate(fields)
+        ]
+        for names in paths(self._having(index_pattern, query)):
+            for bucket in self._composite(names, sources, {}, {"query": query}):
+                with self._whole("values of some fields"):
+                    key = [bucket["key"][f"field{number}"] for number in range(len(fields))]
+                    count = int(bucket["doc_count"])
+                yield tuple(None if one is None else str(one) for one in key), count
+
     def _having(self, index_pattern: str, query: Mapping[str, Any]) -> list[str]:
         """Return the open indices that have any document that a query finds."""
         aggregation = {"indices": {"terms": {"field": "_index", "size": _MOST_INDICES, "order": {"_key": "asc"}}}}
@@ -197,14 +213,25 @@ class ClusterStore:
             field: A keyword field.
             within: Aggregations within each bucket.
         """
-        pages: dict[str, Any] = {"size": _PAGE, "sources": [{"value": {"terms": {"field": field}}}]}
-        values = {"composite": pages, **({"aggs": within} if within else {})}
-        seen: set[str] = set()
+        values = {"aggs": within} if within else {}
+        return self._composite(names, [{"value": {"terms": {"field": field}}}], values, {})
+
+    def _composite(
+        self,
+        names: str,
+        sources: Sequence[Mapping[str, Any]],
+        values: Mapping[str, Any],
+        search: Mapping[str, Any],
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield the buckets of a composite aggregation of some indices, none missing or closed."""
+        pages: dict[str, Any] = {"size": _PAGE, "sources": sources}
+        values = {"composite": pages, **values}
+        seen: set[tuple[str, ...]] = set()
         while True:
-            answer = self._search({"size": 0, "aggs": {"values": values}}, f"/{quoted(names)}")
+            answer = self._search({**search, "size": 0, "aggs": {"values": values}}, f"/{quoted(names)}")
             with self._whole("values of a field"):
                 found = answer["aggregations"]["values"]
-                buckets = {str(bucket["key"]["value"]): bucket for bucket in found["buckets"]}
+                buckets = {tuple(map(str, bucket["key"].values())): bucket for bucket in found["buckets"]}
                 after = found.get("after_key")
             if after is None and not buckets:
                 return
