@@ -67,12 +67,14 @@ class Mailbox:
     def __init__(self):
         self.advances = 0
         self.slices = []
+        self.sent = 0
 
     def advance(self, run_id=None):
         self.advances += 1
 
     def work(self, run_id, slice_id):
         self.slices.append((run_id, slice_id))
+        self.sent += 1
 
 
 class Clocked(Derived):
@@ -360,6 +362,7 @@ def test_nothing_is_read_on_days_on_which_nothing_changed(world):
     world.watched(MONDAY, "a")
     assert world.harvest() == ["a"]
     assert world.harvest(WEDNESDAY + 2 * DAY + AT) == []
+    assert world.mailbox.sent == 1  # a day without changes has no slices
 
 
 def test_a_redis_that_lost_its_data_costs_work_and_no_byte(world):
