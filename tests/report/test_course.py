@@ -3,12 +3,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from simulators import course as simulated
+from uaharvest.documents.attendance import attendance as attendance_of
 from uaharvest.report import lectures as lectures_
 from uaharvest.report.course import Question, Rule, State, course
 from uaharvest.report.lectures import Link, lectures, meetings, propose
 from uaharvest.report.matching import Why
 from uaharvest.report.roster import Student
 from uaharvest.report.source import CourseDocuments
+from uaharvest.viewing.documents import documents as documents_of
+from uaharvest.viewing.recording import Useractions
 
 START = datetime(2026, 2, 2, 15, tzinfo=UTC)
 HOUR = 3600.0
@@ -181,3 +184,32 @@ def test_of_a_simulated_course_every_student_is_present_or_absent_and_every_sess
             assert cell.coverage == own.get("coverage", 0.0)
             assert cell.watched_s == own.get("watched_s", 0.0)
             assert cell.live_s == own.get("live_s", 0.0)
+
+
+def test_the_documents_that_the_streams_write_are_those_that_a_report_reads():
+    played = {"mpid": "a", "session_id": "node1", "is_live": 0}
+    rows = Useractions("a", anonymous=())
+    for number in range(61):
+        action = {"type": "HEARTBEAT", "inpoint": 30 * number, "is_playing": True}
+        when = {"action_id": number, "@timestamp": at(600 + number / 2)}
+        rows.add({**played, **when, "huid": "11", "action": action})
+    episode = {"title": "A", "series": "s", "start": at(0), "duration": int(HOUR * 1000)}
+    written = list(documents_of(rows, episode))
+    stay = {
+        "join_time": at(5),
+        "leave_time": at(60),
+        "email": "Ben@X.edu",
+        "user_name": "B",
+        "user_id": "16778240",
+    }
+    meeting = {"meeting_series_id": "912", "topic": "T", "start_time": at(0), "end_time": at(60)}
+    found = join(
+        [one.fields for one in written if one.family == "viewings"],
+        attendance_of("m", meeting, [stay]).values(),
+        recordings=[one.fields for one in written if one.family == "recordings"],
+    )
+    [[first], [second]] = found.cells
+    assert (first.state, first.coverage) == (State.RECORDING, 0.5042)  # and 15 s after the last heartbeat
+    assert (second.state, second.zoom_s, second.live) == (State.LIVE, 3300.0, 0.9167)
+    assert [meeting.topic for meeting in found.lectures[0].meetings] == ["T"]
+    assert (found.tallies[0].matched, found.tallies[1].by) == (1, {"e-mail": 1})

@@ -3,12 +3,17 @@ import hashlib
 import io
 import re
 import stat
+from datetime import UTC
 
 import pytest
 
 from uaharvest.errors import BadInputError
+from uaharvest.report import lectures
+from uaharvest.report.course import Question, Rule, course
 from uaharvest.report.groups import Hidden
-from uaharvest.report.pages import folder
+from uaharvest.report.pages import folder, model
+from uaharvest.report.roster import Student
+from uaharvest.report.source import CourseDocuments
 
 
 def files(path):
@@ -171,3 +176,22 @@ def test_a_lecture_that_few_watched_shows_no_curves(make, tmp_path):
     for page in made.site.lectures:
         assert [chart.kind for chart in page.charts] == ["seen"]
         assert "Fewer than 40 people watched in Opencast" in page.notes[0]
+
+
+def test_documents_that_know_little_make_a_report_too(tmp_path):
+    times = {"start": "2026-02-02T15:00:00+00:00", "end": "2026-02-02T16:00:00+00:00"}
+    documents = CourseDocuments(
+        [{"mpid": "a", "viewer": "11", "huid": "11"}, {"mpid": "b", "viewer": "session:1", "live_s": 5.0}],
+        [{"mpid": "a"}, {"mpid": "b", "title": "\u2028<script>", "duration_s": 0, "views": [1], "retention": [1]}],
+        [{"uuid": "m", "person": "participant:1", **times}, {"uuid": "n", "person": "name:x", "user_name": "x"}],
+    )
+    links = lectures.propose(documents.recordings, lectures.meetings(documents.attendance))
+    found = lectures.lectures(documents, links, UTC)
+    whole = course(Question("s", "S", 0.5, Rule.EITHER), [Student("11")], found, documents)
+    for least in (1, 5):
+        folder.write(model.site(whole, documents, model.Look(UTC, least)), tmp_path / "out", {})
+        pages = {path.name: path.read_text() for path in (tmp_path / "out").glob("lecture-*.html")}
+        assert "This lecture has no recording in Opencast." in pages["lecture-01.html"]
+        assert "at an unknown time" in pages["lecture-02.html"]
+        assert "&lt;script&gt;" in pages["lecture-03.html"] + pages["lecture-02.html"]
+        assert "<script>" not in "".join(pages.values())
