@@ -366,7 +366,7 @@ def translated(what: str, *, settings: bool = False) -> Iterator[None]:
         raise BlockedError(f"{what}: {_line(error)}. Check AWS_ENDPOINT_URL and AWS_DEFAULT_REGION.") from None
 
 
-def put_object(s3: "S3Client", bucket: str, key: str, body: str, **condition: str) -> str:
+def put_object(s3: "S3Client", bucket: str, key: str, body: str, **more: str) -> str:
     """Write an object and return its ETag; create the bucket if it does not exist.
 
     Args:
@@ -374,13 +374,13 @@ def put_object(s3: "S3Client", bucket: str, key: str, body: str, **condition: st
         bucket: Name of the bucket.
         key: Key of the object.
         body: Its content.
-        condition: `IfMatch` or `IfNoneMatch`.
+        more: `IfMatch` or `IfNoneMatch`; how it is encrypted.
 
     Raises:
         botocore.exceptions.ClientError: Not translated, so that the caller can recognise a 412.
         BlockedError: The server is not S3.
     """
-    arguments: dict[str, Any] = {"Bucket": bucket, "Key": key, "Body": body.encode(), **condition}
+    arguments: dict[str, Any] = {"Bucket": bucket, "Key": key, "Body": body.encode(), **more}
     arguments["ContentType"] = "application/json"
     try:
         return etag(s3.put_object(**arguments), f"s3://{bucket}/{key}")
