@@ -366,7 +366,7 @@ def test_dead_letters_of_the_indexer_hold_nothing_of_the_planted_person(client, 
     (letter,) = letters
     assert found(json.dumps(letter.payload), planted.EVERYTHING) == []
     if kind == "no JSON":
-        with pytest.raises(PoisonError, match="withheld: 6?.* characters that cannot be read"):
+        with pytest.raises(PoisonError, match=r"withheld: .* characters that cannot be read"):
             letter.records()
     if kind == "refused":
         (record,) = letter.records()

@@ -63,6 +63,15 @@ class Choice:
         """Tell whether anything is changed at all."""
         return bool(self.keys) or self.address != "full" or self.agent != "full"
 
+    def report(self) -> dict[str, Any]:
+        """Return it in the form of `status --json`; `words` is a line for a person."""
+        return {
+            "pseudonyms": [key.id for key in self.keys],
+            "address": self.address,
+            "agent": self.agent,
+            "words": str(self),
+        }
+
     def __str__(self) -> str:
         if not self.is_on:
             return "off: logins, sessions, names, addresses and browsers are stored as they are"
