@@ -19,9 +19,15 @@ from uaharvest.rows.zoom import MeetingRow, ParticipantRow
 
 Locate = Callable[[str], Mapping[str, Any] | None]
 
-REMEMBERED = 50_000
+REMEMBERED = 20_000  # addresses, and addresses with browsers
+VIEWERS = 10_000  # sessions; a busy evening has fewer at once
 SHORTEST_NAME = 3  # shorter ones are not searched for in texts
 WITHHELD = "withheld"  # the member of a dead letter that says why there is nothing else
+
+# Parts of a useraction.
+_VIEWER = slice(UserAction._fields.index("session"), UserAction._fields.index("agent") + 1)
+_BEFORE = slice(_VIEWER.start)
+_AFTER = slice(UserAction._fields.index("type") + 1, None)
 
 _PROXY = re.compile(r"proxy\d+")
 _MEETING_ROW = frozenset(field.name for field in dataclasses.fields(MeetingRow)) - {"raw", "state"}
@@ -95,6 +101,7 @@ class Protection:
         self._type: Callable[[str], str | None] = Types(choice.types).of if choice.keys else _same
         self._address: Callable[[str], str | None] = lru_cache(REMEMBERED)(self._cut)
         self._locate = locate
+        self._viewer = lru_cache(VIEWERS)(self._protected_viewer)
         derives = choice.address != "full" or choice.agent == "family"
         self._more: Callable[[str | None, str | None], str] = (
             lru_cache(REMEMBERED)(self._derived) if derives else _nothing
@@ -122,25 +129,30 @@ class Protection:
         """
         if not self.is_on:
             return action, ""
+        # All rows of a session have the same viewer. Slices of a tuple are twice as fast as its fields by name, and
+        # this runs for each useraction.
+        viewer, more = self._viewer(action[_VIEWER])
+        type_ = action.type
+        kept = (
+            *action[_BEFORE],
+            *viewer,
+            None if type_ is None else self._type(type_),
+            *action[_AFTER],
+        )
+        return tuple.__new__(UserAction, kept), more
+
+    def _protected_viewer(self, viewer: tuple[Any, ...]) -> tuple[tuple[Any, ...], str]:
+        """Return session, user, address, proxies and agent of a useraction, protected; and the further members."""
+        session, user, ip, proxies, agent = viewer
         pseudonym, address = self._pseudonym, self._address
-        ip = action.ip
-        return UserAction(
-            action.id,
-            action.created,
-            action.mpid,
-            None if action.session is None else pseudonym(action.session),
-            None if action.user is None else pseudonym(action.user),
+        kept = (
+            None if session is None else pseudonym(session),
+            None if user is None else pseudonym(user),
             None if ip is None else address(ip),
-            tuple(filter(None, map(address, action.proxies))) if action.proxies else (),
-            action.agent if self.choice.agent == "full" else None,
-            None if action.type is None else self._type(action.type),
-            action.inpoint,
-            action.outpoint,
-            action.length,
-            action.is_playing,
-            action.is_live,
-            action.omitted,
-        ), self._more(ip, action.agent)
+            tuple(filter(None, map(address, proxies))),
+            agent if self.choice.agent == "full" else None,
+        )
+        return kept, self._more(ip, agent)
 
     def session(self, session: str | None) -> str | None:
         """Return the pseudonym of a session."""
