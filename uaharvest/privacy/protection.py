@@ -114,7 +114,9 @@ class Protection:
             Kind.AGENT: self._client,
             Kind.VERSION: lambda value: value if choice.agent == "full" else None,
             Kind.TYPE: lambda value: self._type(value) if isinstance(value, str) else None,
-            Kind.REASON: lambda value: value if not choice.keys or value in REASONS else None,
+            Kind.REASON: lambda value: (
+                value if not choice.keys or (isinstance(value, str) and value in REASONS) else None
+            ),
             Kind.TEXT: _same,  # see `_without_names`
             Kind.PLAIN: _same,
         }
@@ -184,7 +186,7 @@ class Protection:
         for name in ("sessionId", "userId"):
             if name in session:
                 session[name] = self._person(session[name])
-        if "userIp" in session:
+        if "userIp" in session and self.choice.address != "full":
             given = session["userIp"]
             kept = map(self._address, given.split(",")) if isinstance(given, str) else ()
             session["userIp"] = ", ".join(filter(None, kept)) or None
