@@ -2,7 +2,7 @@ import json
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.privacy import planted
@@ -82,6 +82,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize("table", list(TABLES))
+@settings(max_examples=15)
 @given(data=st.data())
 def test_malformed_values_raise_nothing(table, data):
     names = sorted({name.partition(".")[0] for rule in TABLES[table] for name in rule.names})

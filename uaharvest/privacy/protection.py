@@ -81,9 +81,10 @@ class Choice:
     def __str__(self) -> str:
         if not self.is_on:
             return "off: logins, sessions, names, addresses and browsers are stored as they are"
-        newest, *older = [key.id for key in self.keys] or ["none"]
-        also = f" (older: {', '.join(older)})" if older else ""
-        return f"pseudonyms by key {newest}{also} · addresses {self.address} · browsers {self.agent}"
+        ids = [key.id for key in self.keys]
+        also = f" (older: {', '.join(ids[1:])})" if ids[1:] else ""
+        names = f"pseudonyms by key {ids[0]}{also}" if ids else "no pseudonyms"
+        return f"{names} · addresses {self.address} · browsers {self.agent}"
 
 
 class Protection:
