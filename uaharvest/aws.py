@@ -409,11 +409,12 @@ def put_object(s3: "S3Client", bucket: str, key: str, body: str, **more: str) ->
     except ClientError as error:
         if code(error) != "NoSuchBucket":
             raise
-    _create_bucket(s3, bucket)
+    create_bucket(s3, bucket)
     return etag(s3.put_object(**arguments), f"s3://{bucket}/{key}")
 
 
-def _create_bucket(s3: "S3Client", bucket: str) -> None:
+def create_bucket(s3: "S3Client", bucket: str) -> None:
+    """Create a bucket in the client's region, unless another worker was faster."""
     region: Any = s3.meta.region_name
     # In us-east-1, S3 refuses a LocationConstraint; everywhere else it requires one.
     where: Any = (

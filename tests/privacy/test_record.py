@@ -12,6 +12,7 @@ from uaharvest.documents.indices import FAMILIES
 from uaharvest.documents.useraction import record
 from uaharvest.opencast.actions import read_action
 from uaharvest.privacy import record as record_of_processing
+from uaharvest.privacy import roles
 from uaharvest.privacy.rules import TABLES, nested
 from uaharvest.rows.zoom import MeetingRow, ParticipantRow
 
@@ -71,3 +72,29 @@ def test_every_key_in_redis_is_listed_once():
     named = [*record_of_processing.PERSONAL, *record_of_processing.IMPERSONAL]
     assert sorted(key.pattern for key in named) == sorted(key.pattern for key in keys.ALL)
     assert len(set(named)) == len(named)
+
+
+# Roles
+
+
+@pytest.mark.parametrize("product", ["elasticsearch", "opensearch"])
+def test_the_roles_are_made_from_the_rules(product, pytestconfig):
+    path = ROOT / "index_templates" / "roles" / f"{product}.json"
+    made = json.dumps(getattr(roles, product)(), indent=2) + "\n"
+    if pytestconfig.getoption("--renew-docs"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(made)
+    assert path.read_text() == made
+
+
+def test_an_analyst_sees_no_person_and_an_officer_everything():
+    analyst, officer = (
+        roles.elasticsearch()[f"uaharvest_{name}"]["indices"][0] for name in ("analyst", "officer")
+    )
+    unseen = set(analyst["field_security"]["except"])
+    assert unseen >= {"huid", "session_id", "ip", "hostname", "proxy*", "geoip.ip", "user_name", "email", "id"}
+    assert unseen >= {"host.name", "host.email", "host.host_id", "ip_address", "customer_key"}
+    assert unseen.isdisjoint({"mpid", "action.type", "geoip", "uuid", "meeting", "join_time"})
+    assert "field_security" not in officer
+    operator = roles.elasticsearch()["uaharvest_operator"]["indices"][0]
+    assert "read" not in operator["privileges"]
