@@ -144,7 +144,7 @@ def require_unseen(site, said):
     for place, content in places.items():
         assert content, place
         assert found(content, PLACES) == [], place
-    kinds = {name.rpartition("-")[0] for name in site.dead_letters.names()}
+    kinds = {name.partition("-")[0] for name in site.dead_letters.names()}
     assert kinds >= {"useractions/record", "index/message", "index/record"}
 
 
