@@ -134,15 +134,10 @@ class Protection:
             return action, ""
         # All rows of a session have the same viewer. Slices of a tuple are twice as fast as its fields by name, and
         # this runs for each useraction.
-        viewer, more = self._viewer(action[_VIEWER])
-        type_ = action.type
-        kept = (
-            *action[_BEFORE],
-            *viewer,
-            None if type_ is None else self._type(type_),
-            *action[_AFTER],
-        )
-        return tuple.__new__(UserAction, kept), more
+        row: tuple[Any, ...] = action
+        viewer, more = self._viewer(row[_VIEWER])
+        type_ = None if action.type is None else self._type(action.type)
+        return tuple.__new__(UserAction, (*row[_BEFORE], *viewer, type_, *row[_AFTER])), more
 
     def _protected_viewer(self, viewer: tuple[Any, ...]) -> tuple[tuple[Any, ...], str]:
         """Return session, user, address, proxies and agent of a useraction, protected; and the further members."""
