@@ -195,7 +195,7 @@ def test_a_dash_means_stdout():
         ("OPENCAST_TIMEZONE", "Mars/Olympus", "a time zone such as America/New_York"),
         ("OPENCAST_TIMEZONE", "../etc/passwd", "a time zone such as America/New_York"),
         ("LOG_LEVEL", "loud", "one of debug, info, warning, error"),
-        ("SQS_QUEUE_NAME", "a/b", '1 to 80 dead_letters, digits, "-" or "_", or "-" alone for stdout'),
+        ("SQS_QUEUE_NAME", "a/b", '1 to 80 letters, digits, "-" or "_", or "-" alone for stdout'),
     ],
 )
 def test_a_refusal_names_the_variable_the_value_and_what_was_expected(variable, value, expected):
