@@ -14,6 +14,7 @@ from uaharvest.dead_letters import DeadLetters
 from uaharvest.errors import BlockedError, IndexBlockedError, PoisonError, RetryableError
 from uaharvest.geolite import nowhere
 from uaharvest.indexer import Indexer, Tally
+from uaharvest.privacy.site import protection
 from uaharvest.settings import Settings
 from uaharvest.sinks import Receipt
 from uaharvest.sinks.receiver import Receiver
@@ -127,7 +128,15 @@ def build(settings, store, dead_letters, shared, monkeypatch):
 
     def indexer(dead_letters=dead_letters, **changes):
         changed = dataclasses.replace(settings, **changes)
-        return Indexer(client, store, dead_letters=dead_letters, shared=shared, locate=nowhere, settings=changed)
+        return Indexer(
+            client,
+            store,
+            dead_letters=dead_letters,
+            shared=shared,
+            locate=nowhere,
+            protection=protection(changed),
+            settings=changed,
+        )
 
     return indexer
 

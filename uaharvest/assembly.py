@@ -13,10 +13,9 @@ import redis
 from uaharvest import aws, keys
 from uaharvest.alerts import Alerts, to_command, to_webhook
 from uaharvest.dead_letters import DeadLetters
-from uaharvest.documents.indexed import Locate
 from uaharvest.errors import BadInputError
-from uaharvest.geolite import GeoLite, nowhere
 from uaharvest.indexer import STREAM, THREADS, Indexer, IndexerState
+from uaharvest.privacy import site as privacy
 from uaharvest.redis_url import BoundedRetry, RedisUrl
 from uaharvest.runs.backfills import Backfills
 from uaharvest.runs.delivered import digest
@@ -68,7 +67,9 @@ def redis_client(settings: Settings, *, patient: bool = True) -> "redis.Redis":
 
 def dead_letters(settings: Settings) -> DeadLetters:
     """Return the dead letters of all streams."""
-    return DeadLetters(aws.s3_client(), settings.bucket, settings.dead_letter_prefix)
+    return DeadLetters(
+        aws.s3_client(), settings.bucket, settings.dead_letter_prefix, encryption=settings.dead_letter_sse
+    )
 
 
 def streams(settings: Settings) -> list[str]:
@@ -298,7 +299,8 @@ def indexer(settings: Settings) -> Indexer:
         document_store(settings),
         dead_letters=dead_letters(settings),
         shared=indexer_state(settings),
-        locate=_locate(settings),
+        locate=privacy.locate_stored(settings),
+        protection=privacy.protection(settings),
         settings=settings,
     )
 
@@ -309,7 +311,7 @@ def records_to_documents(settings: Settings) -> RecordsToDocuments:
     Raises:
         BadInputError: A required setting is missing, or GEOLITE_PATH is unusable.
     """
-    return RecordsToDocuments(document_store(settings), _locate(settings), settings.index_infix)
+    return RecordsToDocuments(document_store(settings), privacy.locate_stored(settings), settings.index_infix)
 
 
 def importer(settings: Settings, to: str) -> "Importer":
@@ -331,7 +333,7 @@ def importer(settings: Settings, to: str) -> "Importer":
         _require_queue(settings)
         destination, where = ToQueue(sqs_sink(settings)), f"queue {settings.queue}"
     else:
-        destination = ToDocuments(document_store(settings), _locate(settings), settings.index_infix)
+        destination = ToDocuments(document_store(settings), privacy.locate_stored(settings), settings.index_infix)
         where = _LOGIN.sub("//", documents_at(settings))
     return Importer(
         destination,
@@ -339,6 +341,7 @@ def importer(settings: Settings, to: str) -> "Importer":
         dead_letters=dead_letters(settings),
         positions=Positions(aws.s3_client(), settings.bucket or "", where),
         zone=settings.opencast_zone,
+        protection=privacy.protection(settings),
     )
 
 
@@ -346,7 +349,3 @@ def _require_queue(settings: Settings) -> None:
     settings.require("queue")
     if settings.queue == STDOUT:
         raise BadInputError('SQS_QUEUE_NAME is "-": there is no queue.')
-
-
-def _locate(settings: Settings) -> Locate:
-    return GeoLite(settings.geolite).locate if settings.geolite else nowhere

@@ -118,11 +118,13 @@ _ACTIONS = {
     "CreateQueue": "sqs:CreateQueue",
     "DeleteMessageBatch": "sqs:DeleteMessage",
     "DeleteObject": "s3:DeleteObject",
+    "GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
     "GetObject": "s3:GetObject",
     "GetQueueAttributes": "sqs:GetQueueAttributes",
     "GetQueueUrl": "sqs:GetQueueUrl",
     "HeadObject": "s3:GetObject",
     "ListObjectsV2": "s3:ListBucket",
+    "PutBucketLifecycleConfiguration": "s3:PutLifecycleConfiguration",
     "PutObject": "s3:PutObject",
     "ReceiveMessage": "sqs:ReceiveMessage",
     "SendMessageBatch": "sqs:SendMessage",
@@ -386,7 +388,7 @@ def translated(what: str, *, settings: bool = False) -> Iterator[None]:
         raise BlockedError(f"{what}: {_line(error)}. Check AWS_ENDPOINT_URL and AWS_DEFAULT_REGION.") from None
 
 
-def put_object(s3: "S3Client", bucket: str, key: str, body: str, **condition: str) -> str:
+def put_object(s3: "S3Client", bucket: str, key: str, body: str, **more: str) -> str:
     """Write an object and return its ETag; create the bucket if it does not exist.
 
     Args:
@@ -394,24 +396,25 @@ def put_object(s3: "S3Client", bucket: str, key: str, body: str, **condition: st
         bucket: Name of the bucket.
         key: Key of the object.
         body: Its content.
-        condition: `IfMatch` or `IfNoneMatch`.
+        more: `IfMatch` or `IfNoneMatch`; how it is encrypted.
 
     Raises:
         botocore.exceptions.ClientError: Not translated, so that the caller can recognise a 412.
         BlockedError: The server is not S3.
     """
-    arguments: dict[str, Any] = {"Bucket": bucket, "Key": key, "Body": body.encode(), **condition}
+    arguments: dict[str, Any] = {"Bucket": bucket, "Key": key, "Body": body.encode(), **more}
     arguments["ContentType"] = "application/json"
     try:
         return etag(s3.put_object(**arguments), f"s3://{bucket}/{key}")
     except ClientError as error:
         if code(error) != "NoSuchBucket":
             raise
-    _create_bucket(s3, bucket)
+    create_bucket(s3, bucket)
     return etag(s3.put_object(**arguments), f"s3://{bucket}/{key}")
 
 
-def _create_bucket(s3: "S3Client", bucket: str) -> None:
+def create_bucket(s3: "S3Client", bucket: str) -> None:
+    """Create a bucket in the client's region, unless another worker was faster."""
     region: Any = s3.meta.region_name
     # In us-east-1, S3 refuses a LocationConstraint; everywhere else it requires one.
     where: Any = (

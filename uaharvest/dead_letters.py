@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from uaharvest import aws
-from uaharvest.errors import BadInputError, BlockedError, UnreadableLetterError
+from uaharvest.documents import indexed
+from uaharvest.errors import BadInputError, BlockedError, PoisonError, UnreadableLetterError
+from uaharvest.privacy.protection import WITHHELD
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -56,12 +58,22 @@ class DeadLetter:
         return cls(_name(stream, "slice", slice_id, payload), stream, "slice", reason, datetime.now(UTC), payload)
 
     @classmethod
-    def of_message(cls, stream: str, message_id: str, reason: str, body: str) -> "DeadLetter":
-        """Return the dead letter for a queue message, named after its SQS message id."""
-        payload = {"body": body}
+    def of_message(cls, stream: str, message_id: str, reason: str, payload: Mapping[str, Any]) -> "DeadLetter":
+        """Return the dead letter for a text that cannot be read, named after its id."""
         return cls(
             _name(stream, "message", message_id, payload), stream, "message", reason, datetime.now(UTC), payload
         )
+
+    def records(self) -> list[Any]:
+        """Return the records that it holds.
+
+        Raises:
+            PoisonError: They cannot be read, or the text was withheld because it may hold personal data.
+            KeyError: It holds none.
+        """
+        if WITHHELD in self.payload:
+            raise PoisonError(f"its text was withheld: {self.payload[WITHHELD]} Look at its source, then drop it")
+        return indexed.records(self.payload["body"]) if self.kind == "message" else [self.payload["record"]]
 
 
 class DeadLetters:
@@ -73,10 +85,12 @@ class DeadLetters:
         s3: From `aws.s3_client()`.
         bucket: Created with the first dead letter if it does not exist; None means that none can be stored.
         prefix: What their keys begin with, including the "/".
+        encryption: How S3 encrypts them, as S3_DEAD_LETTER_SSE; None: as the bucket does by default.
     """
 
-    def __init__(self, s3: "S3Client", bucket: str | None, prefix: str) -> None:
+    def __init__(self, s3: "S3Client", bucket: str | None, prefix: str, *, encryption: str | None = None) -> None:
         self._s3 = s3
+        self._encryption = _encryption(encryption)
         self._bucket = bucket
         self._prefix = prefix
 
@@ -103,7 +117,7 @@ class DeadLetters:
         )
         key = f"{self._prefix}{letter.name}{_ENDING}"
         with aws.translated(f"s3://{self._bucket}/{key}"):
-            aws.put_object(self._s3, self._bucket, key, text)
+            aws.put_object(self._s3, self._bucket, key, text, **self._encryption)
 
     def names(self, stream: str | None = None) -> Iterator[str]:
         """Yield the names of all dead letters, or of those of `stream`, sorted; for foreign objects their keys."""
@@ -196,6 +210,16 @@ class DeadLetters:
                 raise
             return False
         return True
+
+
+def _encryption(chosen: str | None) -> dict[str, str]:
+    """Return the arguments of a write that encrypts; see the setting S3_DEAD_LETTER_SSE."""
+    if chosen is None:
+        return {}
+    key = chosen.removeprefix("aws:kms:")
+    if key == chosen:
+        return {"ServerSideEncryption": chosen}
+    return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key}
 
 
 def _parsed(name: str, content: bytes) -> DeadLetter | None:

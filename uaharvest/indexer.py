@@ -22,6 +22,7 @@ from uaharvest.documents import indexed
 from uaharvest.documents.document import Document
 from uaharvest.documents.indexed import Locate
 from uaharvest.errors import BlockedError, HarvestError, IndexBlockedError, PoisonError, RetryableError
+from uaharvest.privacy.protection import Protection
 from uaharvest.runs.state import StreamState
 from uaharvest.settings import Settings
 from uaharvest.sinks.documents import DocumentStore
@@ -195,6 +196,7 @@ class Indexer:
         dead_letters: Where dead letters go.
         shared: The state that all indexers share.
         locate: Returns the `geoip` fields for an address.
+        protection: Protects records that were queued before it was on, or by others.
         settings: Provide the queue, its lease and the names of the indices.
     """
 
@@ -206,6 +208,7 @@ class Indexer:
         dead_letters: DeadLetters,
         shared: IndexerState,
         locate: Locate,
+        protection: Protection,
         settings: Settings,
     ) -> None:
         self._client = client
@@ -213,6 +216,7 @@ class Indexer:
         self._dead_letters = dead_letters
         self._shared = shared
         self._locate = locate
+        self._protection = protection
         self._settings = settings
 
     def drain(self, seconds: float | None = None, show: Callable[[Tally], None] = lambda _: None) -> Tally:
@@ -262,9 +266,7 @@ class Indexer:
         Raises:
             PoisonError: It still cannot be read, or the store still refuses it.
         """
-        payload = letter.payload
-        records = indexed.records(payload["body"]) if letter.kind == "message" else [payload["record"]]
-        documents = [indexed.document(record, self._locate, self._settings.index_infix) for record in records]
+        documents = [self._document(record) for record in letter.records()]
         for written in self._store.write(documents):
             if written.refused:
                 raise PoisonError(written.refused[0][1])
@@ -321,15 +323,18 @@ class Indexer:
             try:
                 records = indexed.records(message.body)
             except PoisonError as error:
-                letter = DeadLetter.of_message(STREAM, message.id, str(error), message.body)
+                payload = self._protection.unreadable(message.body)
+                letter = DeadLetter.of_message(STREAM, message.id, str(error), payload)
                 batch.unreadable.append((message, letter))
                 continue
             for place, record in enumerate(records):
                 origin = Origin(message, place)
                 try:
-                    document = indexed.document(record, self._locate, self._settings.index_infix, origin)
+                    document = self._document(record, origin)
                 except PoisonError as error:
-                    letter = DeadLetter.of_record(STREAM, None, str(error), {"record": record})
+                    letter = DeadLetter.of_record(
+                        STREAM, None, str(error), {"record": self._protection.kept(record)}
+                    )
                     batch.unreadable.append((message, letter))
                 else:
                     batch.documents.append(document)
@@ -418,11 +423,13 @@ class Indexer:
         for age, messages in aside.items():
             drain.receiver.put_aside(messages.values(), min(age, LONGEST_ASIDE))
 
-    @staticmethod
-    def _letter(document: Document, reason: str) -> tuple[ReceivedMessage, DeadLetter]:
+    def _document(self, record: Any, origin: Origin | None = None) -> Document:
+        return indexed.document(self._protection.record(record), self._locate, self._settings.index_infix, origin)
+
+    def _letter(self, document: Document, reason: str) -> tuple[ReceivedMessage, DeadLetter]:
         """Return the dead letter for a document that the store refuses; it holds the record as received."""
         message, place = document.origin
         # A FOOTPRINT is sent repeatedly under one id, longer each time. Each version gets its own dead letter.
         name = document.id if document.version is None else f"{document.id}-{document.version}"
-        record = indexed.records(message.body)[place]
+        record = self._protection.kept(indexed.records(message.body)[place])
         return message, DeadLetter.of_record(STREAM, name, reason, {"record": record})

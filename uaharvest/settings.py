@@ -286,6 +286,35 @@ def flower_login(value: str) -> tuple[str, ...]:
     return logins
 
 
+def sse(value: str) -> str:
+    """Read how S3 encrypts an object: AES256, aws:kms, or aws:kms: and the id or ARN of a key."""
+    if not re.fullmatch(r"AES256|aws:kms(:[!-~]+)?", value):
+        raise ValueError("AES256, aws:kms, or aws:kms: and the id or ARN of a key")
+    return value
+
+
+def pseudonym_keys(value: str) -> tuple[tuple[str, str], ...]:
+    """Read keys of pseudonyms, `id:secret`, separated by commas, the newest first."""
+    expected = (
+        "ID:SECRET, the newest key first, others after commas. An ID has 1 to 16 small letters or digits, and a SECRET"
+        " at least 16 characters without spaces and commas"
+    )
+    keys = tuple(tuple(part.strip().partition(":")[::2]) for part in value.split(","))
+    if not all(re.fullmatch(r"[a-z0-9]{1,16}", id_) and re.fullmatch(r"[^\s,]{16,}", key) for id_, key in keys):
+        raise ValueError(expected)
+    if len({id_ for id_, _ in keys}) < len(keys):
+        raise ValueError(f"{expected}; each ID once")
+    return tuple((id_, key) for id_, key in keys)
+
+
+def event_types(value: str) -> tuple[str, ...]:
+    """Read types of useractions, separated by commas."""
+    types = tuple(filter(None, (type_.strip() for type_ in value.split(","))))
+    if not all(re.fullmatch(r"[^*]{1,128}\*?", type_) for type_ in types):
+        raise ValueError("types of useractions, separated by commas; a * at the end allows what follows")
+    return types
+
+
 def nothing(_: str) -> None:
     """Refuse a variable that Celery would read directly, so that its URL would bypass our checks."""
     raise ValueError("nothing: set CELERY_BROKER_URL")
@@ -466,6 +495,11 @@ class Settings:
     dead_letter_prefix: str = _setting(
         "S3_DEAD_LETTER_PREFIX", text, "Prefix of the dead letters in that bucket.", default="dead-letters/"
     )
+    dead_letter_sse: str | None = _setting(
+        "S3_DEAD_LETTER_SSE",
+        sse,
+        "Encrypt dead letters at rest: AES256, aws:kms, or aws:kms:KEY; unset: as the bucket does by default.",
+    )
     queue: str | None = _setting(
         "SQS_QUEUE_NAME",
         queue_name,
@@ -637,6 +671,38 @@ class Settings:
         whole(0, 366),
         "Look at this many earlier days again, and repeat viewings and attendance whose documents have changed.",
         default=14,
+    )
+    privacy_pseudonyms: tuple[tuple[str, str], ...] = _setting(
+        "PRIVACY_PSEUDONYMS",
+        pseudonym_keys,
+        "ID:SECRET: pseudonyms by this key replace logins, sessions, names and ids; after commas older keys.",
+        default=(),
+        shown_default="-",
+        secret=True,
+    )
+    privacy_address: str = _setting(
+        "PRIVACY_ADDRESS",
+        one_of("full", "truncated", "none"),
+        "What is stored of addresses once they are located: full, truncated (/24, /48), none.",
+        default="full",
+    )
+    privacy_agent: str = _setting(
+        "PRIVACY_AGENT",
+        one_of("full", "family", "none"),
+        "What is stored of browsers and devices: full, family (no versions, no models), none.",
+        default="full",
+    )
+    privacy_types: tuple[str, ...] = _setting(
+        "PRIVACY_TYPES",
+        event_types,
+        "With pseudonyms, store these types of useractions too, besides those of Opencast's players; `SEARCH*`: whole.",
+        default=(),
+        shown_default="-",
+    )
+    access_log: Path | None = _setting(
+        "ACCESS_LOG_FILE",
+        Path,
+        "Commands that show personal data append a line of JSON to this file first: who, when, what; unset: none.",
     )
     audit_at: timedelta | None = _setting(
         "AUDIT_AT",

@@ -25,6 +25,7 @@ from uaharvest.errors import BlockedError, Exit, HarvestError, NoQueueError
 from uaharvest.indexer import STREAM
 from uaharvest.intervals import duration
 from uaharvest.opencast.profile import kept_profile
+from uaharvest.privacy import site as privacy
 from uaharvest.redis_url import RedisUrl, is_of_the_server
 from uaharvest.runs.backfills import Backfill
 from uaharvest.runs.days import DAY, midnight
@@ -109,6 +110,7 @@ def status(settings: Settings, workers: Workers) -> dict[str, Any]:
         "audits": _audits(settings, known),
         "backfills": [*_open_backfills(streams, known, found)],
         "clocks": [*_clocks(known, s3_clock)],
+        "privacy": privacy.choice(settings).report(),
     }
     return report | {"troubles": [*_troubles(settings, report)], "notes": [*_notes(report)]}
 

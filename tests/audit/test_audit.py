@@ -71,7 +71,7 @@ def test_gaps_of_every_kind_are_found_and_only_the_missing_rows_are_harvested(si
     for row_id in gaps[:5]:
         site.dead_letters.put(DeadLetter.of_record("useractions", row_id, "refused", {"raw": {"id": row_id}}))
     body = f'[{{"action_id": {gaps[5]}}}, {{"action_id": {gaps[6]}}}, 7]'
-    site.dead_letters.put(DeadLetter.of_message("index", "m", "refused", body))
+    site.dead_letters.put(DeadLetter.of_message("index", "m", "refused", {"body": body}))
     site.dead_letters.put(DeadLetter.of_record("index", None, "refused", {"record": {"action_id": gaps[7]}}))
     present = next(row_id for row_id in ids if row_id not in gaps)
     site.dead_letters.put(DeadLetter.of_record("useractions", present, "refused", {"raw": {"id": present}}))

@@ -123,7 +123,7 @@ def test_what_blocks_it_stands_in_status_until_it_is_mended(site, tmp_path):
 
 def test_a_dead_letter_is_indexed_by_replay_and_one_that_still_cannot_be_read_stays(site):
     site.dead_letters.put(DeadLetter.of_record("index", 7, "the store was ill", {"record": record(7)}))
-    site.dead_letters.put(DeadLetter.of_message("index", "m", "no JSON", "no JSON"))
+    site.dead_letters.put(DeadLetter.of_message("index", "m", "no JSON", {"body": "no JSON"}))
     result = site.manage("dead-letters", "replay", "--all")
     assert result.exit_code == Exit.DEAD_LETTERS
     assert "index/record-7: 1 sent" in result.stdout

@@ -408,6 +408,31 @@ class TestReports:
             again = list(one.meetings(DAY, DAY, "past", token=token))
             assert [row.uuid for page_ in again for row in page_.rows] == uuids
 
+    def test_with_pseudonyms_nothing_that_is_stored_names_a_host(self, client, mocked):
+        def pseudonym(name):
+            return name if name.startswith("p-") else f"p-{'cab'['123'.index(name[1])]}"
+
+        client.set("uaharvest:zoom:account:source", "report")
+        users = [{"id": name, "email": name} for name in ("u3", "u1", "u2")]
+        mocked.get(USERS, json={**ECHO, "users": users, "next_page_token": ""})
+        mocked.get(f"{USERS}/u2/meetings", json=page(meeting("b"), token="T1"))
+        mocked.get(f"{USERS}/u2/meetings", json=page(meeting("b2")))
+        mocked.get(f"{USERS}/u3/meetings", json=page(meeting("c")))
+        mocked.get(f"{USERS}/u1/meetings", json={"code": 200, "message": "x"}, status=400)
+        one = zoom(client, pseudonym=pseudonym)
+        pages = list(one.meetings(DAY, DAY, "past"))
+        assert [[(row.uuid, row.host_id) for row in page_.rows] for page_ in pages] == [
+            [("b", "u2")],
+            [("b2", "u2")],
+            [("c", "u3")],
+            [],
+        ]
+        assert [page_.next_token for page_ in pages] == ["p-a T1", "p-b", "p-c", ""]
+        assert pages[-1].refused.id == "p-c"
+        (again,) = one.meetings_of("p-b", DAY, DAY, "past")
+        assert (again.uuid, again.host_id) == ("c", "u3")
+        assert one.meetings_of("p-z", DAY, DAY, "past") == []
+
     def test_rows_have_the_dashboards_names(self, client, mocked):
         client.set("uaharvest:zoom:account:source", "report")
         row = {

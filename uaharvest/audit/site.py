@@ -13,6 +13,7 @@ from uaharvest.opencast.cache import EpisodeCache, fetch_from
 from uaharvest.opencast.client import ENGAGE_HOST
 from uaharvest.opencast.source import ActionsSource
 from uaharvest.opencast.stock import DaySource
+from uaharvest.privacy.site import protection
 from uaharvest.runs.local import LocalHints
 from uaharvest.settings import Settings
 from uaharvest.streams import registry
@@ -50,7 +51,9 @@ def _actions(settings: Settings) -> StreamAudit:
     opencast = assembly.opencast_client(settings, settings.engage_url, assembly.SENDERS, ENGAGE_HOST)
     dead_letters = assembly.dead_letters(settings)
     episodes = EpisodeCache(client, fetch_from(opencast), settings.episode_cache_expire, opencast.base_url)
-    delivery = RecordDelivery(useractions.SPEC.name, episodes, assembly.sqs_sink(settings), dead_letters)
+    delivery = RecordDelivery(
+        useractions.SPEC.name, episodes, assembly.sqs_sink(settings), dead_letters, protection(settings)
+    )
     source = actions_source(settings, client, opencast)
     rows: Rows
     if isinstance(source, DaySource):

@@ -10,6 +10,7 @@ import click
 
 from uaharvest import logs, plain, status
 from uaharvest import settings as settings_
+from uaharvest.access_log import AccessLog
 from uaharvest.errors import BadInputError
 from uaharvest.settings import Settings
 
@@ -77,6 +78,10 @@ class Context:
                 raise Failure(str(error), error.exit_code) from None
             logs.configure(self.log_level, self._settings)
         return self._settings
+
+    def note_access(self, command: str, **scope: str) -> None:
+        """Record that a command is about to show personal data; raises as `AccessLog.note` does."""
+        AccessLog(self.settings.access_log).note(command, **scope)
 
 
 def utc(instant: datetime) -> str:

@@ -50,6 +50,7 @@ def list_(click_context: click.Context, *, as_json: bool) -> None:
 def show(context: Context, *, name: str) -> None:
     """Show a whole dead letter as JSON. It may contain personal data."""
     letter = assembly.dead_letters(context.settings).get(name)
+    context.note_access("dead-letters show", name=name)
     whole = {"name": letter.name, "kind": letter.kind, "at": f"{letter.at:%FT%TZ}", "reason": letter.reason}
     click.echo(json.dumps({**whole, "payload": letter.payload}, indent=2))
 

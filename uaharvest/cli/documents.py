@@ -31,6 +31,7 @@ def list_(context: Context) -> None:
 @click.pass_obj
 def get(context: Context, *, index: str, document_id: str) -> None:
     """Show one document as a line of JSON. It may contain personal data."""
+    context.note_access("documents get", index=index, id=document_id)
     found = assembly.document_store(context.settings).get(index, document_id)
     if found is None:
         raise BadInputError(
@@ -44,6 +45,7 @@ def get(context: Context, *, index: str, document_id: str) -> None:
 @click.pass_obj
 def export(context: Context, *, index_pattern: str) -> None:
     """Print all documents of INDEX, which may contain `*` (quote it), as JSON lines. They may contain personal data."""
+    context.note_access("documents export", index=index_pattern)
     count = 0
     for document in assembly.document_store(context.settings).export(index_pattern):
         click.echo(json.dumps(document))

@@ -53,6 +53,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     if report["zoom_calls"]:
         used = [f"{label} {_used(calls)}" for label, calls in report["zoom_calls"].items() if _is_used(calls)]
         yield f"Zoom      calls today: {' · '.join(used) or 'none'}"
+    yield f"privacy   {report['privacy']['words']}"
 
 
 def _audited(one: dict[str, Any]) -> str:

@@ -43,4 +43,26 @@ def load_index_templates(context: Context, *, retention: int | None) -> None:
         )
 
 
+@setup.command("dead-letters")
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3650),
+    required=True,
+    metavar="DAYS",
+    help="Delete dead letters after so many days.",
+)
+@click.pass_obj
+def expire_dead_letters(context: Context, *, days: int) -> None:
+    """Let S3 delete dead letters that nobody has replayed or dropped.
+
+    It adds a rule to the lifecycle of the bucket, or changes it; other rules stay. It can be repeated.
+    """
+    settings = context.settings
+    settings.require("bucket")
+    from uaharvest import aws, lifecycle  # noqa: PLC0415 - boto3 takes time to import
+
+    lifecycle.expire(aws.s3_client(), settings.bucket or "", settings.dead_letter_prefix, days)
+    click.echo(f"s3://{settings.bucket}/{settings.dead_letter_prefix}: deleted after {days} days")
+
+
 setup.add_command(load_index_templates, "load-index-templates")  # the old tool's name; underscores work too

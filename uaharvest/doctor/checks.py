@@ -115,6 +115,7 @@ def _of_zoom(name: str, look: Look, *needs: str, quick: bool = True) -> Check:
 CHECKS: tuple[Check, ...] = (
     _settings("values", configuration.values),
     _settings("clashes", configuration.clashes, "settings.values"),
+    _settings("privacy", configuration.privacy, "settings.values"),
     Check(
         name="clocks",
         title="clocks",
@@ -145,6 +146,7 @@ CHECKS: tuple[Check, ...] = (
     _s3("objects", s3.objects, "s3.bucket", quick=False),
     _s3("versioning", s3.versioning, "s3.bucket", quick=False),
     _s3("encryption", s3.encryption, "s3.bucket", quick=False),
+    _s3("expiry", s3.expiry, "s3.bucket", quick=False),
     _sqs("queue", sqs.queue),
     _sqs("attributes", sqs.attributes, "sqs.queue"),
     _sqs("send", sqs.send, "sqs.queue"),

@@ -12,6 +12,7 @@ from uaharvest.doctor.findings import Finding, fail, failed, ok, warn
 from uaharvest.doctor.site import Site
 from uaharvest.errors import BadInputError
 from uaharvest.geolite import GeoLite
+from uaharvest.privacy.site import choice
 from uaharvest.settings import STDOUT, Settings
 
 FILE = Path(".env")
@@ -40,6 +41,24 @@ def clashes(site: Site) -> Iterator[Finding]:
     yield from found
     if not found:
         yield ok("no two settings clash")
+
+
+def privacy(site: Site) -> Iterator[Finding]:
+    """Say what is stored of people, and whether a command that shows it leaves a line."""
+    chosen = choice(site.settings)
+    yield ok(str(chosen))
+    if chosen.types and not chosen.keys:
+        yield warn("PRIVACY_TYPES has no effect without PRIVACY_PSEUDONYMS", "Set it, or take PRIVACY_TYPES out.")
+    path = site.settings.access_log
+    if path is None:
+        yield ok("no ACCESS_LOG_FILE: nothing records who looks at documents")
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        yield fail(
+            f"ACCESS_LOG_FILE: {path} cannot be written: commands that show personal data refuse to",
+            "Let this user append to it.",
+        )
+    else:
+        yield ok(f"who looks at documents is recorded in {path}")
 
 
 def _contradictions(settings: Settings) -> Iterator[Finding]:

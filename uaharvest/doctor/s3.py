@@ -4,7 +4,7 @@ import contextlib
 import secrets
 from collections.abc import Iterator
 
-from uaharvest import aws
+from uaharvest import aws, lifecycle
 from uaharvest.doctor.findings import Finding, fail, failed, ok, warn
 from uaharvest.doctor.site import Site
 from uaharvest.errors import HarvestError
@@ -103,6 +103,23 @@ def encryption(site: Site) -> Iterator[Finding]:
         rules = answer["ServerSideEncryptionConfiguration"]["Rules"]
         kinds = [rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] for rule in rules]
     yield ok(f"encrypted at rest ({', '.join(kinds) or 'by a rule of its own'})")
+
+
+def expiry(site: Site) -> Iterator[Finding]:
+    """Say whether dead letters expire by the rule that `setup dead-letters` installs, or by another of the bucket."""
+    prefix = site.settings.dead_letter_prefix
+    try:
+        rules = lifecycle.rules(site.s3, site.settings.bucket or "")
+    except aws.ERRORS as error:
+        yield _unseen("expiry", "s3:GetLifecycleConfiguration", error)
+        return
+    days = lifecycle.days(rules, prefix)
+    if days is None:
+        yield ok(
+            f"dead letters ({prefix}) are kept until they are replayed or dropped: manage.py setup dead-letters"
+        )
+    else:
+        yield ok(f"dead letters ({prefix}) are deleted after {days} days")
 
 
 def _unseen(what: str, action: str, error: Exception) -> Finding:

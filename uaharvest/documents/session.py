@@ -54,7 +54,7 @@ _NEW_TEXTS = (
 _STRONG = ("id", "participant_user_id", "registrant_id", "email")
 _IDENTITIES = (*_STRONG, "user_name")
 
-_REASONS = {
+REASONS = {
     "Host ended the meeting.",
     "Host closed the meeting.",
     "Host started a new meeting.",
@@ -150,8 +150,12 @@ class Session:
     fields: Mapping[str, Any] = dataclasses.field(repr=False)
 
 
+def _same(identity: str) -> str:
+    return identity
+
+
 def sessions(
-    meeting: str, rows: Sequence[ParticipantRow], locate: Locate
+    meeting: str, rows: Sequence[ParticipantRow], locate: Locate, pseudonym: Callable[[str], str] = _same
 ) -> tuple[list[Session], list[tuple[ParticipantRow, PoisonError]]]:
     """Return the sessions of a meeting, and the rows that cannot become sessions.
 
@@ -161,12 +165,13 @@ def sessions(
         meeting: The meeting's uuid.
         rows: All participants of the meeting.
         locate: Returns the `geoip` fields of an address, or None if they are unknown.
+        pseudonym: Replaces the identity of a person in ids of documents. Few need one: most rows have a number.
     """
     odd = []
     found: dict[str, Session] = {}
     for row, person in zip(rows, people(rows), strict=True):
         try:
-            one = _session(meeting, row, person, locate)
+            one = _session(meeting, row, person, locate, pseudonym)
         except PoisonError as error:
             odd.append((row, error))
             continue
@@ -176,15 +181,17 @@ def sessions(
     return list(found.values()), odd
 
 
-def _session(meeting: str, row: ParticipantRow, person: str, locate: Locate) -> Session:
-    who = _within_meeting(row)
-    if who is None and row.join_time is None:
+def _session(
+    meeting: str, row: ParticipantRow, person: str, locate: Locate, pseudonym: Callable[[str], str]
+) -> Session:
+    if _within_meeting(row) is None and row.join_time is None:
         raise PoisonError("the participant has neither user_id nor join_time")
     city, country = place(row.location)
     waiting = row.status == WAITING
     in_breakout = row.bo_mtg_id is not None
     # Only values that a row has from the start, so that a later read gives the same id.
-    identity = [meeting, who or _anonymous(row), iso(row.join_time), row.bo_mtg_id, waiting]
+    who = row.user_id or pseudonym(row.participant_uuid or _anonymous(row))
+    identity = [meeting, who, iso(row.join_time), row.bo_mtg_id, waiting]
     found = {
         "meeting": meeting,
         "id": row.id,
@@ -245,7 +252,7 @@ def reason(said: str | None, name: str | None) -> str | None:
         return None
     plain = _plain(said)
     plain = plain[max((match.end() for match in _REASON.finditer(plain)), default=0) :]
-    if plain not in _REASONS:  # somebody may be called "Host"
+    if plain not in REASONS:  # somebody may be called "Host"
         plain = plain[max((match.start() for match in _WHO.finditer(plain)), default=0) :]
         who = _plain(name or "")
         if len(who) > LONGEST_NAME:

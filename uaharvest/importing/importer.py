@@ -15,6 +15,7 @@ from uaharvest.documents.indexed import Locate
 from uaharvest.errors import BadInputError, PoisonError
 from uaharvest.importing.files import LONGEST_LINE, File, Line
 from uaharvest.importing.positions import Counts, Position, Positions
+from uaharvest.privacy.protection import Protection
 from uaharvest.sinks import Outgoing, Sink
 from uaharvest.sinks.documents import DocumentStore
 from uaharvest.tolerance import too_many
@@ -159,6 +160,7 @@ class Importer:
         dead_letters: Where dead letters go.
         positions: Where the positions are kept.
         zone: The Opencast server's zone.
+        protection: Protects personal data in what is delivered, and in dead letters.
     """
 
     def __init__(
@@ -169,12 +171,14 @@ class Importer:
         dead_letters: DeadLetters,
         positions: Positions,
         zone: ZoneInfo,
+        protection: Protection,
     ) -> None:
         self._destination = destination
         self._label = label
         self._dead_letters = dead_letters
         self._positions = positions
         self._zone = zone
+        self._protection = protection
 
     def run(self, file: File, *, again: bool = False) -> Iterator[Position]:
         """Import `file` from where it was left; yield each position, the first and the last included.
@@ -198,10 +202,10 @@ class Importer:
             return
         for batch in batches(file, position.at, self._zone):
             require_few(file, batch, position.counts)
-            delivered = self._destination.deliver(batch.items)
+            delivered = self._destination.deliver(list(map(self._protected, batch.items)))
             dead_letters = [*batch.unreadable, *(self._letter(item, reason) for item, reason in delivered.refused)]
             for letter in dead_letters:
-                self._dead_letters.put(self._addressed(letter, file))
+                self._dead_letters.put(self._stored(letter, file))
             counts = position.counts + delivered.counts
             counts += Counts(read=batch.total, skipped=batch.skipped, dead=len(dead_letters))
             position = self._positions.save(file, dataclasses.replace(position, at=batch.end, counts=counts))
@@ -215,23 +219,32 @@ class Importer:
         Raises:
             PoisonError: It still cannot be read, or the destination still refuses it.
         """
-        payload = letter.payload
-        contents = indexed.records(payload["body"]) if letter.kind == "message" else [payload["record"]]
+        records = letter.records()
         line = Line(0, 0, b"")
-        found = [imported.useraction(content, self._zone) for content in contents]
+        found = [imported.useraction(record, self._zone) for record in records]
         items = [Item(one, line, place) for place, one in enumerate(found) if one is not None]
-        delivered = self._destination.deliver(items)
+        delivered = self._destination.deliver(list(map(self._protected, items)))
         if delivered.refused:
             raise PoisonError(delivered.refused[0][1])
-        return len(contents)
+        return len(records)
+
+    def _protected(self, item: Item) -> Item:
+        record = self._protection.record(item.found.record)
+        return item._replace(found=item.found._replace(record=record))
 
     def _letter(self, item: Item, reason: str) -> DeadLetter:
         """Return the dead letter for a useraction that the destination refuses; it holds the record as received."""
         record = indexed.records(_decoded(item.line))[item.place]
         return DeadLetter.of_record(STREAM, None, reason, {"record": record})
 
-    def _addressed(self, letter: DeadLetter, file: File) -> DeadLetter:
-        return dataclasses.replace(letter, payload={**letter.payload, "to": self._label, "file": file.name})
+    def _stored(self, letter: DeadLetter, file: File) -> DeadLetter:
+        """Return a dead letter as it is stored: protected, with its file and where its contents were going."""
+        payload = dict(letter.payload)
+        if "body" in payload:
+            payload = self._protection.unreadable(payload["body"])
+        else:
+            payload["record"] = self._protection.kept(payload["record"])
+        return dataclasses.replace(letter, payload={**payload, "to": self._label, "file": file.name})
 
 
 def survey(file: File, zone: ZoneInfo) -> Iterator[Survey]:
@@ -291,7 +304,7 @@ def _read(line: Line, zone: ZoneInfo, batch: Batch) -> None:
     except PoisonError as error:
         digest = hashlib.sha256(line.content).hexdigest()[:32]
         text = line.content.decode("utf-8", "backslashreplace")
-        batch.unreadable.append(DeadLetter.of_message(STREAM, digest, f"{where}: {error}", text))
+        batch.unreadable.append(DeadLetter.of_message(STREAM, digest, f"{where}: {error}", {"body": text}))
         return
     for place, content in enumerate(contents):
         try:

@@ -12,10 +12,13 @@ from uaharvest.documents.useraction import record
 from uaharvest.errors import BlockedError, PoisonError, PutOffError, RetryableError, SourceError
 from uaharvest.opencast.actions import raw_action, read_action
 from uaharvest.opencast.cache import TRY_AGAIN_SECONDS, EpisodeCache, Failing
+from uaharvest.privacy.protection import Protection
 from uaharvest.rows.useractions import UserAction
+from uaharvest.runs.footprints import TYPE as FOOTPRINT
+from uaharvest.runs.footprints import Seen
 from uaharvest.runs.stream import SliceReporter
 from uaharvest.sinks import Outgoing, Sink
-from uaharvest.streams.rows import seconds_of
+from uaharvest.streams.rows import seconds_of, seen_of
 from uaharvest.tolerance import too_many
 
 # If no other record was built, this plain one shows whether records can be built at all.
@@ -25,12 +28,34 @@ PLAIN = read_action({"id": 1, "created": "2026-01-01T00:00:00Z"})
 class RecordDelivery:
     """Delivers the useractions of a stream as records."""
 
-    def __init__(self, stream: str, episodes: EpisodeCache, sink: Sink, dead_letters: DeadLetters) -> None:
-        """Enrich from `episodes`, deliver to `sink`; undeliverable rows go to `letters` under the name `stream`."""
+    def __init__(
+        self,
+        stream: str,
+        episodes: EpisodeCache,
+        sink: Sink,
+        dead_letters: DeadLetters,
+        protection: Protection,
+    ) -> None:
+        """Create the delivery.
+
+        Args:
+            stream: The name under which undeliverable rows become dead letters.
+            episodes: Enriches the rows.
+            sink: Receives the records.
+            dead_letters: Receives undeliverable rows.
+            protection: Protects personal data in records, dead letters and what is known of sessions.
+        """
         self._stream = stream
+        self._protection = protection
         self._episodes = episodes
         self._sink = sink
         self._dead_letters = dead_letters
+
+    def seen(self, actions: Iterable[UserAction]) -> list[Seen]:
+        """Return what footprints need to know of rows."""
+        rows = (seen_of(action) for action in actions if action.session or action.type == FOOTPRINT)
+        session = self._protection.session
+        return [row._replace(session=session(row.session)) for row in rows if row is not None]
 
     def send(self, actions: Sequence[UserAction], reporter: SliceReporter) -> int:
         """Enrich and deliver; return how many became dead letters.
@@ -86,9 +111,10 @@ class RecordDelivery:
                 f"{unreadable[0][1]} Its answers may have changed with an upgrade."
             )
         for raw, reason in unreadable:
-            text = json.dumps(raw, sort_keys=True)
+            payload = self._raw(raw)
+            text = json.dumps(payload["raw"], sort_keys=True)
             row_id = str(raw.get("id") or "") or hashlib.sha256(text.encode()).hexdigest()
-            self._dead_letter(row_id, at, {"raw": raw}, reason, reporter)
+            self._dead_letter(row_id, at, payload, reason, reporter)
         return len(unreadable)
 
     def redeliver(self, payload: Mapping[str, Any]) -> int:
@@ -105,9 +131,9 @@ class RecordDelivery:
                 episodes = self._episodes.ask_again(mpids)
             if action.mpid and action.mpid not in episodes:
                 raise PoisonError(_refused(self._episodes.failing(mpids).get(action.mpid)))
-            body = record(action, episodes.get(action.mpid or "", "{}"))
+            body = self._record(action, episodes, more=payload.get("more"))
         else:
-            body = json.dumps(payload["record"], separators=(",", ":"))
+            body = json.dumps(self._protection.record(payload["record"]), separators=(",", ":"))
         for delivery in self._sink.deliver([Outgoing("replayed", 0.0, body)]):
             if delivery.refused:
                 raise PoisonError(delivery.refused[0][1])
@@ -124,7 +150,7 @@ class RecordDelivery:
         """Deliver; return how many became dead letters. Without `final` none do: the slice will be tried again."""
         refused: list[tuple[Outgoing, str]] = []
         unbuilt: list[tuple[UserAction, Exception]] = []
-        for delivery in self._sink.deliver(_outgoing(actions, episodes, unbuilt)):
+        for delivery in self._sink.deliver(self._outgoing(actions, episodes, unbuilt)):
             reporter.confirm(delivery.confirmed)
             refused.extend(delivery.refused)
         reporter.count(collections.Counter(lack for action in actions for lack in action.omitted))
@@ -137,8 +163,38 @@ class RecordDelivery:
             self._give_up(action, f"Its record cannot be built ({type(error).__name__}).", reporter)
         return len(refused) + len(unbuilt)
 
+    def _outgoing(
+        self,
+        actions: Iterable[UserAction],
+        episodes: Mapping[str, str],
+        unbuilt: list[tuple[UserAction, Exception]],
+    ) -> Iterator[Outgoing]:
+        """Yield the records; those that cannot be built go to `unbuilt`."""
+        for action in actions:
+            try:
+                body = self._record(action, episodes)
+            except Exception as error:  # noqa: BLE001 - `_judge` decides whose fault it is
+                unbuilt.append((action, error))
+            else:
+                yield Outgoing(action.id, seconds_of(action), body)
+
+    def _record(
+        self, action: UserAction, episodes: Mapping[str, str], *, more: Mapping[str, Any] | None = None
+    ) -> str:
+        """Return the record of a row, protected; `more` are members that its dead letter has kept."""
+        action, members = self._protection.action(action)
+        if more:
+            members = json.dumps(more, separators=(",", ":"))[1:-1]
+        body = record(action, episodes.get(action.mpid or "", "{}"))
+        return f"{body[:-1]},{members}}}" if members else body
+
     def _give_up(self, action: UserAction, reason: str, reporter: SliceReporter) -> None:
-        self._dead_letter(action.id, seconds_of(action), {"raw": raw_action(action)}, reason, reporter)
+        self._dead_letter(action.id, seconds_of(action), self._raw(raw_action(action)), reason, reporter)
+
+    def _raw(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the payload of the dead letter of a row."""
+        more = self._protection.more_of(raw)
+        return {"raw": self._protection.raw_action(raw), **({"more": more} if more else {})}
 
     def _dead_letter(
         self, row_id: int | str, at: float, payload: dict[str, Any], reason: str, reporter: SliceReporter
@@ -146,19 +202,6 @@ class RecordDelivery:
         """Write a record's dead letter, then report the record as known."""
         self._dead_letters.put(DeadLetter.of_record(self._stream, row_id, reason, payload))
         reporter.dead_letter([(at, row_id)])
-
-
-def _outgoing(
-    actions: Iterable[UserAction], episodes: Mapping[str, str], unbuilt: list[tuple[UserAction, Exception]]
-) -> Iterator[Outgoing]:
-    """Yield the records; those that cannot be built go to `unbuilt`."""
-    for action in actions:
-        try:
-            body = record(action, episodes.get(action.mpid or "", "{}"))
-        except Exception as error:  # noqa: BLE001 - `_judge` decides whose fault it is
-            unbuilt.append((action, error))
-        else:
-            yield Outgoing(action.id, seconds_of(action), body)
 
 
 def _judge(unbuilt: Sequence[tuple[UserAction, Exception]], tried: int) -> None:

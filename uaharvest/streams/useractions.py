@@ -14,6 +14,7 @@ from uaharvest.intervals import Interval, common, gathered, whole_second, withou
 from uaharvest.opencast.cache import EpisodeCache
 from uaharvest.opencast.source import RangeSource, TooMany
 from uaharvest.opencast.times import ambiguous, look_back
+from uaharvest.privacy.site import protection
 from uaharvest.rows.useractions import UserAction
 from uaharvest.runs.delivered import IdsByTime, TimeReporter, time_reporter
 from uaharvest.runs.footprints import TYPE as FOOTPRINT
@@ -24,7 +25,7 @@ from uaharvest.settings import Settings
 from uaharvest.sinks import Sink
 from uaharvest.streams.delivery import RecordDelivery
 from uaharvest.streams.late import Comparison, parts
-from uaharvest.streams.rows import reach_of, seen_of
+from uaharvest.streams.rows import reach_of
 from uaharvest.streams.time_slice import TimeSlice
 
 SECOND = timedelta(seconds=1)
@@ -55,7 +56,7 @@ class Useractions:
     ) -> None:
         """Read from `source`, enrich from `episodes`, deliver to `sink`; undeliverable rows go to `letters`."""
         self._source = source
-        self._delivery = RecordDelivery(self.name, episodes, sink, dead_letters)
+        self._delivery = RecordDelivery(self.name, episodes, sink, dead_letters, protection(settings))
         self.redeliver = self._delivery.redeliver
         self._settings = settings
         self.longest_window = settings.max_window
@@ -136,9 +137,8 @@ class Useractions:
         dead += self._delivery.give_up_unreadable(
             page.unreadable, readable=len(page.actions), at=interval.start.timestamp(), reporter=reporter
         )
-        seen = [seen_of(action) for action in new if action.session or action.type == FOOTPRINT]
-        if seen:
-            reporter.watch(row for row in seen if row is not None)
+        if seen := self._delivery.seen(new):
+            reporter.watch(seen)
         dead += self._delivery.send(new, reporter)
         return Delivered(len(page.actions) + len(page.unreadable), dead, repeated=len(page.actions) - len(new))
 

@@ -43,6 +43,7 @@ class Zoom:
         pool_size: int = 4,
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        pseudonym: Callable[[str], str] | None = None,
     ) -> None:
         """Create the API client and the readers for lists and participants.
 
@@ -56,11 +57,12 @@ class Zoom:
             pool_size: Number of connections kept open, one per concurrent thread.
             pause: Sleeps for the given number of seconds between two attempts.
             clock: Returns the current time; aware.
+            pseudonym: Replaces the ids of hosts in tokens and refusals, which are stored; None: they stay.
         """
         dashboard = Dashboard(client, account, login)
         self._api = api = Api(base_url, login, quota, dashboard, header=header, pool_size=pool_size, pause=pause)
         pager, probe = Pager(api, client, account), Probe(api, client, account)
-        lists = MeetingReader(pager, probe, dashboard, clock)
+        lists = MeetingReader(pager, probe, dashboard, clock, pseudonym)
         self.now = api.now
         self.source = dashboard.source
         self.forget_source = dashboard.forget

@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RefusedHost:
-    """A host whose meetings cannot be listed, and why. The reason names no person."""
+    """A host whose meetings cannot be listed, by id or its pseudonym, and why. The reason names no person."""
 
     id: str
     reason: str
@@ -61,11 +61,20 @@ class MeetingsPage:
 class MeetingReader:
     """Reads the lists of past meetings and their hosts."""
 
-    def __init__(self, pager: Pager, probe: Probe, dashboard: Dashboard, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        pager: Pager,
+        probe: Probe,
+        dashboard: Dashboard,
+        clock: Callable[[], datetime],
+        pseudonym: Callable[[str], str] | None,
+    ) -> None:
         self._pager = pager
         self._probe = probe
         self._dashboard = dashboard
         self._clock = clock
+        self._has_pseudonyms = pseudonym is not None
+        self._pseudonym = pseudonym or str
         self._host_answered = ""
         self._users_of: tuple[Days, float, list[UserRow]] | None = None
 
@@ -97,13 +106,24 @@ class MeetingReader:
             yield dataclasses.replace(page, rows=list(fresh.values()), unreadable=len(page.rows) - len(named))
 
     def meetings_of(self, host: str, first: date, last: date, kind: ListKind) -> list[MeetingRow]:
-        """Return the meetings of a host, given by id, from the Report endpoints; otherwise as `meetings`.
+        """Return the meetings of a host from the Report endpoints; otherwise as `meetings`.
+
+        Args:
+            host: The host's id or, if there are pseudonyms, that of the id.
+            first: As for `meetings`.
+            last: As for `meetings`.
+            kind: As for `meetings`.
 
         Raises:
             PoisonError: Zoom refuses this host but answers for others.
             RetryableError: Zoom fails for this host and for others: an outage.
         """
         days = self._checked(first, last)
+        if self._has_pseudonyms and self._pseudonym(host) == host:  # it is one: whose it is has to be looked up
+            hosts = [one for one in self._host_list(days) if self._pseudonym(one) == host]
+            if not hosts:
+                return []
+            host = hosts[0]
         try:
             pages = list(self._pager.pages(USER_MEETINGS, {"type": kind}, host, days=days))
         except UserUnavailableError:
@@ -156,17 +176,21 @@ class MeetingReader:
         return not token and kind == KINDS[0] and self._dashboard.recheck_due()
 
     def _reported(self, days: Days, kind: ListKind, token: str) -> Iterator[MeetingsPage]:
-        """Yield the meetings host by host, ordered by host id. A token consists of a host and a page token."""
+        """Yield the meetings host by host. A token consists of a host and a page token.
+
+        The hosts are in the order of their ids or pseudonyms, so that one that is no longer listed does no harm.
+        """
         begin, _, page_token = token.partition(" ")
         all_hosts = self._host_list(days)
-        hosts = [host for host in all_hosts if host >= begin]
+        hosts = [host for host in all_hosts if self._pseudonym(host) >= begin]
         if not hosts:
             yield MeetingsPage([], "", "report", 0)
-        for host, following in itertools.zip_longest(hosts, hosts[1:], fillvalue=""):
-            at = page_token if host == begin else ""
+        names = list(map(self._pseudonym, hosts))
+        for host, name, following in itertools.zip_longest(hosts, names, names[1:], fillvalue=""):
+            at = page_token if name == begin else ""
             try:
                 for page in self._pager.pages(USER_MEETINGS, {"type": kind}, host, days=days, token=at):
-                    next_token = f"{host} {page.next_token}" if page.next_token else following
+                    next_token = f"{name} {page.next_token}" if page.next_token else following
                     yield MeetingsPage(_meetings_in(page, host), next_token, "report", 0)
             except UserUnavailableError as error:
                 log.info("host left out", reason=str(error))
@@ -174,13 +198,13 @@ class MeetingReader:
             except (BlockedError, PoisonError, SourceError) as error:
                 if not self._lists_others(host, all_hosts, days, error):
                     raise
-                refused = RefusedHost(host, str(verdict(error, others=True)))
+                refused = RefusedHost(name, str(verdict(error, others=True)))
                 yield MeetingsPage([], following, "report", 0, refused)
             else:
                 self._host_answered = host
 
     def _host_list(self, days: Days) -> list[str]:
-        return sorted({user.id for user in self._users(days) if user.id})
+        return sorted({user.id for user in self._users(days) if user.id}, key=self._pseudonym)
 
     def _lists_others(self, host: str, hosts: Sequence[str], days: Days, error: HarvestError) -> bool:
         """Return whether Zoom lists another host's meetings or, if there is no other host, at least lists hosts."""

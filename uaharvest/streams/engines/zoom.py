@@ -8,6 +8,7 @@ import redis
 from uaharvest import assembly
 from uaharvest.errors import BadInputError
 from uaharvest.geolite import GeoLite, nowhere
+from uaharvest.privacy.site import protection
 from uaharvest.runs.days import DAY
 from uaharvest.runs.engine import Engine, Hints
 from uaharvest.settings import Settings
@@ -91,6 +92,7 @@ def zoom_client(settings: Settings, client: "redis.Redis") -> Zoom:
         account=account(settings),
         header=settings.zoom_header,
         pool_size=assembly.SENDERS,
+        pseudonym=protection(settings).id if settings.privacy_pseudonyms else None,
     )
 
 

@@ -11,7 +11,6 @@ from uaharvest.opencast.stock import DayPage, DaySource
 from uaharvest.rows.useractions import UserAction
 from uaharvest.runs.ledger import Run
 from uaharvest.streams.delivery import RecordDelivery
-from uaharvest.streams.rows import seen_of
 from uaharvest.streams.stock.chain import DAY, Begin, LookBack
 from uaharvest.streams.stock.day_ids import DayReporter
 from uaharvest.streams.stock.looks import DayFacts, PageFacts
@@ -107,7 +106,7 @@ class DayReconciler:
                 note.append((at, action.id))
         bad = [one for one in unreadable if one[0] not in self.known and one[0] not in self.known.gone]
         if send:
-            self.reporter.watch(one for one in map(seen_of, send) if one is not None)
+            self.reporter.watch(self._delivery.seen(send))
         if send or bad:
             # Noon stands for the unknown event time of unreadable rows; a hidden minute is the least likely.
             self.dead += self._delivery.give_up_unreadable(

@@ -12,6 +12,7 @@ from uaharvest.intervals import Interval
 from uaharvest.opencast.cache import EpisodeCache
 from uaharvest.opencast.days import begin_of, day_of
 from uaharvest.opencast.stock import DaySource
+from uaharvest.privacy.site import protection
 from uaharvest.rows.useractions import UserAction
 from uaharvest.runs.days import DAY_SECONDS
 from uaharvest.runs.ledger import Run
@@ -47,7 +48,7 @@ class StockUseractions:
         """Read from `source`, enrich from `episodes`, deliver to `sink`; undeliverable rows go to `letters`."""
         self._source = source
         self._zone = settings.opencast_zone
-        self._delivery = RecordDelivery(self.name, episodes, sink, dead_letters)
+        self._delivery = RecordDelivery(self.name, episodes, sink, dead_letters, protection(settings))
         self._reader = DayReader(source, settings)
         self._midnights = Midnights(source, settings)
         self._settings = settings

@@ -10,9 +10,10 @@ from uaharvest import keys
 from uaharvest.dead_letters import DeadLetter, DeadLetters
 from uaharvest.documents import meeting
 from uaharvest.documents.document import Document
-from uaharvest.documents.indices import Family, index_name, require_own
+from uaharvest.documents.indices import FAMILIES, Family, index_name, require_own
 from uaharvest.documents.session import Locate, sessions
 from uaharvest.errors import IndexBlockedError, PoisonError
+from uaharvest.privacy.site import protection
 from uaharvest.rows.zoom import ParticipantRow
 from uaharvest.runs.days import DAY
 from uaharvest.settings import Settings
@@ -44,6 +45,7 @@ class MeetingDocuments:
         self._redis = client
         self._place = place
         self._locate = locate
+        self._protection = protection(settings)
 
     def write_listed(self, meetings: Iterable[tuple[Meeting, Mapping[str, Any]]], known: set[str]) -> None:
         """Write the meetings of a page, each with its fields.
@@ -73,9 +75,10 @@ class MeetingDocuments:
 
         The Report endpoints return no address, device or place, and must not erase what the Dashboard returned before.
         """
-        found, odd = sessions(one.uuid, rows, self._locate)
+        found, odd = sessions(one.uuid, rows, self._locate, self._protection.id)
         for row, error in odd:
-            self.dead_letter_row(str(error), {"uuid": one.uuid, "row": row.raw})
+            raw = self._protection.participant_row(row.raw)
+            self._dead_letter_row(str(error), {"uuid": one.uuid, "row": raw})
         refused = self._write([self._document("sessions", one, session.id, session.fields) for session in found])
         written = len(found) - len(refused)
         if self._as_many_as_before(one, len(found)):
@@ -87,11 +90,16 @@ class MeetingDocuments:
     def write_again(self, kept: Mapping[str, Any]) -> None:
         """Write the document that a dead letter holds; raise PoisonError if it is still refused or not this site's."""
         require_own(kept["index"], self._settings.index_infix)
-        if refused := self._write([Document(kept["index"], kept["id"], kept["body"], update=kept["update"])]):
+        family = next(family for family in FAMILIES if kept["index"].startswith(family))
+        body = self._protection.fields(family, kept["body"])
+        if refused := self._write([Document(kept["index"], kept["id"], body, update=kept["update"])]):
             raise PoisonError(refused[0][1])
 
-    def dead_letter_row(self, reason: str, payload: Mapping[str, Any]) -> None:
-        """Write the dead letter of a row that cannot become a document."""
+    def dead_letter_meeting(self, reason: str, raw: Any) -> None:
+        """Write the dead letter of a row of a list that cannot become a document."""
+        self._dead_letter_row(reason, {"row": self._protection.meeting_row(raw)})
+
+    def _dead_letter_row(self, reason: str, payload: Mapping[str, Any]) -> None:
         self._dead_letters.put(DeadLetter.of_record(STREAM, None, reason, payload))
 
     def _as_many_as_before(self, one: Meeting, number: int) -> bool:
@@ -105,7 +113,8 @@ class MeetingDocuments:
     def _document(self, family: Family, one: Meeting, id_: str, fields: Mapping[str, Any]) -> Document:
         """Return a document of a meeting, for the index of the day on which the meeting started."""
         index = index_name(family, one.start.date(), self._settings.index_infix)
-        known = {name: value for name, value in fields.items() if value is not None}
+        protected = self._protection.fields(family, fields)
+        known = {name: value for name, value in protected.items() if value is not None}
         return Document(index, id_, known, update=True)
 
     def _write(self, documents: Sequence[Document]) -> list[tuple[Document, str]]:

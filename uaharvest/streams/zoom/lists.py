@@ -107,7 +107,7 @@ class MeetingLists:
             uuid = meeting.uuid(row)
             if uuid is None:
                 reason = "the uuid of the meeting cannot be the id of a document"
-                self._documents.dead_letter_row(reason, {"row": row.raw})
+                self._documents.dead_letter_meeting(reason, row.raw)
                 continue
             start = whole_second(row.start_time or midnight_of(days[1]) + DAY - SECOND)
             one = Meeting(kind, uuid, start, row.state, row.participants or 0, source)

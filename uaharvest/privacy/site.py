@@ -1,0 +1,39 @@
+"""What a site's settings say about personal data."""
+
+from uaharvest.geolite import GeoLite, nowhere
+from uaharvest.privacy.protection import Choice, Locate, Protection
+from uaharvest.privacy.pseudonyms import Key
+from uaharvest.settings import Settings
+
+
+def choice(settings: Settings) -> Choice:
+    """Return what the settings choose."""
+    return Choice(
+        keys=[Key(*key) for key in settings.privacy_pseudonyms],
+        address=settings.privacy_address,
+        agent=settings.privacy_agent,
+        types=settings.privacy_types,
+    )
+
+
+def protection(settings: Settings) -> Protection:
+    """Return what protects personal data at this site.
+
+    Raises:
+        BadInputError: GEOLITE_PATH is unusable, and addresses are located before they are cut.
+    """
+    located = settings.geolite is not None and settings.privacy_address != "full"
+    return Protection(choice(settings), _locate(settings) if located else nowhere)
+
+
+def locate_stored(settings: Settings) -> Locate:
+    """Return what locates the addresses of records: nothing does if they were located before they were cut.
+
+    Raises:
+        BadInputError: GEOLITE_PATH is unusable.
+    """
+    return _locate(settings) if settings.privacy_address == "full" else nowhere
+
+
+def _locate(settings: Settings) -> Locate:
+    return GeoLite(settings.geolite).locate if settings.geolite else nowhere
