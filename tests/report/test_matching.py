@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulators import course as simulated
+from uaharvest.privacy.pseudonyms import Key, Pseudonyms
 from uaharvest.report.course import seen
 from uaharvest.report.matching import By, Match, Matcher, Seen, Why, normalised
 from uaharvest.report.roster import Student
@@ -36,6 +37,16 @@ def zoom(*people, meeting="m"):
 )
 def test_a_viewer_is_known_by_the_id_or_by_an_address_as_id(viewer, huid, match):
     assert Matcher(ROSTER).viewer(viewer, huid) == match
+
+
+def test_people_are_known_by_pseudonyms_that_the_sites_keys_make():
+    pseudonyms = Pseudonyms([Key("k2", "a new secret, long enough"), Key("k1", "an old secret, long enough")])
+    matcher = Matcher(ROSTER, lambda value: [value, *pseudonyms.every(value)])
+    new, old = pseudonyms.every("11")
+    assert [matcher.viewer(one, one).student for one in (new, old, "11")] == [ANN, ANN, ANN]
+    email, _ = pseudonyms.every("Ben@X.edu")
+    [match] = matcher.zoom([Seen("m", "zoom-1", email=email, name=pseudonyms.of("Ben García"))])
+    assert match == Match(BEN, By.EMAIL)
 
 
 @pytest.mark.parametrize(

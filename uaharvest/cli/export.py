@@ -72,7 +72,7 @@ def attendance(
     """How much of each recording each student saw, as CSV: mpid, huid, vod_attendance or live_attendance (percent)."""
     if live and as_before:
         raise BadInputError("--live: the old tool wrote nothing but the header. Leave out --as-before.")
-    source = _source(context.settings)
+    source = _source(context)
     episodes = source.episodes(_chosen(year, term, series))
     if as_before:
         with _useractions(source, episodes) as grouped:
@@ -99,7 +99,7 @@ def viewing_options(
     as_before: bool,
 ) -> None:
     """How often each student used which option, as CSV: mpid, huid, captions, playback_speed, view_mode."""
-    source = _source(context.settings)
+    source = _source(context)
     episodes = source.episodes(_chosen(year, term, series))
     if as_before:
         with _useractions(source, episodes) as grouped:
@@ -123,7 +123,7 @@ def episode_metrics(
     as_before: bool,
 ) -> None:
     """How much of each recording was seen on average, and by how many, as CSV."""
-    source = _source(context.settings)
+    source = _source(context)
     episodes = source.episodes(_chosen(year, term, series))
     if as_before:
         with _useractions(source, episodes) as grouped:
@@ -161,7 +161,7 @@ def export_rollcall(
     if roster is not None:
         people = rollcall.people_of(roster, chosen.__contains__)
     else:
-        source = _source(context.settings)
+        source = _source(context)
         known = {str(episode["series"]) for episode in source.episodes(chosen).values()}
         people = rollcall.Banner(banner or "").people(sorted(known | chosen.series))
     _write(path, rollcall.COLUMNS, people)
@@ -220,7 +220,7 @@ def xapi(
     home = _home(settings, home_page)
     chosen = Chosen(frozenset(series)) if series else None
     video = Video(Origin(home), threshold)
-    made = Export(_source(settings), video, start=start, end=until, chosen=chosen)
+    made = Export(_source(context), video, start=start, end=until, chosen=chosen)
     if to == "file":
         _write_lines(path, made.units())
     else:
@@ -245,7 +245,7 @@ def parquet(
     """
     from uaharvest.exporting.parquet import Parquet  # noqa: PLC0415 - DuckDB takes time to import
 
-    source = _source(context.settings)
+    source = _source(context)
     writer = Parquet(folder)
     for name in names or TABLES:
         files_, rows = 0, 0
@@ -254,8 +254,10 @@ def parquet(
         click.echo(f"{name}: {_counted(files_, 'file')}, {_counted(rows, 'row')}", err=True)
 
 
-def _source(settings: Settings) -> Source:
-    return Source(assembly.document_store(settings), settings.index_infix)
+def _source(context: Context) -> Source:
+    """Return the documents; that somebody looks at them is recorded."""
+    context.note_access(click.get_current_context().command_path.partition(" ")[2])
+    return Source(assembly.document_store(context.settings), context.settings.index_infix)
 
 
 def _chosen(year: str | None, term: str | None, series: Sequence[str]) -> Chosen:

@@ -11,6 +11,7 @@ from uaharvest import settings as settings_
 from uaharvest.cli.context import Context
 from uaharvest.cli.options import Day
 from uaharvest.errors import BadInputError
+from uaharvest.privacy.site import known_as
 
 
 class Zone(click.ParamType[ZoneInfo]):
@@ -112,6 +113,7 @@ def course(
     zone = timezone or settings.opencast_zone
     folder.check(output)
     students = roster_.read(roster)
+    context.note_access("report course", series=series)
     store = StoredDocuments(assembly.document_store(settings), settings.anonymous_users)
     documents = store.course(series, _numbers(meeting_ids))
     held = lectures_.meetings(documents.attendance)
@@ -126,7 +128,9 @@ def course(
             " Expected the id of a series of which recordings were watched, or --zoom."
         )
     share = (threshold or settings.report_threshold) / 100
-    whole = joined(Question(series, title or series, share, Rule(attended)), students, found, documents)
+    whole = joined(
+        Question(series, title or series, share, Rule(attended)), students, found, documents, known_as(settings)
+    )
     site = model.site(whole, documents, model.Look(zone, settings.report_min_group, pseudonyms=pseudonyms))
     linked = written(lectures_.written(links, documents.recordings))
     folder.write(site, output, {"meetings.csv": f"\ufeff{linked}"})

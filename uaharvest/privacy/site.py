@@ -1,8 +1,10 @@
 """What a site's settings say about personal data."""
 
+from collections.abc import Callable, Sequence
+
 from uaharvest.geolite import GeoLite, nowhere
 from uaharvest.privacy.protection import Choice, Locate, Protection
-from uaharvest.privacy.pseudonyms import Key
+from uaharvest.privacy.pseudonyms import Key, Pseudonyms
 from uaharvest.settings import Settings
 
 
@@ -14,6 +16,13 @@ def choice(settings: Settings) -> Choice:
         agent=settings.privacy_agent,
         types=settings.privacy_types,
     )
+
+
+def known_as(settings: Settings) -> Callable[[str], Sequence[str]]:
+    """Return what gives all values that may stand in documents for a login, id or e-mail address."""
+    keys = choice(settings).keys
+    every = Pseudonyms(keys).every if keys else lambda _: []
+    return lambda value: [value, *every(value)]
 
 
 def protection(settings: Settings) -> Protection:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from uaharvest.report.lectures import Lecture, instant
-from uaharvest.report.matching import By, Match, Matcher, Seen, Stay, Why
+from uaharvest.report.matching import By, KnownAs, Match, Matcher, Seen, Stay, Why, as_it_is
 from uaharvest.report.roster import Student
 from uaharvest.report.source import CourseDocuments, Fields
 
@@ -138,7 +138,11 @@ class Question:
 
 
 def course(
-    question: Question, roster: Sequence[Student], lectures: Sequence[Lecture], documents: CourseDocuments
+    question: Question,
+    roster: Sequence[Student],
+    lectures: Sequence[Lecture],
+    documents: CourseDocuments,
+    known_as: KnownAs = as_it_is,
 ) -> Course:
     """Join live viewing, recordings and Zoom for a roster.
 
@@ -147,8 +151,9 @@ def course(
         roster: The students.
         lectures: Those to report on.
         documents: The course's; documents of other lectures are ignored.
+        known_as: See `Matcher`.
     """
-    matcher = Matcher(roster)
+    matcher = Matcher(roster, known_as)
     places = {fields["mpid"]: n for n, one in enumerate(lectures) if (fields := one.recording)}
     held = {meeting.uuid: n for n, one in enumerate(lectures) for meeting in one.meetings}
     viewings = [fields for fields in documents.viewings if fields["mpid"] in places]

@@ -5,7 +5,7 @@ import enum
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from uaharvest.report.roster import Student
 
@@ -17,6 +17,7 @@ _NO_ACCOUNT = ("name:", "participant:")
 
 Stay = tuple[float, float]  # epoch seconds
 Name = tuple[str, ...]
+KnownAs = Callable[[str], Sequence[str]]
 
 _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]|\"[^\"]*\"|“[^”]*”")
 _APOSTROPHES = str.maketrans("", "", "'\u2019\u2018`\u00b4")
@@ -93,15 +94,31 @@ def normalised(name: str) -> Name:
     return tuple("".join(letter if letter.isalnum() else " " for letter in letters).split())
 
 
-class Matcher:
-    """Matches people with a roster."""
+def as_it_is(value: str) -> Sequence[str]:
+    """Return what stands in documents for an id of the roster where there are no pseudonyms."""
+    return (value,)
 
-    def __init__(self, roster: Sequence[Student]) -> None:
+
+class Matcher:
+    """Matches people with a roster.
+
+    Args:
+        roster: The students.
+        known_as: Returns what may stand in documents for an id or e-mail address of the roster.
+    """
+
+    def __init__(self, roster: Sequence[Student], known_as: KnownAs = as_it_is) -> None:
         self._roster = roster
-        self._huids = {student.huid: number for number, student in enumerate(roster)}
-        self._emails = {email: number for number, student in enumerate(roster) for email in student.emails}
+        numbered = list(enumerate(roster))
+        self._huids = {value: number for number, student in numbered for value in known_as(student.huid)}
+        self._emails = {
+            value: number for number, student in numbered for email in student.emails for value in known_as(email)
+        }
         self._registrants = {
-            student.registrant: number for number, student in enumerate(roster) if student.registrant is not None
+            value: number
+            for number, student in numbered
+            if student.registrant is not None
+            for value in known_as(student.registrant)
         }
         self._names: dict[Name, set[int]] = defaultdict(set)
         for number, student in enumerate(roster):
