@@ -30,6 +30,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError, ResponseParserFactory
 
 from uaharvest import counters, transport
@@ -181,9 +182,14 @@ class _CheckedParsers(ResponseParserFactory):
         return parser
 
 
+_loader = functools.cache(create_loader)
+
+
 def _session() -> boto3.session.Session:
     session = botocore.session.get_session()
     session.register_component("response_parser_factory", _CheckedParsers())
+    # It keeps all that it reads, such as AWS's list of endpoints.
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
     return boto3.session.Session(botocore_session=session)
 
 

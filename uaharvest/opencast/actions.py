@@ -2,8 +2,10 @@
 
 import datetime as dt
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import msgspec
 
 from uaharvest.coerce import text, whole
 from uaharvest.errors import PoisonError
@@ -31,6 +33,74 @@ _UNKNOWN = (False, None)
 
 # Cached, because many rows share the same second.
 _instant = functools.lru_cache(maxsize=4096)(dt.datetime.fromisoformat)
+# UserAction's own constructor takes twice as long.
+_action = functools.partial(tuple.__new__, UserAction)
+
+Unreadable = tuple[dict[str, Any], str]
+"""A raw row that cannot be read, and the reason."""
+_Viewer = tuple[str | None, str | None, str | None, tuple[str, ...], str | None, tuple[str, ...]]
+_Scalar = str | int | float | bool | None
+
+
+class _Session(msgspec.Struct, gc=False):
+    sessionId: _Scalar = None  # noqa: N815 - Opencast's names, here and below
+    userId: _Scalar = None  # noqa: N815
+    userIp: _Scalar = None  # noqa: N815
+    userAgent: _Scalar = None  # noqa: N815
+
+
+class _Row(msgspec.Struct, gc=False):
+    id: int
+    created: str
+    sessionId: msgspec.Raw  # noqa: N815
+    mediapackageId: _Scalar = None  # noqa: N815
+    type: _Scalar = None
+    inpoint: _Scalar = None
+    outpoint: _Scalar = None
+    length: _Scalar = None
+    isPlaying: _Scalar = None  # noqa: N815
+
+
+class _Actions(msgspec.Struct):
+    total: _Scalar
+    action: list[_Row]
+
+
+class _Answer(msgspec.Struct):
+    actions: _Actions
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+_decode_session = msgspec.json.Decoder(_Session).decode
+
+
+def read_page(content: bytes) -> tuple[int, list[UserAction]] | None:
+    """Return the total and the rows of a response of `actions.json`, or None if anything in it is unusual.
+
+    That is a row that cannot be read, a page of one or no row, rows of Matterhorn <= 1.6, a lone surrogate, NaN …:
+    `json` and `read_rows` read those too, but take five times as long.
+    """
+    try:
+        actions = _decode(content).actions
+        rows: list[Any] = actions.action
+        for place, row in enumerate(rows):  # in place, which frees one row after the other
+            rows[place] = _read_typed(row)
+    except (msgspec.MsgspecError, PoisonError, ValueError, RecursionError):
+        return None
+    total = whole(actions.total)
+    return None if total is None or total < 0 else (total, rows)
+
+
+def read_rows(rows: Iterable[dict[str, Any]]) -> tuple[list[UserAction], list[Unreadable]]:
+    """Parse rows of `actions.json`; return those that can be read and those that cannot."""
+    actions: list[UserAction] = []
+    unreadable: list[Unreadable] = []
+    for row in rows:
+        try:
+            actions.append(read_action(row))
+        except PoisonError as error:
+            unreadable.append((row, str(error)))
+    return actions, unreadable
 
 
 def read_action(raw: dict[str, Any]) -> UserAction:
@@ -54,23 +124,16 @@ def _read(raw: dict[str, Any]) -> UserAction:
     nested = raw.get("sessionId")
     # Opencast >= 2 nests the session. Matterhorn <= 1.6 has its members in the action itself.
     session = nested if isinstance(nested, dict) else raw
-    names = (text(session.get("sessionId")), text(session.get("userId")), text(session.get("userIp")))
-    omitted: tuple[str, ...] = ()
-    agent = text(session.get("userAgent"))
-    if OMITTED in names:
-        omitted = tuple(lack for lack, name in zip(SWITCHES, names, strict=True) if name == OMITTED)
-        # All viewers share this session, so its values belong to whoever came first.
-        shared = names[0] == OMITTED
-        names = (None, None, None) if shared else (names[0], _given(names[1]), _given(names[2]))
-        agent = None if shared else agent
-    ip, proxies = _addresses(names[2])
+    name, user, ip, proxies, agent, omitted = _viewer(
+        session.get("sessionId"), session.get("userId"), session.get("userIp"), session.get("userAgent")
+    )
     is_playing, is_live = _playing(raw.get("isPlaying"))
     return UserAction(
         number,
         _created(raw.get("created"), number),
         text(raw.get("mediapackageId")),
-        names[0],
-        names[1],
+        name,
+        user,
         ip,
         proxies,
         agent,
@@ -82,6 +145,58 @@ def _read(raw: dict[str, Any]) -> UserAction:
         is_live,
         omitted,
     )
+
+
+def _read_typed(row: _Row) -> UserAction:
+    """Do the same as `_read`."""
+    name, user, ip, proxies, agent, omitted = _known_viewer(bytes(row.sessionId))
+    is_playing, is_live = _known_playing(row.isPlaying)
+    return _action(
+        (
+            row.id,
+            _created(row.created, row.id),
+            _known_text(row.mediapackageId),
+            name,
+            user,
+            ip,
+            proxies,
+            agent,
+            _known_text(row.type),
+            whole(row.inpoint),
+            whole(row.outpoint),
+            whole(row.length),
+            is_playing,
+            is_live,
+            omitted,
+        )
+    )
+
+
+def _viewer(session: Any, user: Any, address: Any, agent: Any) -> _Viewer:
+    """Return the values of UserAction that a session has: session, user, ip, proxies, agent, omitted."""
+    names = (text(session), text(user), text(address))
+    omitted: tuple[str, ...] = ()
+    browser = text(agent)
+    if OMITTED in names:
+        omitted = tuple(lack for lack, name in zip(SWITCHES, names, strict=True) if name == OMITTED)
+        # All viewers share this session, so its values belong to whoever came first.
+        shared = names[0] == OMITTED
+        names = (None, None, None) if shared else (names[0], _given(names[1]), _given(names[2]))
+        browser = None if shared else browser
+    ip, proxies = _addresses(names[2])
+    return names[0], names[1], ip, proxies, browser, omitted
+
+
+# Cached, because a player reports twice a minute, and so that rows share their texts. By type too, because 1, 1.0 and
+# True are equal.
+_known_text = functools.lru_cache(maxsize=1024, typed=True)(text)
+
+
+@functools.lru_cache(maxsize=4096)
+def _known_viewer(session: bytes) -> _Viewer:
+    """Return the same as `_viewer` for a session in JSON."""
+    given = _decode_session(session)
+    return _viewer(given.sessionId, given.userId, given.userIp, given.userAgent)
 
 
 def raw_action(action: UserAction) -> dict[str, Any]:
@@ -163,3 +278,6 @@ def _playing(value: Any) -> tuple[bool, bool | None]:
         return _PLAYING.get(value, _UNKNOWN)
     except TypeError:  # a list or an object, which is not hashable
         return _UNKNOWN
+
+
+_known_playing = functools.lru_cache(maxsize=64, typed=True)(_playing)

@@ -16,6 +16,7 @@ from uaharvest.opencast.source import RangeSource, TooMany
 from uaharvest.opencast.times import ambiguous, look_back
 from uaharvest.rows.useractions import UserAction
 from uaharvest.runs.delivered import IdsByTime, TimeReporter, time_reporter
+from uaharvest.runs.footprints import HEARTBEAT
 from uaharvest.runs.footprints import TYPE as FOOTPRINT
 from uaharvest.runs.ledger import Run
 from uaharvest.runs.stream import Delivered, Plan, Split
@@ -129,14 +130,14 @@ class Useractions:
         if isinstance(page, TooMany):
             return Split(slice_.cut(parts(page.total, run.batch_size)))
         delivered = reporter.delivered(interval.start, interval.end)
-        new = [action for action in page.actions if str(action.id) not in delivered] if delivered else page.actions
-        dead = self._send_grown(
-            [action for action in page.actions if str(action.id) in delivered], interval, reporter
-        )
+        known = [action for action in page.actions if str(action.id) in delivered] if delivered else []
+        new = [action for action in page.actions if str(action.id) not in delivered] if known else page.actions
+        dead = self._send_grown(known, interval, reporter)
         dead += self._delivery.give_up_unreadable(
             page.unreadable, readable=len(page.actions), at=interval.start.timestamp(), reporter=reporter
         )
-        seen = [seen_of(action) for action in new if action.session or action.type == FOOTPRINT]
+        ending = (action for action in new if action.type != HEARTBEAT)
+        seen = [seen_of(action) for action in ending if action.session or action.type == FOOTPRINT]
         if seen:
             reporter.watch(row for row in seen if row is not None)
         dead += self._delivery.send(new, reporter)
