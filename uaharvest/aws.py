@@ -33,7 +33,7 @@ from botocore.exceptions import (
 from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError, ResponseParserFactory
 
-from uaharvest import counters, transport
+from uaharvest import counters, sqs_requests, transport
 from uaharvest.errors import BlockedError, HarvestError, RetryableError
 from uaharvest.retries import Retries
 from uaharvest.transport import distrust
@@ -266,6 +266,7 @@ def sqs_client(threads: int) -> "SQSClient":
         client = _session().client("sqs", config=_config(max(10, threads), parameter_validation=False))
     _bound(client)
     _count_requests(client)
+    sqs_requests.hasten(client)
     return client
 
 
