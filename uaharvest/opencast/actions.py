@@ -30,9 +30,10 @@ _PLAYING = {
     "live": (True, True),
 }
 _UNKNOWN = (False, None)
+_NUMBERS: Mapping[int, tuple[bool, bool | None]] = {
+    value: meaning for value, meaning in _PLAYING.items() if isinstance(value, int)
+}
 
-# Cached, because many rows share the same second.
-_instant = functools.lru_cache(maxsize=4096)(dt.datetime.fromisoformat)
 # UserAction's own constructor takes twice as long.
 _action = functools.partial(tuple.__new__, UserAction)
 
@@ -148,23 +149,25 @@ def _read(raw: dict[str, Any]) -> UserAction:
 
 
 def _read_typed(row: _Row) -> UserAction:
-    """Do the same as `_read`."""
+    """Do the same as `_read`, without a call for values of the usual types: this runs for each useraction."""
     name, user, ip, proxies, agent, omitted = _known_viewer(bytes(row.sessionId))
-    is_playing, is_live = _known_playing(row.isPlaying)
+    mpid, type_, playing = row.mediapackageId, row.type, row.isPlaying
+    inpoint, outpoint, length = row.inpoint, row.outpoint, row.length
+    is_playing, is_live = _NUMBERS.get(playing, _UNKNOWN) if type(playing) is int else _playing(playing)
     return _action(
         (
             row.id,
             _created(row.created, row.id),
-            _known_text(row.mediapackageId),
+            mpid or None if type(mpid) is str else text(mpid),
             name,
             user,
             ip,
             proxies,
             agent,
-            _known_text(row.type),
-            whole(row.inpoint),
-            whole(row.outpoint),
-            whole(row.length),
+            type_ or None if type(type_) is str else text(type_),
+            inpoint if type(inpoint) is int else whole(inpoint),
+            outpoint if type(outpoint) is int else whole(outpoint),
+            length if type(length) is int else whole(length),
             is_playing,
             is_live,
             omitted,
@@ -187,11 +190,7 @@ def _viewer(session: Any, user: Any, address: Any, agent: Any) -> _Viewer:
     return names[0], names[1], ip, proxies, browser, omitted
 
 
-# Cached, because a player reports twice a minute, and so that rows share their texts. By type too, because 1, 1.0 and
-# True are equal.
-_known_text = functools.lru_cache(maxsize=1024, typed=True)(text)
-
-
+# Cached, because a player reports twice a minute, and so that rows share their texts.
 @functools.lru_cache(maxsize=4096)
 def _known_viewer(session: bytes) -> _Viewer:
     """Return the same as `_viewer` for a session in JSON."""
@@ -248,14 +247,21 @@ def _created(value: Any, number: int) -> dt.datetime:
     try:
         created = _instant(value)
     except (TypeError, ValueError):
-        created = dt.datetime.min  # noqa: DTZ901 - refused below
-    # Times in the first and the last year of the calendar overflow when converted to UTC.
-    if created.tzinfo is None or not dt.MINYEAR < created.year < dt.MAXYEAR:
+        created = None
+    if created is None:
         raise PoisonError(
             f"Useraction {number} has no usable 'created'; expected a time with its offset, such as"
             " 2014-09-01T12:46:18-04:00."
         )
     return created
+
+
+# Cached, because many rows share the same second.
+@functools.lru_cache(maxsize=4096)
+def _instant(value: str) -> dt.datetime | None:
+    """Return the time; None if it has no offset, or overflows when converted to UTC (the calendar's end years)."""
+    created = dt.datetime.fromisoformat(value)
+    return created if created.tzinfo is not None and dt.MINYEAR < created.year < dt.MAXYEAR else None
 
 
 def _given(name: str | None) -> str | None:
@@ -278,6 +284,3 @@ def _playing(value: Any) -> tuple[bool, bool | None]:
         return _PLAYING.get(value, _UNKNOWN)
     except TypeError:  # a list or an object, which is not hashable
         return _UNKNOWN
-
-
-_known_playing = functools.lru_cache(maxsize=64, typed=True)(_playing)
