@@ -1,4 +1,4 @@
-"""Sends the frequent requests to SQS in four fifths of the CPU time that botocore takes, and leaves the rest to it.
+"""Makes the first attempt at each frequent request to SQS, in less CPU time than botocore takes.
 
 A harvest sends a request for every ten messages, and botocore takes longer over a request than the system takes to
 send it. So the first attempt at such a request is made here. botocore's own parts serialise, sign and send it: its
@@ -43,7 +43,8 @@ def hasten(client: Any) -> None:
         return answer, parsed
 
     def take(request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:  # noqa: ARG001 - botocore names it
-        outcome, first.outcome = first.outcome, None
+        outcome: AWSResponse | Exception | None = first.outcome
+        first.outcome = None
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
