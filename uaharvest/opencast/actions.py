@@ -79,7 +79,7 @@ def read_page(content: bytes) -> tuple[int, list[UserAction]] | None:
     """Return the total and the rows of a response of `actions.json`, or None if anything in it is unusual.
 
     That is a row that cannot be read, a page of one or no row, rows of Matterhorn <= 1.6, a lone surrogate, NaN …:
-    `json` and `read_rows` read those too, but take five times as long.
+    `json` and `read_rows` read those too, but take three times as long.
     """
     try:
         actions = _decode(content).actions
