@@ -197,7 +197,7 @@ def plot(points: Sequence[Point], path: Path) -> None:
         series = list(group)
         rows = [one.rows for one in series]
         style = {"marker": "o", "linestyle": "--" if delay else "-", "color": f"C{workers}"}
-        time.plot(rows, [one.seconds for one in series], label=f"{workers} workers, {delay} ms", **style)
+        time.plot(rows, [one.seconds for one in series], label=f"workers {workers}, {delay} ms", **style)
         memory.plot(rows, [one.memory or 0 for one in series], **style)
     for axes, what in ((time, "seconds"), (memory, "MB, peak of a worker")):
         axes.set(xscale="log", xlabel="rows", ylabel=what)
