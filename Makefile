@@ -28,6 +28,7 @@ bench: ## measure how fast this machine harvests and indexes
 	@$(RUN) benchmarks.bulk $(ARGS)
 	@$(RUN) benchmarks.index $(ARGS)
 	@$(RUN) benchmarks.zoom $(ARGS)
+	@$(RUN) benchmarks.curve --docs $(ARGS)
 
 lint: ## check with ruff, mypy and import-linter (who may import whom)
 	@$(RUN) ruff check

@@ -28,7 +28,7 @@ from uaharvest.errors import HarvestError
 from uaharvest.indexer import MOST_DOCUMENTS, THREADS
 from uaharvest.sinks.cluster.connection import connect
 
-GOAL = 0.8  # of the floor
+GOAL = 0.9  # of the floor
 QUEUE = "bench-index"
 WARM = 1_000  # records
 

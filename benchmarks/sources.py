@@ -20,6 +20,7 @@ from benchmarks.site import PASSWORD, USER, ZONE
 from devservers import databases, stack
 from uaharvest.errors import HarvestError
 from uaharvest.intervals import Interval
+from uaharvest.opencast.actions import raw_action
 from uaharvest.opencast.client import Opencast
 from uaharvest.opencast.source import ActionsSource, RangeSource, SlicePage
 from uaharvest.opencast.sql import SqlSource, connect
@@ -94,7 +95,7 @@ def _speeds(rows: int, servers: contextlib.ExitStack) -> Iterator[Speed]:
     throttle = Anytime()
     days = DaySource(client, zone, throttle)
     yield _measured("REST `day`, all in one request", throttle, lambda: len(days.all(day).actions))
-    told = client.actions_of_day(day, rows).rows
+    told = [raw_action(action) for action in client.actions_of_day(day, rows).actions]
     for kind in sorted(databases.KINDS):
         if package := databases.missing(kind):
             print(f"| {kind} | not measured: Debian's {package} is not installed | | |")

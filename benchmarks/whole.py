@@ -37,8 +37,10 @@ def workers(count: int, environment: Mapping[str, str]) -> Iterator[Sequence[Chi
 class Harvest:
     """Lets workers harvest stretches of the backlog, each as if it had never been harvested."""
 
-    def __init__(self, site: Site, crew: Sequence[Child], environment: Mapping[str, str]) -> None:
-        """Use `crew`, workers that were started with `environment`."""
+    def __init__(
+        self, site: Site, crew: Sequence[Child], environment: Mapping[str, str], *, patience: float = PATIENCE
+    ) -> None:
+        """Use `crew`, workers that were started with `environment`; a harvest may take `patience` seconds."""
         # Imported here, because tasks reads the settings on import: the environment must have the broker's URL by
         # then.
         from tasks.streams import TASKS  # noqa: PLC0415
@@ -46,6 +48,7 @@ class Harvest:
         harvest = settings.load(environment)
         self._ask = TASKS["useractions"].advance.delay
         self._site = site
+        self._patience = patience
         self._crew = {str(number): worker for number, worker in enumerate(crew)}
         self._redis = assembly.redis_client(harvest)
         self._state = assembly.state(harvest, self._redis)
@@ -77,7 +80,7 @@ class Harvest:
 
     def _wait(self, is_last: Callable[[EndedRun], bool], before: set[str]) -> list[EndedRun]:
         """Wait for the last run to end; return all that have ended since `before`."""
-        patience = time.monotonic() + PATIENCE
+        patience = time.monotonic() + self._patience
         while True:
             runs = [run for run in self._state.history() if run.id not in before]
             if any(is_last(run) and run.outcome == "done" for run in runs):
@@ -85,5 +88,5 @@ class Harvest:
             if blocked := self._state.blocked():
                 raise HarvestError(f"the harvest stands still: {blocked.reason}")
             if time.monotonic() > patience:
-                raise HarvestError(f"the harvest did not come to its end within {PATIENCE} s")
+                raise HarvestError(f"the harvest did not come to its end within {self._patience} s")
             time.sleep(POLL)

@@ -18,6 +18,7 @@ from uaharvest import assembly
 from uaharvest.dead_letters import DeadLetters
 from uaharvest.intervals import Interval
 from uaharvest.keys import PREFIX
+from uaharvest.opencast.actions import read_rows
 from uaharvest.opencast.client import ActionsPage
 from uaharvest.opencast.source import ActionsSource
 from uaharvest.opencast.throttle import Throttle
@@ -101,9 +102,8 @@ class FakeOpencast:
             raise error
         rows = [row for row in self.rows if not self.heeds_range or self._matches(row, first, last)]
         shown = sorted(rows, key=lambda row: row.id * 7919 % 1000)[:limit]
-        page = ActionsPage(
-            len(rows), [self.told(row) for row in shown[: len(shown) - self.withheld]], self.clock.now
-        )
+        told = [self.told(row) for row in shown[: len(shown) - self.withheld]]
+        page = ActionsPage(len(rows), *read_rows(told), self.clock.now)
         self.gates("after the request")
         return page
 

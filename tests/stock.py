@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from tests.fakes import DESTINATION, World, no_gates
 from uaharvest.errors import SourceError
+from uaharvest.opencast.actions import read_rows
 from uaharvest.opencast.client import ActionsPage
 from uaharvest.opencast.stock import DaySource
 from uaharvest.opencast.throttle import Throttle
@@ -102,14 +103,13 @@ class StockOpencast:
         self.read += total + min(offset + limit, len(rows))
         self.clock.now += timedelta(seconds=LATENCY / 2)
         self.gates("after the request")
-        return ActionsPage(total, [self._json(row) for row in page], date)
+        return ActionsPage(total, *read_rows(self._json(row) for row in page), date)
 
     def any_actions(self, limit=1, offset=0, *, timeout=60):
         self._spend("any", limit)
         page = self._ordered(self.rows, 10**9)[offset : offset + limit]
-        return ActionsPage(
-            len(self.rows), [self._json(row) for row in page], self.clock.now.replace(microsecond=0)
-        )
+        date = self.clock.now.replace(microsecond=0)
+        return ActionsPage(len(self.rows), *read_rows(self._json(row) for row in page), date)
 
     def action(self, row_id):
         self._spend("action")

@@ -33,7 +33,7 @@ from botocore.exceptions import (
 from botocore.loaders import Loader
 from botocore.parsers import ResponseParserError, ResponseParserFactory
 
-from uaharvest import counters, transport
+from uaharvest import counters, sqs_requests, transport
 from uaharvest.errors import BlockedError, HarvestError, RetryableError
 from uaharvest.retries import Retries
 from uaharvest.transport import distrust
@@ -282,6 +282,7 @@ def sqs_client(threads: int) -> "SQSClient":
         client = cast("SQSClient", _session().create_client("sqs", config=config))
     _bound(client)
     _count_requests(client)
+    sqs_requests.hasten(client)
     return client
 
 

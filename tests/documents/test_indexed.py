@@ -4,6 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from uaharvest.documents import indexed as module
 from uaharvest.documents.indexed import document, records
 from uaharvest.errors import PoisonError
 from uaharvest.geolite import nowhere
@@ -210,3 +211,42 @@ def test_no_body_gives_anything_but_documents_that_can_be_written_or_poison(body
             assert made.version is None or 0 <= made.version < 2**63
     except PoisonError:
         pass
+
+
+def outcome_of(body):
+    try:
+        return repr(records(body))  # tells 1 from 1.0 and from True
+    except PoisonError as error:
+        return str(error)
+
+
+json_content = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters())
+    | st.integers(-(2**70), 2**70),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+)
+
+
+@given(
+    body=st.builds(json.dumps, json_content | st.lists(json_content), ensure_ascii=st.booleans()).filter(
+        lambda text: text.isascii() or not any("\ud800" <= one <= "\udfff" for one in text)
+    )
+)
+@example(body='{"action_id": 1, "action_id": 2}')
+@example(body='{"a": 1e400}')
+@example(body='{"a": 0.1e-400, "b": 1E5, "c": -0.0, "d": 18446744073709551616}')
+@example(body=f'{{"a": {"9" * 5000}}}')
+@example(body='{"a": "\x01"}')
+@example(body='{"a": "\\ud83d\\ude00"}')
+@example(body="[" * 100_000)
+@example(body='\ufeff{"a": 1}')
+@example(body="")
+def test_a_message_is_read_as_the_json_module_reads_it(body):
+    fast = outcome_of(body)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "_decode", lambda _: (_ for _ in ()).throw(ValueError))
+        assert fast == outcome_of(body)

@@ -14,6 +14,7 @@ import responses
 import urllib3
 
 from uaharvest.errors import BadInputError, BlockedError, SourceError
+from uaharvest.opencast.actions import read_action
 from uaharvest.opencast.client import ADMIN_HOST, ActionsPage, Opencast
 
 BASE = "http://engage.example.edu"
@@ -31,6 +32,10 @@ def opencast(base_url=BASE, user="harvester", password="secret", attempts=1, pau
 
 def anonymous(**kwargs):
     return opencast(user=None, password=None, **kwargs)
+
+
+def row(number):
+    return {"id": number, "created": "2026-11-20T11:00:00-05:00"}
 
 
 def ask(client=None):
@@ -101,8 +106,8 @@ class TestActions:
         [
             ({"total": 0, "offset": 0, "limit": 10}, 0, []),
             ({"total": "0", "offset": "0", "limit": "10", "action": ""}, 0, []),
-            ({"total": "1", "offset": "0", "limit": "10", "action": {"id": 1}}, 1, [1]),
-            ({"total": 7, "offset": 0, "limit": 2, "action": [{"id": 1}, {"id": 2}]}, 7, [1, 2]),
+            ({"total": "1", "offset": "0", "limit": "10", "action": row(1)}, 1, [1]),
+            ({"total": 7, "offset": 0, "limit": 2, "action": [row(1), row(2)]}, 7, [1, 2]),
         ],
         ids=["none", "an empty element", "an object, numbers as strings", "an array"],
     )
@@ -110,13 +115,16 @@ class TestActions:
         mocked.get(ACTIONS, json={"actions": actions}, headers=DATE)
         page = ask()
         assert page == ActionsPage(
-            total, [{"id": number} for number in ids], dt.datetime(2026, 11, 20, 16, 0, 5, tzinfo=dt.UTC)
+            total,
+            [read_action(row(number)) for number in ids],
+            [],
+            dt.datetime(2026, 11, 20, 16, 0, 5, tzinfo=dt.UTC),
         )
 
     def test_escaped_slashes_of_opencast_7_are_slashes(self, mocked):
-        body = r'{"actions":{"total":"1","action":{"id":1,"type":"a\/b"}}}'
+        body = r'{"actions":{"total":"1","action":{"id":1,"created":"2026-11-20T16:00:05Z","type":"a\/b"}}}'
         mocked.get(ACTIONS, body=body, headers=DATE)
-        assert ask().rows == [{"id": 1, "type": "a/b"}]
+        assert [action.type for action in ask().actions] == ["a/b"]
 
     @pytest.mark.parametrize("date", ["Fri, 20 Nov 2026 16:00:05 -0000", "Fri, 20 Nov 2026 11:00:05 -0500"])
     def test_the_servers_clock_is_utc_whatever_this_machines_zone(self, mocked, date, new_york):

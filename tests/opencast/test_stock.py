@@ -107,7 +107,7 @@ def test_an_answer_that_is_short_of_its_total_is_not_taken_for_all(scene):
     scene.opencast.add(NOW, NOW)
     whole = scene.opencast.actions_of_day
     scene.opencast.actions_of_day = lambda *asked, **further: ActionsPage(
-        (page := whole(*asked, **further)).total, page.rows[:1], page.now
+        (page := whole(*asked, **further)).total, page.actions[:1], [], page.now
     )
     with pytest.raises(SourceError, match="says there are 2 useractions and gives 1"):
         scene.source.all(TODAY)

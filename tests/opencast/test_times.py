@@ -60,8 +60,7 @@ def test_each_row_is_found_by_exactly_one_slice_of_a_tiling_however_the_server_r
     found = []
     for start, end in itertools.pairwise(bounds):
         asked = wall_range(start, end, zone)
-        answered = opencast.actions(asked.first, asked.last, 999).rows
-        told = {row["id"]: datetime.fromisoformat(row["created"]) for row in answered}
+        told = {row.id: row.created for row in opencast.actions(asked.first, asked.last, 999).actions}
         found += [row_id for row_id, created in told.items() if start <= created < end]
     assert sorted(found) == [row.id for row in opencast.rows]
 
@@ -74,8 +73,8 @@ def test_what_a_server_that_heeds_the_range_answers_is_covered_by_it(server, cha
     opencast = FakeOpencast(Clock(), zone=zone, **server)
     opencast.add(*(instant + timedelta(seconds=second) for second in rows))
     asked = wall_range(*(instant + timedelta(seconds=second) for second in bounds), zone)
-    for row in opencast.actions(asked.first, asked.last, 999).rows:
-        assert asked.covers(datetime.fromisoformat(row["created"]), zone)
+    for row in opencast.actions(asked.first, asked.last, 999).actions:
+        assert asked.covers(row.created, zone)
 
 
 def test_away_from_changes_a_range_is_the_local_time_and_nothing_is_widened():

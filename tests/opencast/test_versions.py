@@ -79,7 +79,7 @@ def without_usertracking(profile):
 def test_all_rows_of_a_day_are_read(open_server):
     with asked(open_server) as client:
         page = client.actions_of_day(DAY, ENOUGH)
-    actions = [read_action(row) for row in page.rows]
+    actions = page.actions
     ids = truth(open_server, f"truth?start={UNTIL.timestamp() - 7200}&end={UNTIL.timestamp() + 1}")["ids"]
     assert page.total == len(actions) == 300
     assert sorted(action.id for action in actions) == sorted(ids)
@@ -90,8 +90,8 @@ def test_all_rows_of_a_day_are_read(open_server):
 
 def test_one_row_by_its_id_and_none(open_server):
     with asked(open_server) as client:
-        row = client.any_actions().rows[0]
-        assert client.action(row["id"]) == row
+        row = client.any_actions().actions[0]
+        assert read_action(client.action(row.id)) == row
         assert client.action(10**9) is None
 
 

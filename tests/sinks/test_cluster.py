@@ -111,6 +111,18 @@ MAPPING = {
 }
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"a": [1, 2.5, -0.0, 1e22, 2**63, 2**64, True, None], "ü😀": {"\x00\x7f": 'a\\"/\n'}},
+        {"lone": "\ud800", "too big": 10**30},
+    ],
+)
+def test_a_document_is_written_as_the_json_module_writes_it(content):
+    usual = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+    assert repr(json.loads(bulk._encoded(content))) == repr(json.loads(usual))
+
+
 def test_only_what_the_cluster_had_no_room_for_is_sent_again_after_a_pause_that_grows():
     server = Scripted([{"status": 201}, FULL, FULL], [FULL, FULL], created)
     assert ids(server.store.write(documents(3))) == ["0", "1", "2"]

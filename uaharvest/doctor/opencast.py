@@ -2,16 +2,14 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any
 
 from uaharvest import assembly
 from uaharvest.doctor.findings import Finding, fail, failed, ok, warn
 from uaharvest.doctor.site import CONNECTIONS, Site
-from uaharvest.errors import PoisonError
 from uaharvest.opencast import profile as profile_
-from uaharvest.opencast.actions import read_action, report_omitted
+from uaharvest.opencast.actions import report_omitted
 from uaharvest.opencast.client import ADMIN_HOST, NOTHING
 from uaharvest.opencast.source import FURTHEST, wrong_zone
 from uaharvest.opencast.times import wall_range
@@ -77,7 +75,7 @@ def newest(site: Site) -> Iterator[Finding]:
         day = wall_range(now - DAY - FURTHEST, now + FURTHEST, zone)
         page = page if page.total else site.opencast.actions(day.first, day.last, _ROWS)
     yield judge_number(recent, since, any_before=bool(page.total))
-    yield from judge_actions([*_readable(page.rows)], site.settings, site.opencast.base_url)
+    yield from judge_actions(page.actions, site.settings, site.opencast.base_url)
 
 
 def _profile(site: Site) -> str:
@@ -113,11 +111,3 @@ def judge_actions(actions: Sequence[UserAction], settings: Settings, where: str)
         yield warn(f"of the newest {len(actions)}, {found}", remedy)
     elif actions:
         yield ok(f"no '{OMITTED}' in place of people, addresses and sessions")
-
-
-def _readable(rows: Sequence[dict[str, Any]]) -> Iterable[UserAction]:
-    for row in rows:
-        try:
-            yield read_action(row)
-        except PoisonError:  # its slice makes a dead letter of it
-            continue

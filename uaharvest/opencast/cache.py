@@ -1,6 +1,7 @@
 """Caches episodes in Redis, so that thousands of useractions of a lecture cost one search."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import time
@@ -233,8 +234,14 @@ class EpisodeCache:
                 lock.release()
 
     def _key(self, kind: Key, mpid: str) -> str:
-        # Anyone can write rows with any id. JSON can contain lone surrogates, which UTF-8 cannot encode.
-        return kind(self._source, quote(mpid, errors="surrogatepass"))
+        return _key(kind, self._source, mpid)
+
+
+# Cached, because a slice of a thousand useractions asks for the same hundred episodes as the one before.
+@functools.lru_cache(maxsize=4096)
+def _key(kind: Key, source: str, mpid: str) -> str:
+    # Anyone can write rows with any id. JSON can contain lone surrogates, which UTF-8 cannot encode.
+    return kind(source, quote(mpid, errors="surrogatepass"))
 
 
 def _text(value: str | bytes) -> str:

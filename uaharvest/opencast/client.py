@@ -15,8 +15,10 @@ from requests.auth import HTTPBasicAuth, HTTPDigestAuth
 
 from uaharvest.coerce import many, members, text, whole
 from uaharvest.errors import BadInputError, SourceError
+from uaharvest.opencast.actions import Unreadable, read_page, read_rows
 from uaharvest.opencast.refusals import LOGIN, PEEK, Access, BusyServerError, RefusedRequestError
 from uaharvest.retries import Retries
+from uaharvest.rows.useractions import UserAction
 from uaharvest.transport import (
     LARGEST_ANSWER,
     LONGEST_ANSWER,
@@ -52,13 +54,19 @@ class ActionsPage:
 
     Attributes:
         total: Number of rows in the requested range, regardless of the limit.
-        rows: The rows, in no reliable order.
+        actions: The readable rows, in no reliable order.
+        unreadable: The other rows.
         now: The server's clock when it answered, UTC.
     """
 
     total: int
-    rows: list[dict[str, Any]]
+    actions: list[UserAction]
+    unreadable: list[Unreadable]
     now: datetime
+
+    def __len__(self) -> int:
+        """Return the number of all rows."""
+        return len(self.actions) + len(self.unreadable)
 
 
 class Opencast:
@@ -237,6 +245,12 @@ class Opencast:
         largest: int = LARGEST_ANSWER,
     ) -> tuple[dict[str, Any] | None, requests.Response]:
         """Return the JSON object (None for a response without content) and the response itself."""
+        response = self._fetch(path, params, timeout, largest)
+        if response.status_code == HTTPStatus.NO_CONTENT:  # Opencast's answer if there is no such row
+            return None, response
+        return _json(self.base_url + path.lstrip("/"), response), response
+
+    def _fetch(self, path: str, params: Mapping[str, Any] | None, timeout: int, largest: int) -> requests.Response:
         url = self.base_url + path.lstrip("/")
         response = self._upstream.fetch(
             url,
@@ -247,24 +261,24 @@ class Opencast:
             longest=timeout + LONGEST_ANSWER,
         )
         self._access.check(url, response)
-        if response.status_code == HTTPStatus.NO_CONTENT:  # Opencast's answer if there is no such row
-            return None, response
-        return _json(url, response), response
+        return response
 
     def _page(self, params: Mapping[str, Any], timeout: int = TIMEOUT[1]) -> ActionsPage:
         limit = int(params["limit"]) or DEFAULT_LIMIT
         largest = MEGABYTE + BYTES_PER_ACTION * limit
-        answer, response = self._answer(ACTIONS, params, timeout, largest)
-        actions = members((answer or {}).get("actions"))
-        total, rows = _total(actions), many(actions.get("action"))
-        if total is None or not all(isinstance(row, dict) for row in rows):
-            raise SourceError(f"Opencast at {self.base_url}{ACTIONS} answered without a page of useractions.")
+        url = self.base_url + ACTIONS
+        response = self._fetch(ACTIONS, params, timeout, largest)
+        unreadable: list[Unreadable] = []
+        if read := read_page(response.content):
+            total, actions = read
+        else:
+            answer = {} if response.status_code == HTTPStatus.NO_CONTENT else _json(url, response)
+            total, rows = _rows(url, answer)
+            actions, unreadable = read_rows(rows)
         # For `day` requests the window may move between count and page, but that empties a page of one row at most.
-        if not rows and min(total - int(params.get("offset", 0)), limit) > 0:
-            raise SourceError(
-                f"Opencast at {self.base_url}{ACTIONS} says there are {total} useractions and gives none."
-            )
-        return ActionsPage(total, rows, self._upstream.clock(self.base_url + ACTIONS, response))
+        if not actions and not unreadable and min(total - int(params.get("offset", 0)), limit) > 0:
+            raise SourceError(f"Opencast at {url} says there are {total} useractions and gives none.")
+        return ActionsPage(total, actions, unreadable, self._upstream.clock(url, response))
 
     def _result(self, mpid: str, answer: Mapping[str, Any]) -> dict[str, Any] | None:
         # Nested in "search-results" up to Opencast 15, at the top level from 16.
@@ -320,6 +334,15 @@ def _json(url: str, response: requests.Response) -> dict[str, Any]:
         raise SourceError(f"Opencast at {url} answered with something that is not a JSON object.")
     login = f" It looks like a log-in page: check {LOGIN}." if "login" in page or "password" in page else ""
     raise SourceError(f"Opencast at {url} answered with a web page instead of JSON.{login}")
+
+
+def _rows(url: str, answer: Mapping[str, Any]) -> tuple[int, list[dict[str, Any]]]:
+    """Return the total and the rows of any response of `actions.json`."""
+    actions = members(answer.get("actions"))
+    total, rows = _total(actions), many(actions.get("action"))
+    if total is None or not all(isinstance(row, dict) for row in rows):
+        raise SourceError(f"Opencast at {url} answered without a page of useractions.")
+    return total, rows
 
 
 def _total(found: Mapping[str, Any]) -> int | None:

@@ -1,16 +1,15 @@
 """Reads useractions by time range from Harvard DCE's Opencast, whose actions.json supports `start` and `end`."""
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
-from uaharvest.errors import BlockedError, PoisonError, SourceError
+from uaharvest.errors import BlockedError, SourceError
 from uaharvest.intervals import Interval
-from uaharvest.opencast.actions import read_action
+from uaharvest.opencast.actions import Unreadable
 from uaharvest.opencast.client import ActionsPage, Opencast
 from uaharvest.opencast.throttle import Throttle
 from uaharvest.opencast.times import WallRange, wall_range
@@ -48,7 +47,7 @@ class SlicePage:
     """
 
     actions: Sequence[UserAction]
-    unreadable: Sequence[tuple[dict[str, Any], str]]
+    unreadable: Sequence[Unreadable]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,8 +94,8 @@ class ActionsSource:
         """
         asked = wall_range(first, last, self._zone)
         page = self._ask(asked, 1, wait)
-        self._check(_times(page), asked)
-        return max(page.total, len(page.rows))
+        self._check((action.created for action in page.actions), asked)
+        return max(page.total, len(page))
 
     def check_zone_around(self, first: datetime, last: datetime, *, wait: float = 0) -> None:
         """Check that an empty range is not just the result of a wrong time zone, using a row nearby if there is one.
@@ -105,7 +104,7 @@ class ActionsSource:
             BlockedError: The time zone is wrong.
         """
         near = wall_range(first - FURTHEST, last + FURTHEST, self._zone)
-        self._check(_times(self._ask(near, 1, wait)), near)
+        self._check((action.created for action in self._ask(near, 1, wait).actions), near)
 
     def fetch(self, slice_: Interval, limit: int, *, wait: float = 0) -> SlicePage | TooMany:
         """Return all rows of `slice_`, or only their number if they are more than `limit`.
@@ -121,7 +120,7 @@ class ActionsSource:
         inserted = 0
         for _ in range(ASKS):
             page = self._ask(asked, limit, wait)
-            rows = len(page.rows)
+            rows = len(page)
             if page.total > limit:
                 if slice_.seconds > 1 and not asked.widened:
                     return TooMany(page.total)
@@ -131,7 +130,7 @@ class ActionsSource:
             elif page.total < inserted:
                 raise SourceError(f"Opencast says there are {page.total} useractions and gave {inserted} before")
             elif rows == page.total or (inserted and rows < limit):
-                return self._read(page.rows, slice_, asked)
+                return self._read(page, slice_, asked)
             else:
                 # Rows were written between Opencast's count and its page. The next count includes them.
                 inserted, limit = rows, max(limit, rows + 1)
@@ -141,26 +140,21 @@ class ActionsSource:
         self._throttle.turn(wait)
         return self._client.actions(asked.first, asked.last, limit)
 
-    def _read(self, rows: Iterable[dict[str, Any]], slice_: Interval, asked: WallRange) -> SlicePage:
+    def _read(self, page: ActionsPage, slice_: Interval, asked: WallRange) -> SlicePage:
         actions: dict[int, UserAction] = {}
-        unreadable = []
         elsewhere = []
         # Cached, because many rows share a second, and comparing times of two zones takes as long as reading a row.
         inside = functools.cache(lambda created: slice_.start <= created < slice_.end)
         offsets = {instant.astimezone(self._zone).utcoffset() for instant in (slice_.start, slice_.end)}
-        for row in rows:
-            try:
-                action = read_action(row)
-            except PoisonError as error:
-                unreadable.append((row, str(error)))
-                continue
-            if inside(action.created):
+        for action in page.actions:
+            created = action.created
+            if inside(created):
                 actions[action.id] = action
-                if action.created.utcoffset() in offsets:
+                if created.utcoffset() in offsets:
                     continue
-            elsewhere.append(action.created)
+            elsewhere.append(created)
         self._check(elsewhere, asked)
-        return SlicePage(list(actions.values()), unreadable)
+        return SlicePage(list(actions.values()), page.unreadable)
 
     def _check(self, instants: Iterable[datetime], asked: WallRange) -> None:
         """Raise BlockedError if a row shows that the server did not interpret `start` and `end` as intended."""
@@ -185,11 +179,3 @@ def wrong_zone(created: datetime, zone: ZoneInfo, base_url: str) -> str:
         f"OPENCAST_TIMEZONE is '{zone.key}', but times of Opencast at {base_url} are at "
         f"{created.isoformat()[-6:]}. {advice}"
     )
-
-
-def _times(page: ActionsPage) -> list[datetime]:
-    times = []
-    for row in page.rows:
-        with contextlib.suppress(PoisonError):  # its slice makes a dead letter of it
-            times.append(read_action(row).created)
-    return times

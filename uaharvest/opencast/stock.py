@@ -10,7 +10,6 @@ How `actions.json` behaves when asked for a day (1.4 to 20):
 - `total` counts the whole window, regardless of the page.
 """
 
-import contextlib
 import dataclasses
 import itertools
 import time
@@ -169,8 +168,8 @@ class DaySource:
             limit = page.total
         else:
             raise SourceError(f"Opencast's {day} grew faster than it could be asked for, {TRIES} times.")
-        if len(page.rows) < page.total:
-            raise SourceError(f"Opencast says there are {page.total} useractions and gives {len(page.rows)}")
+        if len(page) < page.total:
+            raise SourceError(f"Opencast says there are {page.total} useractions and gives {len(page)}")
         return self._read(page, day, moment, 0)
 
     def row(self, row_id: int, *, wait: float = 0) -> UserAction | None:
@@ -194,13 +193,9 @@ class DaySource:
         total = self._client.any_actions(timeout=WHOLE_DAY_TIMEOUT).total
         self._throttle.turn(wait)
         page = self._client.any_actions(2 * count, max(0, total - count), timeout=WHOLE_DAY_TIMEOUT)
-        actions = []
-        for raw in page.rows:
-            with contextlib.suppress(PoisonError):  # reading its day makes a dead letter of it
-                actions.append(read_action(raw))
-        for action in actions:
+        for action in page.actions:
             self._check_zone(action)
-        return actions
+        return page.actions
 
     def wait_for_phase(self, low: float, high: float) -> None:
         """Wait until the server's clock is between the seconds `low` and `high` of a minute."""
@@ -239,23 +234,16 @@ class DaySource:
         return page, self._server.between(sent, self._clock(), page.now.timestamp())
 
     def _read(self, page: ActionsPage, day: date, moment: ClockReading, offset: int) -> DayPage:
-        actions: dict[int, UserAction] = {}
         unreadable = []
-        for raw in page.rows:
-            try:
-                action = read_action(raw)
-            except PoisonError as error:
-                number = whole(raw.get("id"))
-                if number is None:
-                    raise SourceError(
-                        f"A useraction of {day} has no usable id, by which it could be counted."
-                    ) from error
-                unreadable.append((number, raw, str(error)))
-                continue
-            actions[action.id] = action
+        for raw, reason in page.unreadable:
+            number = whole(raw.get("id"))
+            if number is None:
+                raise SourceError(f"A useraction of {day} has no usable id, by which it could be counted.")
+            unreadable.append((number, raw, reason))
+        actions = {action.id: action for action in page.actions}
         self._check(actions.values(), day)
         shown = _shown(
-            [*actions.values()], day, self._zone, begins=not offset, ends=offset + len(page.rows) >= page.total
+            [*actions.values()], day, self._zone, begins=not offset, ends=offset + len(page) >= page.total
         )
         return DayPage(page.total, list(actions.values()), unreadable, moment, shown)
 

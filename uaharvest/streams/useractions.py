@@ -17,6 +17,7 @@ from uaharvest.opencast.times import ambiguous, look_back
 from uaharvest.privacy.site import protection
 from uaharvest.rows.useractions import UserAction
 from uaharvest.runs.delivered import IdsByTime, TimeReporter, time_reporter
+from uaharvest.runs.footprints import HEARTBEAT
 from uaharvest.runs.footprints import TYPE as FOOTPRINT
 from uaharvest.runs.ledger import Run
 from uaharvest.runs.stream import Delivered, Plan, Split
@@ -130,14 +131,13 @@ class Useractions:
         if isinstance(page, TooMany):
             return Split(slice_.cut(parts(page.total, run.batch_size)))
         delivered = reporter.delivered(interval.start, interval.end)
-        new = [action for action in page.actions if str(action.id) not in delivered] if delivered else page.actions
-        dead = self._send_grown(
-            [action for action in page.actions if str(action.id) in delivered], interval, reporter
-        )
+        known = [action for action in page.actions if str(action.id) in delivered] if delivered else []
+        new = [action for action in page.actions if str(action.id) not in delivered] if known else page.actions
+        dead = self._send_grown(known, interval, reporter)
         dead += self._delivery.give_up_unreadable(
             page.unreadable, readable=len(page.actions), at=interval.start.timestamp(), reporter=reporter
         )
-        if seen := self._delivery.seen(new):
+        if seen := self._delivery.seen(action for action in new if action.type != HEARTBEAT):
             reporter.watch(seen)
         dead += self._delivery.send(new, reporter)
         return Delivered(len(page.actions) + len(page.unreadable), dead, repeated=len(page.actions) - len(new))

@@ -11,6 +11,7 @@ from simulators.opencast.server import Application
 from simulators.opencast.site import Site
 from simulators.wire import Request
 from tests.stock import StockWorld
+from uaharvest.opencast.actions import read_rows
 from uaharvest.opencast.client import ActionsPage
 from uaharvest.streams.stock import looks
 
@@ -44,7 +45,7 @@ class SimulatedClient:
     def actions_of_day(self, day, limit, offset=0, *, timeout=60):
         page = self._ask("actions.json", day=f"{day:%Y%m%d}", limit=limit, offset=offset)["actions"]
         rows = page.get("action", [])
-        return ActionsPage(page["total"], rows if isinstance(rows, list) else [rows], self._date)
+        return ActionsPage(page["total"], *read_rows(rows if isinstance(rows, list) else [rows]), self._date)
 
     def action(self, row_id):
         return self._ask(f"action/{row_id}.json").get("action")

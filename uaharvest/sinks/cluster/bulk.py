@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
+
 from uaharvest.documents.document import Document
 from uaharvest.errors import BlockedError, IndexBlockedError, RetryableError
 from uaharvest.sinks import Receipt
@@ -262,8 +264,15 @@ def _content(document: Document) -> bytes:
         if document.version is not None:
             where |= {"version": document.version, "version_type": "external_gte"}
         action = {"index": where}
-    # A lone surrogate has no UTF-8 encoding and becomes "?": as an escape it would make the whole bulk fail.
-    return f"{_encode(action)}\n{_encode(body)}\n".encode("utf-8", "replace")
+    return b"%b\n%b\n" % (_encoded(action), _encoded(body))
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+def _encoded(content: Any) -> bytes:
+    try:
+        return _encode(content)
+    except (TypeError, ValueError):
+        # A lone surrogate has no UTF-8 encoding and becomes "?": as an escape it would make the whole bulk fail.
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+_encode = msgspec.json.Encoder().encode  # takes a fifth of the CPU time of `json`
