@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from uaharvest import aws, keys
+from uaharvest import aws, keys, tombstones
 from uaharvest.alerts import Alerts, to_command, to_webhook
 from uaharvest.dead_letters import DeadLetters
 from uaharvest.errors import BadInputError
@@ -300,7 +300,7 @@ def indexer(settings: Settings) -> Indexer:
         dead_letters=dead_letters(settings),
         shared=indexer_state(settings),
         locate=privacy.locate_stored(settings),
-        protection=privacy.protection(settings),
+        protection=privacy.protection(settings, tombstones.erased(settings)),
         settings=settings,
     )
 
@@ -341,7 +341,7 @@ def importer(settings: Settings, to: str) -> "Importer":
         dead_letters=dead_letters(settings),
         positions=Positions(aws.s3_client(), settings.bucket or "", where),
         zone=settings.opencast_zone,
-        protection=privacy.protection(settings),
+        protection=privacy.protection(settings, tombstones.erased(settings)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from uaharvest import assembly
+from uaharvest import assembly, tombstones
 from uaharvest.audit.auditor import Auditor, StreamAudit
 from uaharvest.audit.dead_letters import ActionLetters
 from uaharvest.audit.results import Results
@@ -52,7 +52,11 @@ def _actions(settings: Settings) -> StreamAudit:
     dead_letters = assembly.dead_letters(settings)
     episodes = EpisodeCache(client, fetch_from(opencast), settings.episode_cache_expire, opencast.base_url)
     delivery = RecordDelivery(
-        useractions.SPEC.name, episodes, assembly.sqs_sink(settings), dead_letters, protection(settings)
+        useractions.SPEC.name,
+        episodes,
+        assembly.sqs_sink(settings),
+        dead_letters,
+        protection(settings, tombstones.erased(settings)),
     )
     source = actions_source(settings, client, opencast)
     rows: Rows
