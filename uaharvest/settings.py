@@ -659,7 +659,7 @@ class Settings:
     privacy_tombstone_key: str | None = _setting(
         "PRIVACY_TOMBSTONE_KEY",
         tombstone_key,
-        "Secret by which those erased are recognised if their data come again; unset: the newest of PRIVACY_PSEUDONYMS.",
+        "Secret by which erased people are recognised if their data come again; unset: that of PRIVACY_PSEUDONYMS.",
         secret=True,
     )
     access_log: Path | None = _setting(

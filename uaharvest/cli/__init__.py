@@ -31,6 +31,8 @@ COMMANDS = {
     "dead-letters": "dead_letters",
     "documents": "documents",
     "audit": "audit",
+    "person": "person",
+    "retention": "retention",
     "import": "import_",
     "backfill": "backfill",
     "setup": "setup",

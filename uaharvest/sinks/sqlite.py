@@ -4,10 +4,11 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from uaharvest.sinks import Receipt
 from uaharvest.sinks.documents import Key, Within, matching
 
 BATCH = 500  # documents per transaction; other processes wait for its duration
+DELETED_AT_ONCE = 5000  # they are small changes
 
 _LOCK_TIMEOUT = 30  # seconds to wait for other transactions
 _CREATING = threading.Lock()  # keeps threads from opening a file that another has just created and will close
@@ -49,6 +51,16 @@ _TALLY = """
 SELECT CAST(json_extract(body, ?) AS TEXT) AS value, count(*) FROM documents
 WHERE in_index = ? AND value IS NOT NULL GROUP BY value
 """
+_IDS_BEFORE = f"{_IDS} AND json_extract(body, ?) < ?"
+# Reading all bodies of these indices takes half a second a million. An index of values would make each write slower,
+# and nobody looks for a person often. LIKE ignores the case of ASCII letters; JSON writes others as escapes.
+_HOLDING = """
+SELECT in_index, id, body FROM documents
+WHERE in_index IN (SELECT value FROM json_each(?)) AND ({conditions})
+"""
+_WILD = re.compile("[%_!]")  # what LIKE takes for more than itself
+_DELETE = "DELETE FROM documents WHERE in_index = ? AND id = ?"
+_DROP = "DELETE FROM documents WHERE in_index = ? AND id IN (SELECT id FROM documents WHERE in_index = ? LIMIT ?)"
 # json_each makes each array element a value of the field, as in Elasticsearch.
 _DISTINCT = """
 SELECT DISTINCT CAST(field.value AS TEXT) FROM documents, json_each(documents.body, :path) AS field
@@ -128,6 +140,62 @@ class SqliteStore:
         with self._connection() as connection:
             for (value,) in connection.execute(_DISTINCT, values):
                 yield value
+
+    def holding(
+        self,
+        index_pattern: str,
+        fields: Sequence[str],  # noqa: ARG002 - a look at the whole body is faster than at each field
+        values: Collection[str],
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the documents that may have one of `values`; see `DocumentStore.holding`."""
+        conditions, texts = [], []
+        for value in values:
+            text = json.dumps(value)[1:-1]
+            if "@" in text:
+                conditions.append("body LIKE ? ESCAPE '!'")
+                texts.append("%" + _WILD.sub(r"!\g<0>", text) + "%")
+            else:
+                conditions.append("instr(body, ?)")
+                texts.append(text)
+        query = _HOLDING.format(conditions=" OR ".join(conditions))
+        with self._connection() as connection:
+            for index, id_, body in connection.execute(query, (json.dumps(self.matching(index_pattern)), *texts)):
+                yield {"_index": index, "_id": id_, **json.loads(body)}
+
+    def before(self, index: str, field: str, instant: str) -> Iterator[str]:
+        """Yield the ids of documents that are older; see `DocumentStore.before`."""
+        with self._connection() as connection:
+            for (id_,) in connection.execute(_IDS_BEFORE, (index, _path(field), instant)):
+                yield id_
+
+    def delete(self, keys: Iterable[Key]) -> Iterator[int]:
+        """Delete documents; see `DocumentStore.delete`. What they held is overwritten in the file."""
+        remaining = iter(keys)
+        while batch := list(itertools.islice(remaining, DELETED_AT_ONCE)):
+            with self._erasing() as connection:
+                yield self._changed(connection, lambda within, batch=batch: within.executemany(_DELETE, batch))
+
+    def drop(self, index: str) -> None:
+        """Delete all documents of an index; see `DocumentStore.drop`."""
+        with self._erasing() as connection:
+            while self._changed(connection, lambda within: within.execute(_DROP, (index, index, DELETED_AT_ONCE))):
+                pass
+
+    @contextlib.contextmanager
+    def _erasing(self) -> Iterator[sqlite3.Connection]:
+        with self._connection() as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            yield connection
+            # The log of changes holds former pages until others overwrite them.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    @staticmethod
+    def _changed(connection: sqlite3.Connection, change: Callable[[sqlite3.Connection], object]) -> int:
+        before = connection.total_changes
+        connection.execute("BEGIN IMMEDIATE")
+        change(connection)
+        connection.execute("COMMIT")
+        return connection.total_changes - before
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

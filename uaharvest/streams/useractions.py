@@ -54,6 +54,7 @@ class Useractions:
         sink: Sink,
         dead_letters: DeadLetters,
         settings: Settings,
+        *,
         erased: Erased = NO_ONE,
     ) -> None:
         """Read from `source`, enrich from `episodes`, deliver to `sink`; undeliverable rows go to `letters`.

@@ -126,6 +126,49 @@ class ClusterStore:
                     seen.add(value)
                     yield value
 
+    def holding(
+        self, index_pattern: str, fields: Sequence[str], values: Collection[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the documents that have one of `values`; see `DocumentStore.holding`."""
+        either = [
+            {"term": {field: {"value": value, "case_insensitive": "@" in value}}}
+            for field in fields
+            for value in values
+        ]
+        search = {"size": _PAGE, "query": {"bool": {"should": either, "minimum_should_match": 1}}}
+        for names in paths(self.matching(index_pattern)):
+            self._cluster.ask("POST", f"/{quoted(names)}/_refresh", ignore_unavailable=True)
+            for index in self._having(names, search["query"]):
+                for hit in self._hits(index, search):
+                    with self._whole("a document"):
+                        document = {"_index": hit["_index"], "_id": hit["_id"], **hit["_source"]}
+                    yield document
+
+    def before(self, index: str, field: str, instant: str) -> Iterator[str]:
+        """Yield the ids of documents that are older; see `DocumentStore.before`."""
+        query = {"range": {field: {"lt": instant}}}
+        for name in self.matching(index):
+            for hit in self._hits(name, {"size": _PAGE_OF_IDS, "_source": False, "query": query}):
+                with self._whole("a document's id"):
+                    id_ = str(hit["_id"])
+                yield id_
+
+    def delete(self, keys: Iterable[Key]) -> Iterator[int]:
+        """Delete documents in bulk; see `DocumentStore.delete`."""
+        return self._bulks.delete(keys)
+
+    def drop(self, index: str) -> None:
+        """Delete an index; see `DocumentStore.drop`."""
+        answer = self._cluster.ask("DELETE", f"/{quoted(index)}", accept={HTTPStatus.NOT_FOUND})
+        require_absence(*answer, self._cluster.server)
+
+    def _having(self, names: str, query: Mapping[str, Any]) -> list[str]:
+        """Return which of these indices have any document that a query finds."""
+        aggregation = {"indices": {"terms": {"field": "_index", "size": _MOST_INDICES, "order": {"_key": "asc"}}}}
+        answer = self._search({"size": 0, "query": query, "aggs": aggregation}, f"/{quoted(names)}")
+        with self._whole("names of indices"):
+            return [str(bucket["key"]) for bucket in answer["aggregations"]["indices"]["buckets"]]
+
     def _require_missing(self, answer: Mapping[str, Any]) -> None:
         """Raise unless this answer about one document says that its index does not exist."""
         kind = error_type(answer)

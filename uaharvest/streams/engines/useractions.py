@@ -72,10 +72,10 @@ def useractions_engine(
     source = actions_source(settings, client, opencast)
     if isinstance(source, DaySource):
         # Known ids have a different format, so they need a key of their own.
-        stock = StockUseractions(source, episodes, target, dead_letters, settings, erased)
+        stock = StockUseractions(source, episodes, target, dead_letters, settings, erased=erased)
         return engine_of(stock, f"{destination} stock")
     # Ids and times are the same in the database and with `start` and `end`, so the known ids are shared.
-    return engine_of(Useractions(source, episodes, target, dead_letters, settings, erased), destination)
+    return engine_of(Useractions(source, episodes, target, dead_letters, settings, erased=erased), destination)
 
 
 def actions_source(

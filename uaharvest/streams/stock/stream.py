@@ -45,6 +45,7 @@ class StockUseractions:
         sink: Sink,
         dead_letters: DeadLetters,
         settings: Settings,
+        *,
         erased: Erased = NO_ONE,
     ) -> None:
         """Read from `source`, enrich from `episodes`, deliver to `sink`; undeliverable rows go to `letters`.

@@ -100,11 +100,8 @@ class MeetingDocuments:
         """Write the document that a dead letter holds; raise PoisonError if it is still refused or not this site's."""
         require_own(kept["index"], self._settings.index_infix)
         family = next(family for family in FAMILIES if kept["index"].startswith(family))
-        if (
-            family == "sessions"
-            and (knows := self._protection.erased.knows())
-            and is_about(knows, family, kept["body"])
-        ):
+        knows = self._protection.erased.knows()
+        if knows and is_about(knows, family, kept["body"]):
             return
         body = self._protection.fields(family, self._without_erased(family, kept["body"]))
         if refused := self._write([Document(kept["index"], kept["id"], body, update=kept["update"])]):
