@@ -45,6 +45,7 @@ SENDERS = 4
 USERACTIONS = useractions.SPEC.name
 ALERTS = "alerts"
 AUDIT = "audit"
+RETENTION = "retention"
 BACKFILL = "backfill"
 DESTINATIONS = ("documents", "queue")  # of useractions
 _LOGIN = re.compile(r"//[^/@]*@")  # in a URL
@@ -103,6 +104,8 @@ def deployment(settings: Settings, stream: str = USERACTIONS) -> Deployment:
         return deployment(settings, stream.removeprefix(f"{BACKFILL}-"))
     if stream == ALERTS:  # they have no source either, and are about all streams of a deployment
         source, destination = " ".join(place(settings, name) for name in streams(settings)), "a person"
+    elif stream == RETENTION:
+        source, destination = " ".join(place(settings, name) for name in streams(settings)), "nothing"
     elif stream == BACKFILL:
         source, destination = " ".join(place(settings, name) for name in streams(settings)), "history"
     elif stream == AUDIT:

@@ -100,10 +100,13 @@ class PersonDocuments:
                 yield RECORDINGS, deleted
 
     def _without_host(self, ones: Iterable[Found]) -> int:
+        """Write documents without their host, as they are now: they may have changed since they were found."""
+        forms = {one.key: one.form for one in ones}
+        current = self._store.get_many(forms.keys())
         documents = [
-            Document(*one.key, kept)
-            for one in ones
-            if (kept := without_host(self._ids.__contains__, one.form, one.fields)) is not None
+            Document(*key, kept)
+            for key, fields in current.items()
+            if (kept := without_host(self._ids.__contains__, forms[key], fields)) is not None
         ]
         return self._write(documents)
 
