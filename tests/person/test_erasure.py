@@ -33,6 +33,9 @@ def environment(queue_name, bucket, tmp_path, valkey_url, keys):
         "REDIS_URL": valkey_url,
         "OPENCAST_TIMEZONE": "UTC",
         "INDEXER": "true",
+        "MATTERHORN_ENGAGE_HOST": "http://127.0.0.1:9",
+        "OPENCAST_PROFILE": "dce",
+        "ZOOM_HEADER": "X-Gateway: open",
         "ACCESS_LOG_FILE": str(tmp_path / "access.log"),
         **keys,
     }
@@ -130,16 +133,12 @@ def test_after_an_erasure_nothing_names_the_person_and_nothing_brings_them_back(
 
     if keys is CLEAR:  # somebody else's login begins with theirs
         assert site.everything().count(planted.LOGIN.encode()) == site.everything().count(b"-of-another")
-        assert (
-            sorted(site.dead_letters.names())
-            == [
-                "import/record-108",
-                "index/message-both",
-                "index/record-105",
-                "useractions/record-101",
-                "zoom/record-106",
-            ][1:]
-        )
+        assert sorted(site.dead_letters.names()) == [
+            "index/message-both",
+            "index/record-105",
+            "useractions/record-101",
+            "zoom/record-106",
+        ]
     assert check() == []
     # The next harvest, a backfill, a replay, the queue and an import.
     reporter = site.harvest_to_documents(*rows())
