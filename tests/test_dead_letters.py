@@ -5,6 +5,7 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
+from uaharvest import lifecycle
 from uaharvest.dead_letters import DeadLetter, DeadLetters
 from uaharvest.errors import BadInputError, BlockedError, RetryableError, UnreadableLetterError
 
@@ -199,3 +200,54 @@ def test_a_denial_is_not_taken_for_absence(operation, ask):
     stub.add_client_error(operation, "403", http_status_code=403)
     with stub, pytest.raises(BlockedError, match="s3:ListBucket"):
         ask(DeadLetters(s3, "bucket", "dead-letters/"))
+
+
+# At rest
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        (None, {}),
+        ("AES256", {"ServerSideEncryption": "AES256"}),
+        ("aws:kms", {"ServerSideEncryption": "aws:kms"}),
+        ("aws:kms:key-1", {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key-1"}),
+    ],
+)
+def test_a_letter_is_encrypted_as_the_site_has_chosen(chosen, expected):
+    asked = []
+
+    class S3:
+        def put_object(self, **arguments):
+            asked.append(arguments)
+            return {"ETag": "x"}
+
+    DeadLetters(S3(), "bucket", "dead-letters/", encryption=chosen).put(record(1))
+    (arguments,) = asked
+    assert {name: value for name, value in arguments.items() if "SSE" in name or "Encryption" in name} == expected
+
+
+def test_letters_expire_by_a_rule_of_the_bucket_and_other_rules_stay(bucket):
+    s3 = boto3.client("s3")
+    other = {"ID": "other", "Status": "Enabled", "Filter": {"Prefix": "other/"}, "Expiration": {"Days": 3}}
+    assert lifecycle.rules(s3, bucket) == []
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [other]})
+    for days in (90, 30):
+        lifecycle.expire(s3, bucket, "dead-letters/", days)
+        rules = lifecycle.rules(s3, bucket)
+        assert sorted(rule["ID"] for rule in rules) == ["other", lifecycle.RULE]
+        assert lifecycle.days(rules, "dead-letters/") == days
+    assert lifecycle.days(rules, "watermark") is None
+
+
+def test_a_rule_for_some_objects_only_is_not_taken_for_the_expiry():
+    rule = {"Status": "Enabled", "Expiration": {"Days": 1}}
+    assert lifecycle.days([{**rule, "Filter": {"Prefix": ""}}], "dead-letters/") == 1
+    for unfit in (
+        {**rule, "Filter": {"Tag": {"Key": "a", "Value": "b"}}},
+        {**rule, "Filter": {"And": {"Prefix": "", "Tags": []}}},
+        {**rule, "Filter": {"Prefix": "dead-letters/x"}},
+        {**rule, "Filter": {"Prefix": ""}, "Status": "Disabled"},
+        {"Status": "Enabled", "Filter": {"Prefix": ""}, "AbortIncompleteMultipartUpload": {}},
+    ):
+        assert lifecycle.days([unfit], "dead-letters/") is None

@@ -195,7 +195,7 @@ def test_a_dash_means_stdout():
         ("OPENCAST_TIMEZONE", "Mars/Olympus", "a time zone such as America/New_York"),
         ("OPENCAST_TIMEZONE", "../etc/passwd", "a time zone such as America/New_York"),
         ("LOG_LEVEL", "loud", "one of debug, info, warning, error"),
-        ("SQS_QUEUE_NAME", "a/b", '1 to 80 dead_letters, digits, "-" or "_", or "-" alone for stdout'),
+        ("SQS_QUEUE_NAME", "a/b", '1 to 80 letters, digits, "-" or "_", or "-" alone for stdout'),
     ],
 )
 def test_a_refusal_names_the_variable_the_value_and_what_was_expected(variable, value, expected):
@@ -258,6 +258,7 @@ def test_no_repr_shows_a_secret():
         "ALERT_COMMAND",
         "ALERT_WEBHOOK_URL",
         "FLOWER_BASIC_AUTH",
+        "PRIVACY_PSEUDONYMS",
     } == {field.metadata["variable"] for field in secret}
     loaded = dataclasses.replace(Settings(), **{field.name: SECRET for field in secret})
     assert SECRET not in repr(loaded)
@@ -434,6 +435,52 @@ def test_what_they_cannot_be_is_refused_and_a_secret_is_not_shown(variable, valu
     assert "qzx" not in line
 
 
+# Personal data
+
+
+def test_keys_of_pseudonyms_are_read_the_newest_first():
+    keys = load(PRIVACY_PSEUDONYMS="k2:a:secret-with-colons, k1:an-older-secret-key").privacy_pseudonyms
+    assert keys == (("k2", "a:secret-with-colons"), ("k1", "an-older-secret-key"))
+    assert load().privacy_pseudonyms == ()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "qzx-without-an-id-123",
+        "K1:qzx-a-secret-of-sixteen",
+        "k1:qzx",
+        "k1:qzx a secret of sixteen",
+        "k1:qzx-a-secret-of-sixteen,",
+        "k1:qzx-a-secret-of-sixteen,k1:qzx-another-of-sixteen",
+    ],
+)
+def test_other_keys_are_refused_and_not_shown(keys):
+    line = refusal(PRIVACY_PSEUDONYMS=keys)
+    assert line.startswith("PRIVACY_PSEUDONYMS: ")
+    assert "Expected ID:SECRET, the newest key first" in line
+    assert "qzx" not in line
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("PRIVACY_ADDRESS", "some", "one of full, truncated, none"),
+        ("PRIVACY_AGENT", "some", "one of full, family, none"),
+        ("PRIVACY_TYPES", "A*B", "types of useractions"),
+        ("S3_DEAD_LETTER_SSE", "aes", "AES256, aws:kms"),
+    ],
+)
+def test_other_words_are_refused(variable, value, expected):
+    line = refusal(**{variable: value})
+    assert line.startswith(f"{variable}: ")
+    assert f"Expected {expected}" in line
+
+
+def test_types_of_useractions_are_read_as_a_list():
+    assert load(PRIVACY_TYPES="QUIZ, NOTE*").privacy_types == ("QUIZ", "NOTE*")
+
+
 # Secrets in files of their own
 
 
@@ -454,6 +501,7 @@ def test_every_secret_can_be_read_from_a_file(tmp_path):
         "ALERT_WEBHOOK_URL": "https://hooks.example.com/open",
         "FLOWER_BASIC_AUTH": "ann:open",
         "LOGGLY_TOKEN": "open",
+        "PRIVACY_PSEUDONYMS": "k1:an-open-secret-key",
     }
     secrets = [field for field in dataclasses.fields(Settings) if field.metadata["secret"]]
     assert len(secrets) > 5

@@ -469,3 +469,15 @@ def test_a_queue_that_is_not_there_is_no_trouble_after_a_run_that_only_printed(s
     ledger.open(printed, [])
     ledger.close(dataclasses.replace(printed, delivered=3), "done")
     assert troubles(settings) == ([], 0)
+
+
+def test_it_says_in_a_line_what_is_stored_of_people(settings, state):
+    assert report(settings)["privacy"]["words"].startswith("off: ")
+    on = dataclasses.replace(settings, privacy_pseudonyms=(("k1", "top-secret-of-sixteen"),))
+    privacy = report(on)["privacy"]
+    assert privacy == {
+        "pseudonyms": ["k1"],
+        "address": "full",
+        "agent": "full",
+        "words": "pseudonyms by key k1 · addresses full · browsers full",
+    }

@@ -39,7 +39,7 @@ def expire(s3: "S3Client", bucket: str, prefix: str, days: int) -> None:
     """Add our rule to the bucket, or change it: delete objects with this prefix, and versions that were replaced.
 
     Raises:
-        BlockedError: S3 refuses, or there is no bucket yet.
+        BlockedError: S3 refuses.
         RetryableError: S3 cannot be reached.
     """
     rule: Any = {
@@ -51,7 +51,13 @@ def expire(s3: "S3Client", bucket: str, prefix: str, days: int) -> None:
         "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
     }
     with aws.translated(f"s3://{bucket}"):
-        others = [one for one in rules(s3, bucket) if one.get("ID") != RULE]
+        try:
+            others = [one for one in rules(s3, bucket) if one.get("ID") != RULE]
+        except aws.ERRORS as error:
+            if aws.code(error) != "NoSuchBucket":
+                raise
+            aws.create_bucket(s3, bucket)
+            others = []
         s3.put_bucket_lifecycle_configuration(
             Bucket=bucket,
             LifecycleConfiguration={"Rules": [*others, rule]},

@@ -196,14 +196,14 @@ def queue_name(value: str) -> str:
             " 5 minutes; useractions have ids, so repeats are removed anyway"
         )
     if value != STDOUT and not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", value):
-        raise ValueError('1 to 80 dead_letters, digits, "-" or "_", or "-" alone for stdout')
+        raise ValueError('1 to 80 letters, digits, "-" or "_", or "-" alone for stdout')
     return value
 
 
 def index_part(value: str) -> str:
     """Read a part of an index name."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,99}", value):
-        raise ValueError('lower-case dead_letters, digits, "-", "_" and ".", a letter or digit first')
+        raise ValueError('lower-case letters, digits, "-", "_" and ".", a letter or digit first')
     return value
 
 
@@ -240,14 +240,14 @@ def loggly_tags(value: str) -> tuple[str, ...]:
     """Read Loggly's tags, separated by commas."""
     tags = tuple(filter(None, (tag.strip() for tag in value.split(","))))
     if not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", tag) for tag in tags):
-        raise ValueError('tags of dead letters, digits, ".", "_" and "-", separated by commas')
+        raise ValueError('tags of letters, digits, ".", "_" and "-", separated by commas')
     return tags
 
 
 def loggly_token(value: str) -> str:
     """Read a token that is part of a URL."""
     if not re.fullmatch(r"[A-Za-z0-9-]+", value):
-        raise ValueError("a customer token of Loggly: dead_letters, digits and -")
+        raise ValueError("a customer token of Loggly: letters, digits and -")
     return value
 
 

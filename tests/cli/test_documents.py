@@ -113,3 +113,35 @@ def test_documents_of_elasticsearch_are_read_by_the_same_commands(
 def test_documents_url_goes_before_es_host(small_site):
     read = settings.load({**small_site, "ES_HOST": "es.example.edu"})
     assert isinstance(assembly.document_store(read), SqliteStore)
+
+
+# The access log
+
+
+def test_a_line_is_written_before_documents_are_shown_and_holds_none_of_them(manage, small_site, tmp_path):
+    path = tmp_path / "access.log"
+    for command in (("get", "episodes", "m"), ("export", "episodes")):
+        code, said, _ = manage("documents", *command, **small_site, ACCESS_LOG_FILE=str(path))
+        assert code == Exit.DONE
+        assert "title" in said
+    first, second = lines(path.read_text())
+    assert (first["command"], first["index"], first["id"]) == ("documents get", "episodes", "m")
+    assert (second["command"], second["index"]) == ("documents export", "episodes")
+    assert first.keys() == {"at", "user", "sudo_user", "host", "pid", "command", "index", "id"}
+    assert first["user"]
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_nothing_is_shown_if_the_line_cannot_be_written(manage, small_site, tmp_path):
+    code, said, error = manage(
+        "documents", "export", "*", **small_site, ACCESS_LOG_FILE=str(tmp_path / "nowhere" / "log")
+    )
+    assert (code, said) == (Exit.BLOCKED, "")
+    assert error.startswith("ACCESS_LOG_FILE: ")
+    assert "No such file" in error
+
+
+def test_commands_that_show_nobody_leave_no_line(manage, small_site, tmp_path):
+    path = tmp_path / "access.log"
+    assert manage("documents", "list", **small_site, ACCESS_LOG_FILE=str(path))[0] == Exit.DONE
+    assert not path.exists()

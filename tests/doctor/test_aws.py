@@ -7,6 +7,7 @@ import pytest
 
 from tests.answers.proxy import Proxy, Reply
 from uaharvest import aws as aws_
+from uaharvest import lifecycle
 from uaharvest.doctor import sqs as sqs_checks
 
 DENIED_S3 = Reply(403, b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
@@ -97,6 +98,14 @@ def test_versioning_and_encryption_are_told_if_they_can_be_seen(look, settings_o
         findings = look(settings_of(), "s3.versioning", "s3.encryption")
     assert "s3:GetBucketVersioning" in findings["s3.versioning"][0].found
     assert "s3:GetEncryptionConfiguration" in findings["s3.encryption"][0].found
+
+
+def test_the_expiry_of_dead_letters_is_said(look, settings_of, bucket):
+    [finding] = look(settings_of(), "s3.expiry")["s3.expiry"]
+    assert finding.found.endswith("kept until they are replayed or dropped: manage.py setup dead-letters")
+    lifecycle.expire(boto3.client("s3"), bucket, "dead-letters/", 90)
+    [finding] = look(settings_of(), "s3.expiry")["s3.expiry"]
+    assert finding.found == "dead letters (dead-letters/) are deleted after 90 days"
 
 
 # SQS

@@ -64,3 +64,18 @@ def test_a_file_that_all_may_read_or_that_sets_a_variable_twice_is_told(told, se
         ("warn", ".env can be read by every user of this machine"),
     ]
     assert lines[1][2] == "chmod 600 .env"
+
+
+def test_what_is_stored_of_people_is_said(look, told, settings_of, tmp_path):
+    [chosen, log] = look(settings_of(), "settings.privacy")["settings.privacy"]
+    assert chosen.found.startswith("off: ")
+    assert log.found.startswith("no ACCESS_LOG_FILE")
+    keys = {"PRIVACY_PSEUDONYMS": "k2:top-secret-of-sixteen,k1:top-secret-of-sixteen"}
+    on = settings_of(**keys, PRIVACY_ADDRESS="truncated", ACCESS_LOG_FILE=str(tmp_path / "log"))
+    [chosen, log] = look(on, "settings.privacy")["settings.privacy"]
+    assert chosen.found == "pseudonyms by key k2 (older: k1) · addresses truncated · browsers full"
+    assert (str(log.status), log.found) == ("ok", f"who looks at documents is recorded in {tmp_path}/log")
+    [(status, found, _)] = told(settings_of(PRIVACY_TYPES="QUIZ"), "settings.privacy")
+    assert (status, found) == ("warn", "PRIVACY_TYPES has no effect without PRIVACY_PSEUDONYMS")
+    [(status, found, _)] = told(settings_of(ACCESS_LOG_FILE="/nowhere/log"), "settings.privacy")
+    assert (status, found.partition(" cannot")[0]) == ("fail", "ACCESS_LOG_FILE: /nowhere/log")

@@ -23,8 +23,8 @@ from uaharvest.streams.opening import find
 def status(context: Context, *, as_json: bool, follow: str | None) -> None:
     """Show the state of every stream, queue and worker.
 
-    For monitoring, the exit code is 4 if a stream is stuck (3: its span is refused), 5 if there are dead
-    dead_letters, and 6 if an audit found gaps.
+    For monitoring, the exit code is 4 if a stream is stuck (3: its span is refused), 5 if there are dead letters,
+    and 6 if an audit found gaps.
     """
     if follow:
         _follow(context, follow)

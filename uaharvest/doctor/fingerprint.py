@@ -13,7 +13,7 @@ from uaharvest.settings import Settings
 
 SECRETS = "secrets"
 # These may differ by host: paths, and what a process logs.
-_OF_A_HOST = frozenset({"ES_CA_FILE", "GEOLITE_PATH", "LOG_LEVEL"})
+_OF_A_HOST = frozenset({"ACCESS_LOG_FILE", "ES_CA_FILE", "GEOLITE_PATH", "LOG_LEVEL"})
 
 
 def fingerprint(settings: Settings) -> dict[str, str]:

@@ -7,8 +7,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import ua_parser
-
 from uaharvest.documents.document import Document
 from uaharvest.documents.indices import index_name
 from uaharvest.errors import PoisonError
@@ -91,6 +89,8 @@ def document(record: Any, locate: Locate, infix: str | None, origin: Any = None)
 @functools.lru_cache(AGENTS)
 def user_agent(text: str) -> Mapping[str, str]:
     """Return the fields that logstash-filter-useragent 2.0 (Logstash 2.4) made of a user agent; do not change them."""
+    import ua_parser  # noqa: PLC0415 - 40 ms, and most commands index nothing
+
     parsed = ua_parser.parse(text).with_defaults()
     browser, system = parsed.user_agent, parsed.os
     version = ".".join(part for part in (system.major, system.minor, system.patch, system.patch_minor) if part)

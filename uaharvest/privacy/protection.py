@@ -82,9 +82,10 @@ class Choice:
     def __str__(self) -> str:
         if not self.is_on:
             return "off: logins, sessions, names, addresses and browsers are stored as they are"
-        newest, *older = [key.id for key in self.keys] or ["none"]
-        also = f" (older: {', '.join(older)})" if older else ""
-        return f"pseudonyms by key {newest}{also} · addresses {self.address} · browsers {self.agent}"
+        ids = [key.id for key in self.keys]
+        also = f" (older: {', '.join(ids[1:])})" if ids[1:] else ""
+        names = f"pseudonyms by key {ids[0]}{also}" if ids else "no pseudonyms"
+        return f"{names} · addresses {self.address} · browsers {self.agent}"
 
 
 class Protection:
@@ -117,7 +118,9 @@ class Protection:
             Kind.AGENT: self._client,
             Kind.VERSION: lambda value: value if choice.agent == "full" else None,
             Kind.TYPE: lambda value: self._type(value) if isinstance(value, str) else None,
-            Kind.REASON: lambda value: value if not choice.keys or value in REASONS else None,
+            Kind.REASON: lambda value: (
+                value if not choice.keys or (isinstance(value, str) and value in REASONS) else None
+            ),
             Kind.TEXT: _same,  # see `_without_names`
             Kind.PLAIN: _same,
         }
@@ -134,15 +137,10 @@ class Protection:
             return action, ""
         # All rows of a session have the same viewer. Slices of a tuple are twice as fast as its fields by name, and
         # this runs for each useraction.
-        viewer, more = self._viewer(action[_VIEWER])
-        type_ = action.type
-        kept = (
-            *action[_BEFORE],
-            *viewer,
-            None if type_ is None else self._type(type_),
-            *action[_AFTER],
-        )
-        return tuple.__new__(UserAction, kept), more
+        row: tuple[Any, ...] = action
+        viewer, more = self._viewer(row[_VIEWER])
+        type_ = None if action.type is None else self._type(action.type)
+        return tuple.__new__(UserAction, (*row[_BEFORE], *viewer, type_, *row[_AFTER])), more
 
     def _protected_viewer(self, viewer: tuple[Any, ...]) -> tuple[tuple[Any, ...], str]:
         """Return session, user, address, proxies and agent of a useraction, protected; and the further members."""
@@ -187,7 +185,7 @@ class Protection:
         for name in ("sessionId", "userId"):
             if name in session:
                 session[name] = self._person(session[name])
-        if "userIp" in session:
+        if "userIp" in session and self.choice.address != "full":
             given = session["userIp"]
             kept = map(self._address, given.split(",")) if isinstance(given, str) else ()
             session["userIp"] = ", ".join(filter(None, kept)) or None

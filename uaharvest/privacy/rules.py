@@ -56,7 +56,7 @@ _USE = "which features are used"
 
 USERACTIONS = (
     Rule(["action_id"], Kind.PLAIN, "Opencast's number of the row", "each row once"),
-    Rule(["timestamp", "@timestamp"], Kind.PLAIN, "when it happened", _WATCHED),
+    Rule(["timestamp", "@timestamp", "created"], Kind.PLAIN, "when it happened", _WATCHED),
     Rule(["mpid"], Kind.PLAIN, "id of the recording", _WATCHED),
     Rule(["session_id"], Kind.PERSON, "the viewer's HTTP session", "telling viewers without a login apart"),
     Rule(["huid"], Kind.PERSON, "the viewer's login", _WHO),
