@@ -198,9 +198,7 @@ USED = Key(
     "calls that count towards each day cap; `account <cap>`: those of all apps, according to Zoom",
     "3 days",
 )
-QUOTA_RETENTION = Key("retention:<place>", "string", "JSON of what was deleted last because it was old", KEPT)
-RETENTION_LOCK = Key("retention:<place>:lock", "string", "lock of the process that deletes it", "15 minutes")
-PROBE = Key(
+QUOTA_PROBE = Key(
     "zoom:<account>:probe:<cap>", "string", "a call was tried although none seems to be left", "a minute"
 )
 CALLS = Key("zoom:<account>:calls:<day>", "hash", "number of calls, by label", "35 days")

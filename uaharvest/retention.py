@@ -150,7 +150,9 @@ class Retention:
         if former and former["day"] == day and not former["done"]:
             removed = dict(former["removed"])
         limits = self.limits()
-        kept = [f"{one.what}: kept from {one.before:%F} on, because {one.because}" for one in limits if one.because]
+        kept = [
+            f"{one.what}: kept from {one.before:%F} on, because {one.because}" for one in limits if one.because
+        ]
         done = False
         try:
             for part in self.plan(limits):

@@ -223,9 +223,10 @@ def _redis(settings: Settings, streams: list[str]) -> dict[str, Any]:
     with closing(assembly.redis_client(settings, patient=False)) as client:
         indexers = assembly.indexer_state(settings, client)
         alerts = [assembly.ALERTS] if settings.alerts_enabled else []
+        tasks = [STREAM, assembly.AUDIT, assembly.RETENTION, *alerts]
         states = {
             name: assembly.state(settings, client, stream=name)
-            for name in (*streams, STREAM, assembly.AUDIT, assembly.RETENTION, *alerts, *map(assembly.backfills_of, streams))
+            for name in (*streams, *tasks, *map(assembly.backfills_of, streams))
         }
         ledgers = {name: assembly.ledger(settings, client, stream=name) for name in streams}
         losses = {name: assembly.losses(settings, client, stream=name) for name in streams}
@@ -496,7 +497,11 @@ def _erasures(found: _Found) -> dict[str, Any]:
     """Return how many people were erased, and the erasures that have not ended; these name nobody."""
     stones = found.value("tombstones") or []
     unfinished = [{"tombstone": one.id, "since": f"{one.since:%FT%TZ}"} for one in stones if one.done is None]
-    return {"people": len(stones), "open": unfinished, "error": found.error("tombstones", "S3, asked who was erased,")}
+    return {
+        "people": len(stones),
+        "open": unfinished,
+        "error": found.error("tombstones", "S3, asked who was erased,"),
+    }
 
 
 def _clocks(known: dict[str, Any], clock: _S3Clock) -> Iterator[dict[str, Any]]:

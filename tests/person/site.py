@@ -50,7 +50,9 @@ DERIVED = [
 
 def action(number, **changes):
     """Return a row of `actions.json` of somebody else."""
-    return planted.action(number, sessionId={"sessionId": f"s{number % 7}", "userId": "somebody"}, type="PLAY", **changes)
+    return planted.action(
+        number, sessionId={"sessionId": f"s{number % 7}", "userId": "somebody"}, type="PLAY", **changes
+    )
 
 
 class Site:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import zipfile
 
 import pytest
 
@@ -10,10 +9,10 @@ from tests.fakes import at
 from tests.person.site import IDS, Site, action
 from tests.privacy import planted
 from tests.privacy.planted import found
-from uaharvest import settings, tombstones
+from uaharvest import settings
 from uaharvest.privacy.pseudonyms import Key, Pseudonyms
 
-SECRET = "a secret of sixteen or more"  # noqa: S105
+SECRET = "a secret of sixteen or more"
 PSEUDONYMS = {"PRIVACY_PSEUDONYMS": f"k2:{SECRET.replace(' ', '-')},k1:an-older-secret-of-sixteen"}
 CLEAR = {"PRIVACY_TOMBSTONE_KEY": SECRET.replace(" ", "-")}
 CREATED = at(1).isoformat()
@@ -117,7 +116,10 @@ def test_after_an_erasure_nothing_names_the_person_and_nothing_brings_them_back(
     after = others(site)
     assert after == {
         **{name: count for name, count in before.items() if name != "recordings"},
-        **{day: 5, "sessions-2026.11.17": 2, "viewings": 2, "attendance": 1},
+        day: 5,
+        "sessions-2026.11.17": 2,
+        "viewings": 2,
+        "attendance": 1,
     }
     [recording] = site.store.export("recordings")
     assert recording["mpid"] == "another"

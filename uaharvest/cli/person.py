@@ -129,7 +129,7 @@ def _lines(somebody: Person, look: Look) -> list[str]:
     depth = somebody.queue()
     if depth and sum(depth):
         lines.append(
-            f"queue: {sum(depth):,} messages of all people wait. They cannot be searched; the indexer leaves out what is"
-            " of people who were erased."
+            f"queue: {sum(depth):,} messages of all people wait. They cannot be searched. The indexer leaves out what"
+            " is of people who were erased."
         )
     return lines + [plain.one_line(f"look at it: {line}") for line in look.left]

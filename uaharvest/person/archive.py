@@ -45,6 +45,23 @@ _DERIVED = {
     "left": "when the participant left last",
     "minutes": "minutes in the meeting",
     "share": "share of the meeting's time",
+    "late_minutes": "minutes that the participant came after the meeting began",
+    "early_minutes": "minutes that the participant left before it ended",
+    "sessions": "how many stays",
+    "user_id": "the participant's id at Zoom",
+    "registrant_id": "the participant's id as a registrant",
+    "user_email": "the participant's e-mail address",
+    "user_name": "the participant's name",
+    "uuid": "uuid of the meeting",
+    "meeting_id": "number of the meeting",
+    "topic": "topic of the meeting",
+    "host_id": "the host's id at Zoom",
+    "start": "when the meeting began",
+    "end": "when the meeting ended",
+    "@timestamp": "when it was watched, or joined",
+    "series": "series of the recording",
+    "title": "title of the recording",
+    "duration_s": "length of the recording, seconds",
 }
 
 
@@ -66,7 +83,7 @@ def write(path: Path, found: Iterable[Found], mentions: Iterable[Mention]) -> di
             by_store: dict[str, list[Mapping[str, Any]]] = {}
             for one in found:
                 by_store.setdefault(one.store, []).append(one.fields)
-            letters = [
+            letters: list[Mapping[str, Any]] = [
                 {
                     "name": one.letter.name,
                     "at": f"{one.letter.at:%FT%TZ}",
@@ -128,10 +145,13 @@ def _meaning(store: str, column: str) -> tuple[str, str]:
     rules = next((rules for table, rules in TABLES.items() if table == family), ())
     for rule in rules:
         for name in rule.names:
-            if (
-                column == name
-                or column.startswith(f"{name}.")
-                or (name == "proxy<n>" and column.startswith("proxy"))
-            ):
+            if _covers(name, column):
                 return rule.holds, rule.why
     return _DERIVED.get(column, ""), ""
+
+
+def _covers(name: str, column: str) -> bool:
+    """Tell whether the rule of a field is about a column, which may be a member of it or a list of objects."""
+    if name == "proxy<n>":
+        return column.startswith("proxy")
+    return column == name or column.startswith(f"{name}.") or name.startswith(f"{column}.")

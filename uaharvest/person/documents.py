@@ -90,13 +90,9 @@ class PersonDocuments:
                 continue
             for deleted in self._store.delete(one.key for one in ones):
                 yield store, deleted
-        if mpids and (indices := self._indices(RECORDINGS)):
-            stale = [
-                (document["_index"], document["_id"])
-                for document in self._store.holding(",".join(indices), ["mpid"], mpids)
-                if document.get("mpid") in mpids
-            ]
-            for deleted in self._store.delete(stale):
+        # The id of a recording's document is that of the recording.
+        for index in self._indices(RECORDINGS) if mpids else ():
+            for deleted in self._store.delete((index, mpid) for mpid in sorted(mpids)):
                 yield RECORDINGS, deleted
 
     def _without_host(self, ones: Iterable[Found]) -> int:

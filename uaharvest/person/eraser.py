@@ -1,4 +1,7 @@
-"""Erases one person: a tombstone first, so that nothing brings them back; then all stores, until a look finds nothing."""
+"""Erases one person.
+
+First a tombstone is written, so that nothing brings them back; then all stores are worked, until a look finds nothing.
+"""
 
 import collections
 import dataclasses
@@ -186,10 +189,11 @@ class Person:
         depth = self.queue()
         if not depth or not sum(depth) or self._settings.indexer:
             return []
-        return [
+        line = (
             f"{sum(depth):,} messages are in SQS queue {self._settings.queue}, and this site's indexer (INDEXER) does"
             " not read them. Erase again when their reader has indexed them"
-        ]
+        )
+        return [line]
 
     def _receipt(self, stone: Tombstone, look: Look, looks: int, left: Sequence[str]) -> dict[str, Any]:
         stores = sorted({*stone.before, *stone.removed, *look.counts})

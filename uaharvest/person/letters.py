@@ -60,27 +60,36 @@ class PersonLetters:
         payload = letter.payload
         if not self._words.search(json.dumps(payload)):
             return None
-        if isinstance(payload.get("raw"), Mapping) and self._is("row of a useraction", payload["raw"]):
-            return Mention(letter, payload["raw"], None)
+        return self._row(letter) or self._others(letter)
+
+    def _row(self, letter: DeadLetter) -> Mention | None:
+        """Return the mention in a letter that holds one row or record, if that is about the person."""
+        payload = letter.payload
+        forms: tuple[tuple[str, Form], ...] = (("raw", "row of a useraction"), ("row", "sessions"))
+        for name, form in forms:
+            if isinstance(payload.get(name), Mapping) and self._is(form, payload[name]):
+                return Mention(letter, payload[name], None)
         if "record" in payload and self._is_record(payload["record"]):
             return Mention(letter, payload["record"], None)
+        return None
+
+    def _others(self, letter: DeadLetter) -> Mention:
+        """Return the mention in a letter that is about others too."""
+        payload = letter.payload
         if letter.kind == "message" and isinstance(payload.get("body"), str):
             return self._message(letter, payload["body"])
         if isinstance(payload.get("document"), Mapping):
             return self._document(letter, payload["document"])
         if isinstance(payload.get("row"), Mapping):
-            if self._is("sessions", payload["row"]):
-                return Mention(letter, payload["row"], None)
-            if kept := without_host(self._ids.__contains__, "row of a meeting", payload["row"]):
+            kept = without_host(self._ids.__contains__, "row of a meeting", payload["row"])
+            if kept is not None:
                 return Mention(letter, payload["row"], {**payload, "row": kept})
+        why = "the id is in it, but not where it says whom it is about: look, then drop it"
         if payload.get("host") in self._ids:
             why = "it stands for all meetings of this host: replay it, which stores them without the host, or drop it"
-            return Mention(letter, None, None, why)
-        return Mention(
-            letter, None, None, "the id is in it, but not where it says whom it is about: look, then drop it"
-        )
+        return Mention(letter, None, None, why)
 
-    def _document(self, letter: DeadLetter, document: Mapping[str, Any]) -> Mention | None:
+    def _document(self, letter: DeadLetter, document: Mapping[str, Any]) -> Mention:
         body = document.get("body")
         body = body if isinstance(body, Mapping) else {}
         family = str(document.get("index")).partition("-")[0]

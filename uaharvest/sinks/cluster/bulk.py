@@ -22,6 +22,7 @@ from uaharvest.tolerance import too_many
 
 BULK_DOCUMENTS = 1000
 BULK_DELETES = 5000
+_ATTEMPTS = 10  # of a bulk of deletions, some of which the cluster has no room for; about half a minute
 BULK_BYTES = 5_000_000  # Elastic recommends 5 to 15 MB; many proxies accept less (413: the bulk is halved)
 
 # How long the server waits for an index's primary shard. Its default of 1 minute equals our request time-out,
@@ -86,7 +87,7 @@ class Bulks:
 
     def _delete(self, keys: Sequence[tuple[str, str]]) -> int:
         deleted = 0
-        for attempt in range(1, connection.RETRIES.attempts + 1):
+        for attempt in range(1, _ATTEMPTS + 1):
             lines = [f"{_encode({'delete': {'_index': index, '_id': id_}})}\n".encode() for index, id_ in keys]
             answer = self._cluster.ask("POST", "/_bulk", b"".join(lines), filter_path=_OF_EACH_ITEM)
             items = _items({"items": answer.body.get("items")}, len(keys))

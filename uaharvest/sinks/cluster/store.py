@@ -130,16 +130,16 @@ class ClusterStore:
         self, index_pattern: str, fields: Sequence[str], values: Collection[str]
     ) -> Iterator[dict[str, Any]]:
         """Yield the documents that have one of `values`; see `DocumentStore.holding`."""
-        either = [
-            {"term": {field: {"value": value, "case_insensitive": "@" in value}}}
-            for field in fields
-            for value in values
+        mails = [value for value in values if "@" in value]
+        either: list[dict[str, Any]] = [{"terms": {field: list(values)}} for field in fields]
+        either += [
+            {"term": {field: {"value": mail, "case_insensitive": True}}} for field in fields for mail in mails
         ]
-        search = {"size": _PAGE, "query": {"bool": {"should": either, "minimum_should_match": 1}}}
+        query: dict[str, Any] = {"bool": {"should": either, "minimum_should_match": 1}}
         for names in paths(self.matching(index_pattern)):
             self._cluster.ask("POST", f"/{quoted(names)}/_refresh", ignore_unavailable=True)
-            for index in self._having(names, search["query"]):
-                for hit in self._hits(index, search):
+            for index in self._having(names, query):
+                for hit in self._hits(index, {"size": _PAGE, "query": query}):
                     with self._whole("a document"):
                         document = {"_index": hit["_index"], "_id": hit["_id"], **hit["_source"]}
                     yield document

@@ -101,7 +101,7 @@ class MeetingDocuments:
         require_own(kept["index"], self._settings.index_infix)
         family = next(family for family in FAMILIES if kept["index"].startswith(family))
         knows = self._protection.erased.knows()
-        if knows and is_about(knows, family, kept["body"]):
+        if knows and family == "sessions" and is_about(knows, "sessions", kept["body"]):
             return
         body = self._protection.fields(family, self._without_erased(family, kept["body"]))
         if refused := self._write([Document(kept["index"], kept["id"], body, update=kept["update"])]):
