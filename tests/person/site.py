@@ -63,7 +63,7 @@ class Site:
         self.dead_letters = assembly.dead_letters(self.settings)
         self._patch = monkeypatch
         self._client = client
-        self.path = Path(environment["DOCUMENTS_URL"].removeprefix("sqlite:///"))
+        self.path = Path(environment.get("DOCUMENTS_URL", "").removeprefix("sqlite:///"))
 
     def manage(self, *arguments, code=0, stdin=None):
         for name, value in self.environment.items():

@@ -106,9 +106,9 @@ def _used(calls: dict[str, Any]) -> str:
 
 
 def _drained(last: dict[str, Any]) -> str:
-    return (
-        f"{last['indexed']:,} in {last['seconds']} s, ended {last['ended_at'].replace('T', ' ').rstrip('Z')} UTC"
-    )
+    erased = f", {last['erased']:,} of erased people left out" if last.get("erased") else ""
+    ended = last["ended_at"].replace("T", " ").rstrip("Z")
+    return f"{last['indexed']:,} in {last['seconds']} s{erased}, ended {ended} UTC"
 
 
 def _open_run(run: dict[str, Any]) -> str:
