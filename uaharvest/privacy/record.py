@@ -83,6 +83,7 @@ IMPERSONAL = (
     *(keys.SLOT, keys.ASKED, keys.RUN, keys.RUN_SENT, keys.RUN_SENT_DAYS, keys.PROGRESS, keys.PACE, keys.HISTORY),
     *(keys.FAILED, keys.COUNTERS, keys.TICKED, keys.CLOCKS, keys.DELIVERED, keys.QUEUE, keys.LOST, keys.INDEXER),
     *(keys.HELD, keys.ALERTS, keys.ALERTS_WAITING, keys.ALERTS_LOCK, keys.AUDITS, keys.AUDIT_LOCK, keys.PROBE),
+    *(keys.RETENTION, keys.RETENTION_LOCK),
     *(keys.EPOCH, keys.KNOWN, keys.SINCE, keys.KNOWN_GAPS, keys.PLANNING, keys.WATCHED, keys.DUE, keys.CLOSED),
     *(keys.REREAD, keys.DAY, keys.DAY_CHUNK, keys.DAY_EDGES, keys.DAY_GONE, keys.DAY_TAIL, keys.PROFILE),
     *(keys.THROTTLE, keys.EPISODE, keys.EPISODE_LOCK, keys.EPISODE_TRIES, keys.EPISODE_FAILING, keys.TOKEN),
