@@ -92,11 +92,12 @@ def test_systemd_accepts_the_units(tmp_path):
 # Kubernetes
 
 
-def test_each_queue_has_a_deployment_of_its_own():
+def test_each_queue_has_one_deployment():
     consumed = [
-        container(name)["command"][container(name)["command"].index("--queues") + 1]
+        queue
         for name in DEPLOYMENTS
         if "-worker-" in name
+        for queue in container(name)["command"][container(name)["command"].index("--queues") + 1].split(",")
     ]
     assert sorted(consumed) == sorted(queue.name for queue in celeryconfig.task_queues)
 

@@ -8,8 +8,10 @@ import statistics
 
 import pytest
 
+from tests.viewing.test_documents import beats
 from uaharvest import index_templates
 from uaharvest.documents import indexed, meeting, session
+from uaharvest.documents.attendance import attendance
 from uaharvest.documents.document import Document
 from uaharvest.documents.indices import FAMILIES
 from uaharvest.errors import BlockedError
@@ -17,8 +19,11 @@ from uaharvest.index_templates import FOLDER, Outcome, load, retain
 from uaharvest.settings import Settings
 from uaharvest.sinks.cluster import products
 from uaharvest.sinks.cluster.store import ClusterStore
+from uaharvest.viewing.documents import documents
+from uaharvest.viewing.recording import Useractions
 from uaharvest.zoom.rows import read_meeting, read_participant
 
+ONE_INDEX = dict.fromkeys(("episodes", "viewings", "recordings", "attendance"), False)
 MESSAGE = json.loads(
     '{"action_id": 12580, "timestamp": "2026-11-20T16:00:02+00:00", "mpid": "bd6a996d-4a32-440d-a5f4-649510a25b19",'
     ' "session_id": "node0db9f419a03", "huid": "60002627",'
@@ -128,7 +133,7 @@ def test_the_first_load_creates_all_and_the_second_changes_nothing(cluster):
     assert [(loaded.name, loaded.outcome) for loaded in load(cluster)] == [
         (name, Outcome.CREATED) for name in names
     ]
-    assert [loaded.outcome for loaded in load(cluster)] == [Outcome.UNCHANGED] * 6
+    assert [loaded.outcome for loaded in load(cluster)] == [Outcome.UNCHANGED] * (2 + len(FAMILIES))
 
 
 @pytest.fixture
@@ -230,8 +235,8 @@ def test_a_policy_of_retention_is_installed_on_demand_and_stays(templates, clust
         named = None
     assert days_of(stored["policy"]) == "500d"
     assert policies.named == named
-    assert [loaded.outcome for loaded in load(cluster)] == [Outcome.UNCHANGED] * 6
-    for family, expected in {"useractions": True, "meetings": True, "sessions": True, "episodes": False}.items():
+    assert [loaded.outcome for loaded in load(cluster)] == [Outcome.UNCHANGED] * (2 + len(FAMILIES))
+    for family, expected in {"useractions": True, "meetings": True, "sessions": True, **ONE_INDEX}.items():
         (found,) = es.indices.get_index_template(name=f"uaharvest-{family}")["index_templates"]
         assert ("uaharvest-retention" in found["index_template"]["composed_of"]) is expected
 
@@ -569,6 +574,37 @@ def test_episodes_by_term_by_availability_and_by_month(put, es):
     assert durations == {"2026-11": 5_400_000}
     assert [bucket["key"] for bucket in months["courses"]["buckets"]] == ["Course 2", "Course 5"]
     assert len(found(es, {"match": {"course": "course"}}, index)) == 2  # analysed: words, in any case
+
+
+def test_viewings_recordings_and_attendance_are_indexed_without_their_lists(es, templates, cluster):
+    rows = Useractions("m", {"anonymous"})
+    for row in [*beats(30, 60, 300), *beats(30, 60, first=11, huid="w", is_live=1)]:
+        rows.add(row)
+    made = [Document(body.family, body.id, body.fields) for body in documents(rows, None)]
+    stay = {"join_time": "2026-11-16T10:00:00Z", "leave_time": "2026-11-16T10:30:00Z", "email": "kim@example.edu"}
+    people = attendance("u==", {"topic": "Lecture", "meeting_series_id": 1}, [stay])
+    made += [Document("attendance", id_, fields) for id_, fields in people.items()]
+    assert not [entry for written in ClusterStore(cluster).write(made) for entry in written.refused]
+    es.indices.refresh(index="_all")
+    [id_] = found(es, {"term": {"viewer": "v"}}, "viewings")
+    assert [es.get(index="viewings", id=id_)["_source"]] == [one.body for one in made if one.id == id_]
+    assert len(found(es, {"range": {"coverage": {"gt": 0.1}}}, "viewings")) == 1
+    assert len(found(es, {"range": {"first": {"gte": "2023-11-14", "lt": "2023-11-15"}}}, "viewings")) == 2
+    assert len(found(es, {"term": {"evidence": "heartbeat"}}, "viewings")) == 1
+    assert len(found(es, {"range": {"viewers": {"gte": 2}}}, "recordings")) == 1
+    assert len(found(es, {"term": {"person": "kim@example.edu"}}, "attendance")) == 1
+    assert len(found(es, {"range": {"share": {"gte": 1}}}, "attendance")) == 1
+    for index in ("viewings", "recordings", "attendance"):
+        [mapping] = es.indices.get_mapping(index=index).values()
+        fields = mapping["mappings"]["properties"]
+        bodies = [document.body for document in made if document.index == index]
+        assert {name for body in bodies for name in body} <= fields.keys()  # nothing is stored without being named
+        assert "fields" not in json.dumps(fields)
+        unindexed = {name for name, field in fields.items() if field.get("enabled") is False}
+        lists = {name for body in bodies for name, value in body.items() if isinstance(value, list)}
+        assert unindexed >= lists - {"evidence"}
+        for name in lists - {"evidence"}:
+            assert not found(es, {"exists": {"field": name}}, index)
 
 
 def test_the_templates_in_the_folder_are_those_that_are_loaded():

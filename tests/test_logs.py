@@ -59,10 +59,10 @@ def test_a_line_for_a_terminal_says_no_more(monkeypatch, capsys):
 
 
 def test_what_our_own_errors_say_is_shown_and_so_is_the_cause():
-    told = logs.told(raised(SourceError("Opencast answered 500."), ValueError(SECRET)))
-    assert told.startswith("SourceError: Opencast answered 500.\n")
-    assert told.endswith("\nValueError")
-    assert SECRET not in told
+    found = logs.tracebacks(raised(SourceError("Opencast answered 500."), ValueError(SECRET)))
+    assert found.startswith("SourceError: Opencast answered 500.\n")
+    assert found.endswith("\nValueError")
+    assert SECRET not in found
 
 
 @pytest.mark.parametrize("suppressed", [True, False])
@@ -70,9 +70,9 @@ def test_what_was_being_handled_is_shown_unless_it_was_left_out_on_purpose(suppr
     error = ValueError()
     error.__context__ = KeyError(SECRET)
     error.__suppress_context__ = suppressed
-    told = logs.told((ValueError, error, None))
-    assert ("KeyError" in told) is not suppressed
-    assert SECRET not in told
+    found = logs.tracebacks((ValueError, error, None))
+    assert ("KeyError" in found) is not suppressed
+    assert SECRET not in found
 
 
 ROWS = f"""

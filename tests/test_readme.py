@@ -17,9 +17,11 @@ import pytest
 from redis import Redis
 
 from devservers import stack
+from simulators import course as simulated
 from tests import commands
 from uaharvest import assembly, cli, settings
 from uaharvest.documents.document import Document
+from uaharvest.report.tables import written
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
@@ -128,10 +130,26 @@ def run_page(site, tmp_path_factory):
 
     def run(command):
         arguments = shlex.split(command)[1:]
-        return commands.manage(*arguments[1:], environment=environment, cwd=folder)
+        own = course(folder) if arguments[1:3] == ["report", "course"] else {}
+        return commands.manage(*arguments[1:], environment={**environment, **own}, cwd=folder)
 
     folder = tmp_path_factory.mktemp("operator")
     return run_page
+
+
+def course(folder):
+    """Write the roster of a course and its documents into a folder; return the settings that lead to these."""
+    truth = simulated.course(lectures=1, students=5)
+    roster = [["huid", "email", "first_name", "last_name", "registrant"], *truth.roster]
+    (folder / "roster.csv").write_text(written(roster))
+    variables = {"DOCUMENTS_URL": f"sqlite:///{folder}/course.db"}
+    documents = [
+        Document(index, str(number), fields)
+        for index in ("viewings", "recordings", "attendance")
+        for number, fields in enumerate(getattr(truth, index))
+    ]
+    list(assembly.document_store(settings.load(variables)).write(documents))
+    return variables
 
 
 # The commands

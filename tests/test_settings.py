@@ -258,6 +258,7 @@ def test_no_repr_shows_a_secret():
         "ALERT_COMMAND",
         "ALERT_WEBHOOK_URL",
         "FLOWER_BASIC_AUTH",
+        "LRS_PASSWORD",
         "PRIVACY_PSEUDONYMS",
     } == {field.metadata["variable"] for field in secret}
     loaded = dataclasses.replace(Settings(), **{field.name: SECRET for field in secret})

@@ -183,6 +183,7 @@ class Retention:
         if what == LETTERS:
             return
         streams = [spec.name for spec in registry.specs() if spec.name == what or (what, spec.name) in _DERIVED_BY]
+        enabled = assembly.streams(self._settings)
         for name in streams:
             ledger = assembly.ledger(self._settings, self._redis, stream=name)
             live = ledger.live()
@@ -192,14 +193,18 @@ class Retention:
             for one in assembly.backfills(self._settings, name).read().values():
                 if one.state != "done":
                     yield one.asked.start, f"backfill {one.id} is {one.state}"
-            stored = assembly.watermarks(self._settings, name).read()
+            # A stream that is switched off would keep everything for ever.
+            stored = assembly.watermarks(self._settings, name).read() if name in enabled else None
             if stored is not None:
                 yield self._late_from(name, stored.mark.at), f"late rows of {name} are still looked for"
 
     def _late_from(self, name: str, mark: datetime) -> datetime:
         if name == useractions.SPEC.name:
             return look_back(mark, timedelta(seconds=self._settings.overlap), self._settings.opencast_zone)
-        return midnight(mark) - self._settings.zoom_lookback_days * DAY
+        days = (
+            self._settings.zoom_lookback_days if name == zoom.SPEC.name else self._settings.derived_lookback_days
+        )
+        return midnight(mark) - days * DAY
 
     def _days(self, limit: Limit) -> Iterator[Part]:
         counts = self._store.indices()

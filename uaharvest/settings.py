@@ -273,6 +273,11 @@ def webhook_url(value: str) -> str:
     return value
 
 
+def names(value: str) -> tuple[str, ...]:
+    """Read names, separated by commas."""
+    return tuple(filter(None, (name.strip() for name in value.split(","))))
+
+
 def flower_login(value: str) -> tuple[str, ...]:
     """Read the logins of Flower, `user:password`, separated by commas."""
     logins = tuple(value.split(","))
@@ -629,6 +634,51 @@ class Settings:
         "List this many earlier days again, to find meetings that had not ended or that Zoom shows late.",
         default=2,
     )
+    viewings: bool = _setting(
+        "VIEWINGS",
+        flag,
+        "Work out each day, from the documents, what each viewer watched of each recording.",
+        default=False,
+    )
+    viewings_at: timedelta = _setting(
+        "VIEWINGS_AT",
+        time_of_day,
+        "When a day's viewings are worked out: at this time (UTC) on the next day, once its useractions are indexed.",
+        default=timedelta(hours=5, minutes=30),
+        shown_default="05:30",
+    )
+    viewings_key: str = _setting(
+        "S3_VIEWINGS_KEY", text, "S3 key of the viewings watermark.", default="viewings-watermark"
+    )
+    anonymous_users: tuple[str, ...] = _setting(
+        "ANONYMOUS_USERS",
+        names,
+        "User ids that stand for nobody, separated by commas: each of their sessions is a viewer of its own.",
+        default=("anonymous", "public_user"),
+        shown_default="anonymous,public_user",
+    )
+    attendance: bool = _setting(
+        "ATTENDANCE",
+        flag,
+        "Work out each day, from the documents, who was in each Zoom meeting and for how long.",
+        default=False,
+    )
+    attendance_at: timedelta = _setting(
+        "ATTENDANCE_AT",
+        time_of_day,
+        "When a day's attendance is worked out: at this time (UTC) on the next day, once its meetings are harvested.",
+        default=timedelta(hours=7),
+        shown_default="07:00",
+    )
+    attendance_key: str = _setting(
+        "S3_ATTENDANCE_KEY", text, "S3 key of the attendance watermark.", default="attendance-watermark"
+    )
+    derived_lookback_days: int = _setting(
+        "DERIVED_LOOKBACK_DAYS",
+        whole(0, 366),
+        "Look at this many earlier days again, and repeat viewings and attendance whose documents have changed.",
+        default=14,
+    )
     privacy_pseudonyms: tuple[tuple[str, str], ...] = _setting(
         "PRIVACY_PSEUDONYMS",
         pseudonym_keys,
@@ -694,6 +744,25 @@ class Settings:
         "When what is too old is deleted each day, if any RETENTION_ setting is set (UTC).",
         default=timedelta(hours=3),
         shown_default="03:00",
+    )
+    lrs_url: str | None = _setting(
+        "LRS_URL",
+        api_url,
+        "`export xapi --to lrs` sends statements there: the endpoint of an LRS, such as https://lrs.example.edu/xAPI.",
+    )
+    lrs_user: str | None = _setting("LRS_USER", text, "User, or key, of the LRS (basic authentication).")
+    lrs_password: str | None = _setting("LRS_PASSWORD", text, "Password, or secret, of that user.", secret=True)
+    report_threshold: int = _setting(
+        "REPORT_THRESHOLD",
+        whole(1, 100),
+        "Reports: per cent of a lecture or of its recording from which on a student attended it (--threshold).",
+        default=50,
+    )
+    report_min_group: int = _setting(
+        "REPORT_MIN_GROUP",
+        whole(1, 1000),
+        "Reports: groups of fewer people than this are not shown.",
+        default=5,
     )
     metrics_host: str = _setting(
         "METRICS_HOST",
@@ -764,6 +833,16 @@ class Settings:
         """Tell whether this site harvests Zoom: everything that needs is set."""
         login = (self.zoom_key and self.zoom_secret) or self.zoom_header
         return bool(login and (self.documents_url or self.es_url))
+
+    @property
+    def viewings_enabled(self) -> bool:
+        """Tell whether this site works out viewings: that is switched on, and there is a document store."""
+        return bool(self.viewings and (self.documents_url or self.es_url))
+
+    @property
+    def attendance_enabled(self) -> bool:
+        """Tell whether this site works out attendance: that is switched on, and there is a document store."""
+        return bool(self.attendance and (self.documents_url or self.es_url))
 
     @property
     def alerts_enabled(self) -> bool:

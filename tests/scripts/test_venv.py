@@ -20,11 +20,13 @@ case "$1 $2" in
 esac
 """
 
+REQUIREMENTS = sorted(path.name for path in stack.ROOT.glob("requirements*.txt"))
+
 
 @pytest.fixture
 def project(tmp_path):
     """A copy of what the script reads, and a PATH on which no Python is."""
-    for name in ["scripts/venv", "requirements.txt", "requirements-dev.txt", "constraints.txt"]:
+    for name in ["scripts/venv", *REQUIREMENTS, "constraints.txt"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(stack.ROOT / name, tmp_path / name)
     (tmp_path / "bin").mkdir()

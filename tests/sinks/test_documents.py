@@ -1,5 +1,6 @@
 """What both document stores have in common: the same tests run on Elasticsearch and on SQLite."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from uaharvest.sinks.documents import Within, require_few
 from uaharvest.sinks.sqlite import SqliteStore
 
 DAY = "useractions-2026.11.20"
+AT = "2026-11-20T10:00:00.000Z"
 
 
 @pytest.fixture(params=[pytest.param("elasticsearch", marks=pytest.mark.elasticsearch), "sqlite"])
@@ -52,6 +54,25 @@ def test_what_is_not_there_is_none_by_id_and_by_index(store):
     write(store, Document(DAY, "1", {"mpid": "a"}))
     assert store.get(DAY, "2") is None
     assert store.get("useractions-2026.11.21", "1") is None
+
+
+def test_documents_are_selected_by_the_values_of_a_field(store, settled):
+    write(
+        store,
+        *(
+            Document(DAY, str(number), {"mpid": f"m{number % 3}", "episode": {"series": "s"}})
+            for number in range(9)
+        ),
+        Document("useractions-2026.11.21", "9", {"mpid": "m1"}),
+        Document("episodes", "m1", {"mpid": "m1"}),
+    )
+    settled()
+    found = list(store.having("useractions-*", "mpid", {"m1", "m2", "none"}))
+    assert sorted(document["_id"] for document in found) == ["1", "2", "4", "5", "7", "8", "9"]
+    assert {"_index": "useractions-2026.11.21", "_id": "9", "mpid": "m1"} in found
+    assert len(list(store.having(DAY, "episode.series", ["s"]))) == 9
+    assert list(store.having(DAY, "mpid", [])) == []
+    assert list(store.having("meetings-*", "mpid", ["m1"])) == []
 
 
 def test_of_many_documents_those_that_exist_are_returned(store):
@@ -274,3 +295,97 @@ def test_documents_before_an_instant_are_those_of_one_index(store, settled):
     settled()
     assert list(store.before(DAY, "@timestamp", "2026-11-20T00:00:00")) == ["1"]
     assert list(store.before("useractions-2026.11.22", "@timestamp", "2026-11-20T00:00:00")) == []
+
+
+# What is derived from documents
+
+
+def test_the_documents_with_a_value_are_selected_across_pages_and_days(store, settled):
+    days = [f"useractions-2026.11.{day:02}" for day in (20, 21, 22)]
+    documents = [
+        Document(days[number % 2], str(number), {"mpid": f"m{number // 2 % 2}", "action_id": number, "huid": "h"})
+        for number in range(20_100)
+    ]
+    write(store, *documents, Document(days[2], "1", {"mpid": "other"}), Document("episodes", "m1", {"mpid": "m1"}))
+    settled()
+    found = list(store.select("useractions*-*", "mpid", "m1", ["action_id"]))
+    assert sorted(document["action_id"] for document in found) == [n for n in range(20_100) if n // 2 % 2]
+    assert len(list(store.select(days[0], "mpid", "m1", ["action_id"]))) == 5025
+    assert [*store.select("useractions*-*", "mpid", "none", ["action_id"])] == []
+    assert [*store.select("sessions-*", "mpid", "m1", ["action_id"])] == []
+
+
+def test_a_selection_ignores_what_is_written_meanwhile(store, settled):
+    write(store, *(Document(DAY, str(number), {"mpid": "m", "action_id": number}) for number in range(6000)))
+    settled()
+    selection = store.select(DAY, "mpid", "m", ["action_id"])
+    first = next(selection)
+    write(store, *(Document(DAY, str(number), {"mpid": "m", "action_id": number}) for number in range(9000)))
+    settled()
+    assert sorted(document["action_id"] for document in [first, *selection]) == list(range(6000))
+
+
+def test_a_value_is_selected_as_a_whole_and_with_its_nested_fields(store, settled):
+    action = {"type": "HEARTBEAT", "inpoint": 30}
+    episode = {"title": "t", "duration": 1}
+    write(store, Document(DAY, "1", {"mpid": 'a" OR *', "action": action, "episode": episode, "@timestamp": AT}))
+    write(store, Document(DAY, "2", {"mpid": "a", "action": action}))
+    settled()
+    [found] = store.select(DAY, "mpid", 'a" OR *', ["@timestamp", "action", "episode.title"])
+    assert (found["@timestamp"], found["action"], found["episode"]["title"]) == (AT, action, "t")
+
+
+def test_a_state_changes_with_whatever_is_written_about_its_value_and_with_nothing_else(store, settled):
+    pattern = "useractions*-2026.11.20"
+
+    def states():
+        settled()
+        return dict(store.states(pattern, "mpid"))
+
+    def changed(*documents):
+        before = states()
+        write(store, *documents)
+        after = states()
+        assert after == states()
+        return {value for value in before.keys() | after.keys() if before.get(value) != after.get(value)}
+
+    assert states() == {}
+    assert changed(*(Document(DAY, str(n), {"mpid": f"m{n % 2}", "v": 1}) for n in range(6))) == {"m0", "m1"}
+    assert changed(Document(DAY, "7", {"mpid": "m1"})) == {"m1"}
+    assert changed(Document(DAY, "0", {"mpid": "m0", "v": 2})) == {"m0"}
+    assert changed(Document(DAY, "8", {"mpid": "m1", "v": 1}, version=10)) == {"m1"}
+    assert changed(Document(DAY, "8", {"mpid": "m1", "v": 2}, version=20)) == {"m1"}
+    assert changed(Document(DAY, "8", {"mpid": "m1", "v": 1}, version=10)) == set()
+    assert changed(Document("useractions-2026.11.21", "9", {"mpid": "m0"})) == set()
+    assert changed(Document(DAY, "10", {"huid": "h"})) == set()
+    assert changed(Document("useractions-site-2026.11.20", "1", {"mpid": "m0"})) == {"m0"}
+
+
+def test_combinations_are_those_of_the_selected_documents(store, settled):
+    rows = [("m", "1", "iOS"), ("m", "1", "iOS"), ("m", "1", "Windows"), ("m", None, "iOS"), ("x", "2", "iOS")]
+    documents = [
+        Document(
+            f"useractions-2026.11.{20 + n % 2}", f"{n}", {"mpid": mpid, "huid": huid, "ua": {"os_name": system}}
+        )
+        for n, (mpid, huid, system) in enumerate(rows)
+    ]
+    documents.append(Document(DAY, "none", {"mpid": "m"}))
+    write(store, *documents)
+    settled()
+    found = Counter()
+    for combination, count in store.combinations("useractions-*", "mpid", "m", ["huid", "ua.os_name"]):
+        found[combination] += count
+    assert found == {("1", "iOS"): 2, ("1", "Windows"): 1, (None, "iOS"): 1, (None, None): 1}
+    assert list(store.combinations("useractions-*", "mpid", "nothing", ["huid"])) == []
+    assert list(store.combinations("useractions-1999*", "mpid", "m", ["huid"])) == []
+
+
+def test_more_combinations_than_a_page_are_each_counted(store, settled):
+    write(
+        store,
+        *(Document(DAY, str(n), {"mpid": "m", "huid": str(n), "session_id": str(n % 7)}) for n in range(2100)),
+    )
+    settled()
+    found = dict(store.combinations(DAY, "mpid", "m", ["huid", "session_id"]))
+    assert len(found) == 2100
+    assert set(found.values()) == {1}

@@ -56,7 +56,7 @@ def test_a_name_that_is_taken_is_refused(name):
     )
     with pytest.raises(ValueError, match=f"the name {name} is taken"):
         registry.register(spec)
-    assert registry.names() == ["useractions", "episodes", "zoom"]
+    assert registry.names() == ["useractions", "episodes", "zoom", "viewings", "attendance"]
 
 
 @pytest.mark.parametrize(("spec", "batch_size"), [(episodes.SPEC, episodes.CHUNK), (zoom.SPEC, 7)])

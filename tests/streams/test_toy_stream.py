@@ -137,4 +137,4 @@ def test_the_command_line_harvests_it_and_knows_its_watermark_and_state(site):
 def test_without_the_registry_nobody_knows_it(site):
     done = site.manage("watermark", "show", "--stream", "toy", program=())
     assert done.returncode == 2
-    assert "'useractions', 'episodes', 'zoom'" in done.stderr
+    assert "'useractions', 'episodes', 'zoom', 'viewings', 'attendance'" in done.stderr

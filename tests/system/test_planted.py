@@ -12,8 +12,10 @@ import requests
 from devservers import cluster, stack
 from tests.privacy import planted
 from tests.privacy.planted import found
-from uaharvest import assembly
+from uaharvest import assembly, index_templates
 from uaharvest.privacy.site import protection
+from uaharvest.settings import Settings
+from uaharvest.sinks.cluster import connection
 
 DAY = (datetime.now(UTC) - timedelta(days=1)).date()
 PATIENCE = 300  # seconds that a busy machine may take
@@ -166,6 +168,7 @@ def test_sqlite_s3_redis_and_logs_hold_nothing_of_the_planted_person(start_site,
 def test_elasticsearch_holds_nothing_of_the_planted_person(start_site, elasticsearch_server, tmp_path):
     with cluster.serve(*elasticsearch_server) as server:
         settings = {"ES_HOST": server.url, "INDEXER": "true"}
+        index_templates.load(connection.connect(Settings(es_url=f"{server.url}/")))
         site, said = harvest(start_site, settings)
         store = assembly.document_store(site.settings)
         requests.post(f"{server.url}/_refresh", timeout=60).raise_for_status()

@@ -9,7 +9,7 @@ import celeryconfig
 import tasks
 from devservers import stack
 
-QUEUES = {"useractions", "episodes", "zoom", "index", "backfill", "control"}
+QUEUES = {"useractions", "episodes", "zoom", "viewings", "attendance", "index", "backfill", "control"}
 
 
 def test_celery_finds_the_application_as_the_option_a_tasks_expects_it():

@@ -48,9 +48,13 @@ class Moment(click.ParamType[datetime]):
 
 
 class Day(click.ParamType[datetime]):
-    """A day as `YYYY-mm-dd` (UTC); converted to its beginning."""
+    """A day as `YYYY-mm-dd`; converted to its beginning in UTC."""
 
     name = "date"
+
+    def __init__(self, zone: str = "UTC") -> None:
+        """Say in errors that days are those of this zone."""
+        self._zone = zone
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:  # noqa: ARG002
         """Return the beginning of the day."""
@@ -59,7 +63,7 @@ class Day(click.ParamType[datetime]):
                 return datetime.fromisoformat(value).replace(tzinfo=UTC)
         except ValueError:
             pass
-        raise _no_date(value, param, "YYYY-mm-dd (UTC), such as 2026-11-23", otherwise="date")
+        raise _no_date(value, param, f"YYYY-mm-dd ({self._zone}), such as 2026-11-23", otherwise="date")
 
 
 START = Moment(fold=0)

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from uaharvest.documents.indices import FAMILIES
+from uaharvest.documents.indices import FAMILIES, Family
 from uaharvest.errors import BlockedError, HarvestError
+from uaharvest.settings import Settings
 from uaharvest.sinks.cluster.connection import Cluster, quoted
 from uaharvest.sinks.cluster.products import OPENSEARCH
 
-PATTERN = tuple(f"{family}*" for family in FAMILIES)
-_NAMES = quoted(",".join(PATTERN))
+_NAMES = quoted(",".join(f"{family}*" for family in FAMILIES))
 CLUSTER_PRIVILEGES = ("manage_index_templates",)
 INDEX_PRIVILEGES = ("read", "create_index", "write", "view_index_metadata")
 
@@ -31,11 +31,24 @@ def version(cluster: Cluster) -> str:
     return ", ".join(sorted({str(node["version"]) for node in nodes.values()}))
 
 
-def missing_privileges(cluster: Cluster) -> list[str] | None:
-    """Return the privileges that our user lacks; None if it cannot be asked: without security, or OpenSearch."""
+def patterns(settings: Settings) -> list[str]:
+    """Return patterns of the indices that a site writes."""
+    unused: set[Family] = set()
+    if not settings.viewings:
+        unused |= {"viewings", "recordings"}
+    if not settings.attendance:
+        unused.add("attendance")
+    return [f"{family}*" for family in FAMILIES if family not in unused]
+
+
+def missing_privileges(cluster: Cluster, indices: Sequence[str]) -> list[str] | None:
+    """Return the privileges on `indices` (patterns) and the cluster that our user lacks.
+
+    None if it cannot be asked: without security, or OpenSearch.
+    """
     if cluster.product() is OPENSEARCH:
         return None
-    index = {"names": list(PATTERN), "privileges": list(INDEX_PRIVILEGES)}
+    index = {"names": list(indices), "privileges": list(INDEX_PRIVILEGES)}
     wanted = {"cluster": list(CLUSTER_PRIVILEGES), "index": [index]}
     try:
         answer = cluster.ask("POST", "/_security/user/_has_privileges", wanted).body

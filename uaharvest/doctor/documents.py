@@ -44,13 +44,14 @@ def privileges(site: Site) -> Iterator[Finding]:
     """Ask which of the needed privileges the user or API key has."""
     from uaharvest.doctor import cluster  # noqa: PLC0415
 
-    missing = cluster.missing_privileges(_client(site))
+    indices = cluster.patterns(site.settings)
+    missing = cluster.missing_privileges(_client(site), indices)
     if missing is None:
         yield ok("not asked: no security here, or OpenSearch's, which does not answer this question")
     elif missing:
         yield fail(
             f"the API key or user lacks {', '.join(missing)}",
-            f"Grant it on {', '.join(cluster.PATTERN)}; manage_index_templates is needed for `{LOAD}` only.",
+            f"Grant it on {', '.join(indices)}; manage_index_templates is needed for `{LOAD}` only.",
         )
     else:
         yield ok("all privileges that are needed")

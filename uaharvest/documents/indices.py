@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from uaharvest.errors import PoisonError
 
-Family = Literal["useractions", "episodes", "meetings", "sessions"]
+Family = Literal["useractions", "episodes", "meetings", "sessions", "viewings", "recordings", "attendance"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 
 

@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import iso3166
 
@@ -107,6 +107,27 @@ _COUNTRIES = {
 }
 
 
+class Identified(Protocol):
+    """What tells the people in a meeting apart. ParticipantRow describes the fields."""
+
+    @property
+    def id(self) -> str | None: ...  # noqa: D102
+    @property
+    def participant_user_id(self) -> str | None: ...  # noqa: D102
+    @property
+    def registrant_id(self) -> str | None: ...  # noqa: D102
+    @property
+    def email(self) -> str | None: ...  # noqa: D102
+    @property
+    def user_name(self) -> str | None: ...  # noqa: D102
+    @property
+    def user_id(self) -> str | None: ...  # noqa: D102
+    @property
+    def participant_uuid(self) -> str | None: ...  # noqa: D102
+    @property
+    def bo_mtg_id(self) -> str | None: ...  # noqa: D102
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Session:
     """One stay, and the values that its meeting's attendance figures need.
@@ -148,7 +169,7 @@ def sessions(
     """
     odd = []
     found: dict[str, Session] = {}
-    for row, person in zip(rows, _people(rows), strict=True):
+    for row, person in zip(rows, people(rows), strict=True):
         try:
             one = _session(meeting, row, person, locate, pseudonym)
         except PoisonError as error:
@@ -182,7 +203,7 @@ def stored(documents: Sequence[Mapping[str, Any]]) -> list[Session]:
             breakout=bool(document.get("breakout_room")),
             fields=document,
         )
-        for document, row, person in zip(documents, rows, _people(rows), strict=True)
+        for document, row, person in zip(documents, rows, people(rows), strict=True)
     ]
 
 
@@ -294,7 +315,7 @@ def _anonymous(row: ParticipantRow) -> str:
     return json.dumps([getattr(row, name) for name in (*_IDENTITIES, "device", "ip_address")])
 
 
-def _people(rows: Sequence[ParticipantRow]) -> list[str]:
+def people(rows: Sequence[Identified]) -> list[str]:
     """Return a key for each row. Rows of the same person have the same key.
 
     Rows belong to one person if they share an identity, compared from the strongest to the weakest, and no stronger
@@ -370,11 +391,11 @@ def _grouped(values: Iterable[Any]) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _join(row: ParticipantRow) -> tuple[str | None, str] | None:
+def _join(row: Identified) -> tuple[str | None, str] | None:
     return None if row.user_id is None else (row.bo_mtg_id, row.user_id)
 
 
-def _identity(row: ParticipantRow, name: str) -> str | None:
+def _identity(row: Identified, name: str) -> str | None:
     value = (getattr(row, name) or "").strip()
     return (value.casefold() if name in {"email", "user_name"} else value) or None
 

@@ -12,7 +12,7 @@ REMEMBERED = 20_000  # values per process; a busy evening has fewer viewers and 
 BYTES = 16  # of the HMAC; two of a billion values have the same with a probability of 10^-21
 LENGTH = 26  # characters of these bytes in base32
 # What sources put in place of a name. It is nobody's, and readers look for it.
-NOBODY = frozenset({"", "anonymous", OMITTED})
+NOBODY = frozenset({"", "anonymous", "public_user", OMITTED})
 
 
 class Key(NamedTuple):

@@ -35,7 +35,7 @@ STORES = (
     ),
     Store(
         "Elasticsearch, OpenSearch or SQLite (`ES_HOST`, `DOCUMENTS_URL`)",
-        "useractions, episodes, meetings and sessions, below",
+        "useractions, episodes, meetings, sessions and what is derived from them, below",
         "reports, dashboards, exports",
         "`RETENTION_…_DAYS`, or `manage.py setup index-templates --retention DAYS`; without, forever",
     ),
@@ -103,6 +103,9 @@ _TITLES: dict[Table, str] = {
     "episodes": "Episodes",
     "meetings": "Meetings",
     "sessions": "Sessions: stays of participants in meetings, and their rows in dead letters",
+    "viewings": "Viewings, derived from useractions",
+    "recordings": "Recordings, derived from useractions",
+    "attendance": "Attendance, derived from meetings and sessions",
     "meeting row": "Rows of meetings in dead letters",
 }
 

@@ -203,6 +203,57 @@ SESSIONS = (
     ),
 )
 
+# Derived from protected documents, so nothing is done to them once more.
+_RECORDING = Rule(
+    ["mpid", "series", "title", "duration_s"],
+    Kind.PLAIN,
+    "the recording's metadata, which may name its lecturers",
+    _WATCHED,
+)
+
+VIEWINGS = (
+    Rule(["viewer", "huid"], Kind.PERSON, "the viewer's login, or session", _WHO),
+    _RECORDING,
+    Rule(["@timestamp", "first", "last", "sittings"], Kind.PLAIN, "when the viewer watched it", _WATCHED),
+    Rule(
+        ["seen_s", "coverage", "watched_s", "again_s", "furthest_s", "intervals", "played"],
+        Kind.PLAIN,
+        "what the viewer watched of it",
+        _WATCHED,
+    ),
+    Rule(["live_s", "stays"], Kind.PLAIN, "when the viewer was at the live stream", "attendance"),
+    Rule(["evidence"], Kind.PLAIN, "kinds of useractions that this is known from", _TRUST),
+)
+
+RECORDINGS = (
+    _RECORDING,
+    Rule(["@timestamp", "start"], Kind.PLAIN, "when it was recorded, and last watched", _WATCHED),
+    Rule(
+        [
+            *("viewers", "anonymous", "mean_coverage", "median_coverage"),
+            *("bin_s", "views", "retention", "concurrency"),
+        ],
+        Kind.PLAIN,
+        "numbers of viewers; small ones may point to a person",
+        _WATCHED,
+    ),
+)
+
+ATTENDANCE = (
+    Rule(["uuid", "meeting_id"], Kind.PLAIN, "ids of the meeting; a personal room's is its host's", "joins"),
+    Rule(["topic"], Kind.TEXT, "the topic, which may name people", "names of meetings"),
+    Rule(["host_id"], Kind.PERSON, "the host", "meetings by host"),
+    Rule(["person", "user_id", "registrant_id"], Kind.PERSON, "ids of the participant", _WHO),
+    Rule(["user_email", "user_name"], Kind.PERSON, "the participant's name and e-mail address", _WHO),
+    Rule(["@timestamp", "start", "end"], Kind.PLAIN, "when the meeting took place", "attendance"),
+    Rule(
+        ["joined", "left", "minutes", "share", "late_minutes", "early_minutes", "sessions", "stays"],
+        Kind.PLAIN,
+        "when the participant was there",
+        "attendance",
+    ),
+)
+
 # Rows as Zoom sends them differ from documents in these fields.
 MEETING_ROW = (
     *(rule for rule in MEETINGS if not any(name.startswith("host.") for name in rule.names)),
@@ -215,6 +266,9 @@ TABLES: Mapping[Table, Sequence[Rule]] = {
     "episodes": EPISODES,
     "meetings": MEETINGS,
     "sessions": SESSIONS,
+    "viewings": VIEWINGS,
+    "recordings": RECORDINGS,
+    "attendance": ATTENDANCE,
     "meeting row": MEETING_ROW,
     "participant row": SESSIONS,
 }

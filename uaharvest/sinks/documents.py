@@ -80,6 +80,10 @@ class DocumentStore(DocumentSink, Protocol):
         """
         ...
 
+    def having(self, index_pattern: str, field: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
+        """Yield those documents that `export` yields whose keyword `field` has one of `values`."""
+        ...
+
     def ids(self, index: str, within: Within | None = None) -> Iterator[str]:
         """Yield the id of each document of one index, or of those `within` an interval; nothing without such an index.
 
@@ -134,6 +138,44 @@ class DocumentStore(DocumentSink, Protocol):
 
     def distinct(self, index_pattern: str, field: str) -> Iterator[str]:
         """Yield each distinct value of a keyword field; nothing if no index matches."""
+        ...
+
+    def states(self, index_pattern: str, field: str) -> Mapping[str, str]:
+        """Return a short text for each value of a keyword field; empty if no index matches.
+
+        The text changes whenever a document with this value is added, written again or deleted, and at no other time
+        except a re-index or a restore.
+        """
+        ...
+
+    def select(
+        self, index_pattern: str, field: str, value: str, fields: Sequence[str]
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield the documents whose keyword field has a value, page by page, in any order.
+
+        Writes that happen meanwhile do not affect the index being read. Closed indices are left out.
+
+        Args:
+            index_pattern: Names, which may contain `*`, separated by commas.
+            field: The field.
+            value: Its value.
+            fields: Names of the fields to return, in nested objects as `object.field`; there may be others too.
+        """
+        ...
+
+    def combinations(
+        self, index_pattern: str, field: str, value: str, fields: Sequence[str]
+    ) -> Iterator[tuple[tuple[str | None, ...], int]]:
+        """Yield combinations of the values that some keyword fields have, and how many documents have them.
+
+        A combination may come more than once. Closed indices are left out.
+
+        Args:
+            index_pattern: Names, which may contain `*`, separated by commas.
+            field: A keyword field that selects documents.
+            value: Its value.
+            fields: The fields; None stands for a field that a document does not have.
+        """
         ...
 
 

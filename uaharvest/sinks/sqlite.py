@@ -55,6 +55,10 @@ WITH RECURSIVE name (of) AS (
 SELECT of FROM name WHERE of IS NOT NULL
 """
 _EXPORT = "SELECT in_index, id, body FROM documents WHERE in_index = ? ORDER BY id"
+_HAVING = """
+SELECT in_index, id, body FROM documents
+WHERE in_index = ? AND json_extract(body, ?) IN (SELECT value FROM json_each(?)) ORDER BY id
+"""
 _IDS = "SELECT id FROM documents WHERE in_index = ?"
 _IDS_WITHIN = f"{_IDS} AND json_extract(body, ?) >= ? AND json_extract(body, ?) < ?"
 _TALLY = """
@@ -72,6 +76,18 @@ WHERE in_index IN (SELECT value FROM json_each(?)) AND ({conditions})
 _WILD = re.compile("[%_!]")  # what LIKE takes for more than itself
 _DELETE = "DELETE FROM documents WHERE in_index = ? AND id = ?"
 _DROP = "DELETE FROM documents WHERE in_index = ? AND id IN (SELECT id FROM documents WHERE in_index = ? LIMIT ?)"
+_STATES = """
+SELECT CAST(json_extract(body, :path) AS TEXT) AS value, count(*) || '.' || sum(version) FROM documents
+WHERE in_index IN (SELECT value FROM json_each(:indices)) AND value IS NOT NULL GROUP BY value
+"""
+# Made by the first who selects by a field: without it, each selection would read the whole file.
+_BY_FIELD = """
+CREATE INDEX IF NOT EXISTS documents_by_{field} ON documents (CAST(json_extract(body, '$."{field}"') AS TEXT))
+"""
+_SELECT = """
+SELECT body FROM documents WHERE CAST(json_extract(body, '$."{field}"') AS TEXT) = ?
+AND in_index IN (SELECT value FROM json_each(?))
+"""
 # json_each makes each array element a value of the field, as in Elasticsearch.
 _DISTINCT = """
 SELECT DISTINCT CAST(field.value AS TEXT) FROM documents, json_each(documents.body, :path) AS field
@@ -130,6 +146,14 @@ class SqliteStore:
         for index in self.matching(index_pattern):
             with self._connection() as connection:
                 for in_index, id_, body in connection.execute(_EXPORT, (index,)):
+                    yield {"_index": in_index, "_id": id_, **json.loads(body)}
+
+    def having(self, index_pattern: str, field: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
+        """Yield the documents that have one of these values; see `DocumentStore.having`."""
+        wanted = json.dumps(sorted(values))
+        for index in self.matching(index_pattern):
+            with self._connection() as connection:
+                for in_index, id_, body in connection.execute(_HAVING, (index, _path(field), wanted)):
                     yield {"_index": in_index, "_id": id_, **json.loads(body)}
 
     def ids(self, index: str, within: Within | None = None) -> Iterator[str]:
@@ -204,6 +228,40 @@ class SqliteStore:
         change(connection)
         connection.execute("COMMIT")
         return connection.total_changes - before
+
+    def states(self, index_pattern: str, field: str) -> Mapping[str, str]:
+        """Return the state of the documents by the value of a field; see `DocumentStore.states`."""
+        values = {"path": _path(field), "indices": json.dumps(self.matching(index_pattern))}
+        with self._connection() as connection:
+            return dict(connection.execute(_STATES, values))
+
+    def select(
+        self,
+        index_pattern: str,
+        field: str,
+        value: str,
+        fields: Sequence[str],  # noqa: ARG002 - all come from the same page of the disk
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield the documents whose field has a value; see `DocumentStore.select`."""
+        indices = json.dumps(self.matching(index_pattern))
+        with self._connection() as connection:
+            connection.execute(_BY_FIELD.format(field=field))
+            for (body,) in connection.execute(_SELECT.format(field=field), (value, indices)):
+                yield json.loads(body)
+
+    def combinations(
+        self, index_pattern: str, field: str, value: str, fields: Sequence[str]
+    ) -> Iterator[tuple[tuple[str | None, ...], int]]:
+        """Yield the combinations of values of some fields; see `DocumentStore.combinations`."""
+        indices = json.dumps(self.matching(index_pattern))
+        columns = ", ".join(["CAST(json_extract(body, ?) AS TEXT)"] * len(fields))
+        query = _SELECT.format(field=field).replace("body", f"count(*), {columns}", 1)
+        places = ", ".join(str(number + 2) for number in range(len(fields)))
+        with self._connection() as connection:
+            connection.execute(_BY_FIELD.format(field=field))
+            given = (*map(_path, fields), value, indices)
+            for count, *key in connection.execute(f"{query} GROUP BY {places}", given):
+                yield tuple(key), count
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

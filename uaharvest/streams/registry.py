@@ -2,7 +2,7 @@
 
 from uaharvest.settings import Settings
 from uaharvest.streams.spec import StreamSpec
-from uaharvest.streams.specs import episodes, useractions, zoom
+from uaharvest.streams.specs import attendance, episodes, useractions, viewings, zoom
 
 # Queue names that no stream may have.
 RESERVED = frozenset({"backfill", "control", "index"})
@@ -41,5 +41,5 @@ def enabled(settings: Settings) -> list[StreamSpec]:
     return [spec for spec in _specs.values() if spec.enabled(settings)]
 
 
-for _spec in (useractions.SPEC, episodes.SPEC, zoom.SPEC):
+for _spec in (useractions.SPEC, episodes.SPEC, zoom.SPEC, viewings.SPEC, attendance.SPEC):
     register(_spec)

@@ -24,8 +24,8 @@ class Kind(IntEnum):
 _KINDS = {kind.name: kind for kind in Kind if kind}
 # Paella 7's plugin appends parameters to the event's name. Up to 16.6 it fails before it sends this one.
 _ENDED = "paella:ended"
-# Seconds; 31 years. What is beyond is no position.
-_FURTHEST = 10**9
+FURTHEST = 10**9
+"""The largest position, seconds; 31 years. What is beyond is none."""
 
 
 class Action(NamedTuple):
@@ -113,7 +113,7 @@ class Actions:
         types, kind = codes(type)
         # A number for each pair's session: two viewers may share one, if the source omits it.
         _, session_of_pair = _combined(pair, own)
-        kinds = np.array([_kind(name) for name in types], np.int64)
+        kinds = np.array([kind_of(name) for name in types], np.int64)
         return cls(
             pairs,
             np.asarray(id, np.int64),
@@ -152,11 +152,12 @@ def _combined(first: Ints, second: Ints) -> tuple[Ints, Ints]:
     return keys, numbers.astype(np.int64)
 
 
-def _kind(name: str) -> Kind:
+def kind_of(name: str) -> Kind:
+    """Return what a useraction of this type says."""
     return Kind.PAUSE if name.startswith(_ENDED) else _KINDS.get(name, Kind.OTHER)
 
 
 def _positions(values: Sequence[float | None]) -> Floats:
     """Return positions with NaN for None and for what cannot be one."""
     positions = np.array(values, np.float64)  # None becomes NaN
-    return np.where((positions >= 0) & (positions <= _FURTHEST), positions, np.nan)
+    return np.where((positions >= 0) & (positions <= FURTHEST), positions, np.nan)

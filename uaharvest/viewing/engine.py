@@ -272,7 +272,10 @@ def _within(found: Viewings, durations: Mapping[str, float]) -> Viewings:
     limits = _limits(found.pairs, durations)[found.pair]
     # A start may be a rounding error below 0.
     start, end = np.maximum(found.start, 0), np.minimum(found.end, limits)
-    cut = Viewings(found.pairs, found.pair, found.session, start, end, found.began, found.ended, found.evidence)
+    # What is left of it cannot have taken longer than at the slowest speed: a FOOTPRINT may claim any length.
+    slowest = found.began + (end - start) / SLOWEST
+    ended = np.where(found.end > limits, np.minimum(found.ended, slowest), found.ended)
+    cut = Viewings(found.pairs, found.pair, found.session, start, end, found.began, ended, found.evidence)
     return cut.take(found.live | (end > start))
 
 

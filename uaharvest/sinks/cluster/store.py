@@ -17,9 +17,11 @@ from uaharvest.sinks.cluster.refusals import error_type, refusal, require_absenc
 from uaharvest.sinks.documents import Key, Within
 
 _PAGE = 1000
+_PAGE_OF_ROWS = 5000  # a megabyte or two of useractions, of which few fields are asked for
 _PAGE_OF_IDS = 10_000  # the most that a search returns (index.max_result_window)
 _MOST_INDICES = 20_000  # below search.max_buckets (65,536); one index a day for 50 years
 _MOST_VALUES = 1_000_000  # of one field; more than any campus has
+_MOST_TERMS = 10_000  # of one query; the servers take 65,536 (index.max_terms_count)
 _SNAPSHOT_KEPT = "5m"  # between two pages of an export
 
 
@@ -96,10 +98,15 @@ class ClusterStore:
     def export(self, index_pattern: str) -> Iterator[dict[str, Any]]:
         """Yield all documents of the matching indices; see `DocumentStore.export`."""
         for index in self.matching(index_pattern):
-            for hit in self._hits(index, {"size": _PAGE}):
-                with self._whole("a document"):
-                    document = {"_index": hit["_index"], "_id": hit["_id"], **hit["_source"]}
-                yield document
+            yield from self._documents(index, {"size": _PAGE})
+
+    def having(self, index_pattern: str, field: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
+        """Yield the documents that have one of these values; see `DocumentStore.having`."""
+        wanted = sorted(values)
+        for index in self.matching(index_pattern):
+            for start in range(0, len(wanted), _MOST_TERMS):
+                terms = {field: wanted[start : start + _MOST_TERMS]}
+                yield from self._documents(index, {"size": _PAGE, "query": {"terms": terms}})
 
     def ids(self, index: str, within: Within | None = None) -> Iterator[str]:
         """Yield the ids of an index; see `DocumentStore.ids`. A document may be missing for a second."""
@@ -162,12 +169,62 @@ class ClusterStore:
         answer = self._cluster.ask("DELETE", f"/{quoted(index)}", accept={HTTPStatus.NOT_FOUND})
         require_absence(*answer, self._cluster.server)
 
-    def _having(self, names: str, query: Mapping[str, Any]) -> list[str]:
-        """Return which of these indices have any document that a query finds."""
+    def states(self, index_pattern: str, field: str) -> Mapping[str, str]:
+        """Return the state of the documents by the value of a field; see `DocumentStore.states`.
+
+        A shard numbers its writes (`_seq_no`), and each document has the number of its last one. The texts may be a
+        second old.
+        """
+        states: dict[str, str] = {}
+        for names in paths(self.matching(index_pattern)):
+            for bucket in self._buckets(names, field, {"writes": {"sum": {"field": "_seq_no"}}}):
+                with self._whole("the state of documents"):
+                    value = str(bucket["key"]["value"])
+                    state = f"{bucket['doc_count']}.{int(bucket['writes']['value'])}"
+                states[value] = f"{states[value]} {state}" if value in states else state
+        return states
+
+    def select(
+        self, index_pattern: str, field: str, value: str, fields: Sequence[str]
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield the documents whose field has a value; see `DocumentStore.select`."""
+        query = {"term": {field: value}}
+        # One index after the other: OpenSearch allows few snapshots of shards at once (300 a node), and reads the
+        # shards of one index apart.
+        for index in self._having(index_pattern, query):
+            for hit in self._hits(index, {"size": _PAGE_OF_ROWS, "_source": list(fields), "query": query}):
+                with self._whole("a document"):
+                    document = dict(hit["_source"])
+                yield document
+
+    def combinations(
+        self, index_pattern: str, field: str, value: str, fields: Sequence[str]
+    ) -> Iterator[tuple[tuple[str | None, ...], int]]:
+        """Yield the combinations of values of some fields; see `DocumentStore.combinations`."""
+        query = {"term": {field: value}}
+        sources = [
+            {f"field{number}": {"terms": {"field": name, "missing_bucket": True}}}
+            for number, name in enumerate(fields)
+        ]
+        for names in paths(self._having(index_pattern, query)):
+            for bucket in self._composite(names, sources, {}, {"query": query}):
+                with self._whole("values of some fields"):
+                    key = [bucket["key"][f"field{number}"] for number in range(len(fields))]
+                    count = int(bucket["doc_count"])
+                yield tuple(None if one is None else str(one) for one in key), count
+
+    def _having(self, index_pattern: str, query: Mapping[str, Any]) -> list[str]:
+        """Return the open indices that have any document that a query finds."""
         aggregation = {"indices": {"terms": {"field": "_index", "size": _MOST_INDICES, "order": {"_key": "asc"}}}}
-        answer = self._search({"size": 0, "query": query, "aggs": aggregation}, f"/{quoted(names)}")
+        search = {"size": 0, "query": query, "aggs": aggregation}
+        answer = self._search(search, f"/{quoted(index_pattern)}")
+        if answer["_shards"]["total"] == 0:
+            return []
         with self._whole("names of indices"):
-            return [str(bucket["key"]) for bucket in answer["aggregations"]["indices"]["buckets"]]
+            found = answer["aggregations"]["indices"]
+            if found["sum_other_doc_count"]:
+                raise ValueError("there are more")
+            return [str(bucket["key"]) for bucket in found["buckets"]]
 
     def _require_missing(self, answer: Mapping[str, Any]) -> None:
         """Raise unless this answer about one document says that its index does not exist."""
@@ -179,23 +236,55 @@ class ClusterStore:
 
     def _values(self, names: str, field: str) -> Iterator[tuple[str, int]]:
         """Yield each value of a field in some indices, none missing or closed, and how many documents have it."""
-        pages: dict[str, Any] = {"size": _PAGE, "sources": [{"value": {"terms": {"field": field}}}]}
-        seen: set[str] = set()
+        for bucket in self._buckets(names, field, {}):
+            with self._whole("values of a field"):
+                count = int(bucket["doc_count"])
+            yield str(bucket["key"]["value"]), count
+
+    def _buckets(self, names: str, field: str, within: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """Yield a bucket for each value of a field in some indices, none missing or closed.
+
+        Args:
+            names: Names of indices, separated by commas.
+            field: A keyword field.
+            within: Aggregations within each bucket.
+        """
+        values = {"aggs": within} if within else {}
+        return self._composite(names, [{"value": {"terms": {"field": field}}}], values, {})
+
+    def _composite(
+        self,
+        names: str,
+        sources: Sequence[Mapping[str, Any]],
+        values: Mapping[str, Any],
+        search: Mapping[str, Any],
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield the buckets of a composite aggregation of some indices, none missing or closed."""
+        pages: dict[str, Any] = {"size": _PAGE, "sources": sources}
+        values = {"composite": pages, **values}
+        seen: set[tuple[str, ...]] = set()
         while True:
-            answer = self._search({"size": 0, "aggs": {"values": {"composite": pages}}}, f"/{quoted(names)}")
+            answer = self._search({**search, "size": 0, "aggs": {"values": values}}, f"/{quoted(names)}")
             with self._whole("values of a field"):
                 found = answer["aggregations"]["values"]
-                values = {str(bucket["key"]["value"]): int(bucket["doc_count"]) for bucket in found["buckets"]}
+                buckets = {tuple(map(str, bucket["key"].values())): bucket for bucket in found["buckets"]}
                 after = found.get("after_key")
-            if after is None and not values:
+            if after is None and not buckets:
                 return
-            if not values or values.keys() & seen or len(seen) > _MOST_VALUES:
+            if not buckets or buckets.keys() & seen or len(seen) > _MOST_VALUES:
                 raise self._not_whole("pages of values that do not end")
-            seen |= values.keys()
-            yield from values.items()
+            seen |= buckets.keys()
+            yield from buckets.values()
             if after is None:
                 return
             pages["after"] = after
+
+    def _documents(self, index: str, search: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the documents that a search finds in an index."""
+        for hit in self._hits(index, search):
+            with self._whole("a document"):
+                document = {"_index": hit["_index"], "_id": hit["_id"], **hit["_source"]}
+            yield document
 
     def _hits(self, index: str, search: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield what a search finds in a snapshot of an index, all of it."""

@@ -124,9 +124,9 @@ def series_viewing(actions: Iterable[Action]) -> tuple[dict[str, int], Summary]:
     return counts, _summary(counts.values())
 
 
-def export_attendance(actions: Iterable[Action], duration: float) -> dict[str, int]:
-    """Metric 7, `export attendance`: percent per student without the anonymous, by 300 s of the recording."""
-    percents = _percents(actions, duration, _EXPORT_S)
+def export_attendance(actions: Iterable[Action], duration: float, chunk: int = _EXPORT_S) -> dict[str, int]:
+    """Metric 7, `export attendance`: percent per student without the anonymous, by `chunk` seconds of the recording."""
+    percents = _percents(actions, duration, chunk)
     return {student: percent for student, percent in percents.items() if student != ANONYMOUS}
 
 

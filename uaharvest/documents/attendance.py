@@ -1,0 +1,178 @@
+"""Who was in a past Zoom meeting and for how long, from the documents of the meeting and of its sessions.
+
+docs/viewings.md has the fields. The same documents give the same bytes, in whatever order they come.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from uaharvest.coerce import text, whole
+from uaharvest.documents.meeting import Stay, union
+from uaharvest.documents.session import people
+
+FIELDS = (
+    "id",
+    "participant_user_id",
+    "registrant_id",
+    "email",
+    "user_name",
+    "user_id",
+    "participant_uuid",
+    "bo_mtg_id",
+    "join_time",
+    "leave_time",
+    "waiting_room",
+)
+"""The fields of a session's document that are read."""
+
+_MINUTE = 60
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class _Session:
+    """One session as its document has it; no repr, because it names a person."""
+
+    id: str | None
+    participant_user_id: str | None
+    registrant_id: str | None
+    email: str | None
+    user_name: str | None
+    user_id: str | None
+    participant_uuid: str | None
+    bo_mtg_id: str | None
+    stay: Stay
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> "_Session | None":
+        """Return the session; None for one in the waiting room, or whose times are unknown."""
+        joined, left = _time(document.get("join_time")), _time(document.get("leave_time"))
+        if document.get("waiting_room") is True or joined is None or left is None or left < joined:
+            return None
+        names = (field.name for field in dataclasses.fields(cls) if field.name != "stay")
+        return cls(stay=(joined, left), **{name: text(document.get(name)) for name in names})
+
+
+def attendance(
+    meeting: str, about: Mapping[str, Any] | None, sessions: Iterable[Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return the fields of each person's document by the document's id. Unknown fields are left out.
+
+    Args:
+        meeting: The meeting's uuid.
+        about: The meeting's document. Without one, or without times in it, the meeting lasted from the first to the
+            last moment in which somebody was there.
+        sessions: The documents of its sessions.
+    """
+    present = [session for document in sessions if (session := _Session.of(document))]
+    if not present:
+        return {}
+    known = about or {}
+    start, end = _times(known, [session.stay for session in present])
+    host = known.get("host")
+    shared = {
+        "uuid": meeting,
+        "meeting_id": text(known.get("meeting_series_id")),
+        "topic": text(known.get("topic")),
+        "host_id": text(host.get("host_id")) if isinstance(host, dict) else None,
+        "start": _iso(start),
+        "end": _iso(end),
+    }
+    found = {}
+    for person, own in sorted(_by_person(present).items()):
+        id_ = hashlib.sha256(f"{meeting}\0{person}".encode("utf-8", "surrogatepass")).hexdigest()
+        fields = {**shared, "person": person, **_person(own), **_stays([one.stay for one in own], start, end)}
+        found[id_] = {name: value for name, value in fields.items() if value is not None}
+    return found
+
+
+def _by_person(present: Sequence[_Session]) -> dict[str, list[_Session]]:
+    """Return the sessions by the stable key of their person."""
+    same: dict[str, list[_Session]] = {}
+    for number, session in zip(people(present), present, strict=True):
+        same.setdefault(number, []).append(session)
+    found: dict[str, list[_Session]] = {}
+    for own in same.values():
+        found.setdefault(_key(own), []).extend(own)
+    return found
+
+
+def _key(own: Sequence[_Session]) -> str:
+    """Return the key of one person: the same for all meetings, as far as Zoom allows."""
+    email, name = _first(own, "email"), _first(own, "user_name")
+    return (
+        _first(own, "registrant_id")
+        or _first(own, "participant_user_id")
+        or _first(own, "id")
+        or (email and email.lower())
+        or (name and f"name:{name}")
+        or f"participant:{_first(own, 'user_id') or _first(own, 'participant_uuid') or ''}"
+    )
+
+
+def _person(own: Sequence[_Session]) -> dict[str, str | None]:
+    return {
+        "user_id": _first(own, "participant_user_id") or _first(own, "id"),
+        "registrant_id": _first(own, "registrant_id"),
+        "user_email": _first(own, "email"),
+        "user_name": _first(own, "user_name"),
+    }
+
+
+def _first(own: Sequence[_Session], name: str) -> str | None:
+    """Return the first in the alphabet of the values that one person's sessions have."""
+    values = ((getattr(session, name) or "").strip() for session in own)
+    return min(filter(None, values), default=None)
+
+
+def _stays(stays: Sequence[Stay], start: datetime, end: datetime) -> dict[str, Any]:
+    """Return what the sessions of one person say of the time."""
+    joined, left = min(stay[0] for stay in stays), max(stay[1] for stay in stays)
+    merged = union(stays)
+    inside = _seconds((max(since, start), min(until, end)) for since, until in merged)
+    length = (end - start).total_seconds()
+    return {
+        "@timestamp": _iso(joined),
+        "joined": _iso(joined),
+        "left": _iso(left),
+        "minutes": _minutes(_seconds(merged)),
+        "share": round(inside / length, 4) if length else None,
+        "late_minutes": _minutes(max((joined - start).total_seconds(), 0)),
+        "early_minutes": _minutes(max((end - left).total_seconds(), 0)),
+        "sessions": len(stays),
+        "stays": [[_iso(since), _iso(until)] for since, until in merged],
+    }
+
+
+def _times(known: Mapping[str, Any], stays: Sequence[Stay]) -> tuple[datetime, datetime]:
+    """Return when the meeting began and ended."""
+    start = _time(known.get("start_time")) or min(stay[0] for stay in stays)
+    end = _time(known.get("end_time"))
+    seconds = whole(known.get("duration"))
+    if end is None and seconds is not None and 0 < seconds < 10**7:
+        end = start + timedelta(seconds=seconds)
+    if end is None or end < start:
+        end = max(start, *(stay[1] for stay in stays))
+    return start, end
+
+
+def _seconds(stays: Iterable[Stay]) -> float:
+    return sum(max((left - joined).total_seconds(), 0) for joined, left in stays)
+
+
+def _minutes(seconds: float) -> float:
+    return round(seconds / _MINUTE, 1)
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(value)
+        return at.astimezone(UTC) if at.tzinfo else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _iso(at: datetime) -> str:
+    return at.isoformat(timespec="seconds")

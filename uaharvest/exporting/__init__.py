@@ -1,0 +1,1 @@
+"""Exports of the documents: the old tool's CSV products, xAPI statements, and Parquet files (docs/export.md)."""

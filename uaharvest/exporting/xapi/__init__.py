@@ -1,0 +1,1 @@
+"""xAPI statements: Video Profile 1.0 and virtual classroom, as JSON lines or sent to a learning record store."""

@@ -1,0 +1,1 @@
+"""Reports on a course: who attended which lecture, and what was watched of it. docs/report.md defines every number."""

@@ -1,0 +1,45 @@
+"""Who was in each Zoom meeting, from the meetings and sessions in the document store."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import date
+
+from uaharvest.documents.attendance import FIELDS, attendance
+from uaharvest.documents.document import Document
+from uaharvest.documents.indices import index_name
+from uaharvest.settings import Settings
+from uaharvest.sinks.documents import DocumentStore
+
+# Names of counts.
+PEOPLE = "people"
+NOBODY = "without_people"  # meetings whose sessions have no times, or are in the waiting room
+
+
+class Meetings:
+    """Derives `attendance`; see `streams.derived.Derivation`."""
+
+    what = "meetings"
+    field = "meeting"
+
+    def __init__(self, store: DocumentStore, settings: Settings) -> None:
+        """Read meetings and sessions from `store`."""
+        self._store = store
+        self._infix = settings.index_infix
+
+    def pattern(self, day: date | None) -> str:
+        """Return the index of the sessions of a day's meetings, or the pattern of all days'."""
+        return (
+            index_name("sessions", day, self._infix) if day else f"{index_name('sessions', None, self._infix)}-*"
+        )
+
+    def documents(self, name: str, days: Sequence[date], counts: "Counter[str]") -> Iterator[Document]:
+        """Read a meeting and its sessions, and yield a document for each person."""
+        pattern = ",".join(map(self.pattern, days))
+        keys = [(index_name("meetings", day, self._infix), name) for day in days]
+        found = self._store.get_many(keys)
+        about = next((found[key] for key in reversed(keys) if key in found), None)
+        people = attendance(name, about, self._store.select(pattern, self.field, name, FIELDS))
+        counts.update({PEOPLE: len(people)} if people else {NOBODY: 1})
+        index = index_name("attendance", None, self._infix)
+        for id_, fields in people.items():
+            yield Document(index, id_, fields)

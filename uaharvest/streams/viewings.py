@@ -1,0 +1,89 @@
+"""What viewers watched of each recording, from the useractions in the document store."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any, Protocol
+
+from uaharvest.documents.document import Document
+from uaharvest.documents.indices import index_name
+from uaharvest.settings import Settings
+from uaharvest.sinks.documents import DocumentStore
+from uaharvest.viewing.documents import documents
+from uaharvest.viewing.recording import FIELDS, Useractions
+
+# Names of counts.
+VIEWERS = "viewers"
+NOBODY = "without_viewers"  # recordings with useractions, none of which shows that anything was played
+UNREADABLE = "unreadable"  # documents without a usable id or time
+UNIDENTIFIED = "unidentified"  # useractions with neither a user nor a session
+
+
+class UseractionsReader(Protocol):
+    """Reads useractions by recording. A store of another kind needs this only."""
+
+    def read(self, mpid: str) -> Iterator[Mapping[str, Any]]:
+        """Yield the documents of all useractions of a recording, in any order; `FIELDS` of each are enough.
+
+        They are taken one by one, so yield them as they come.
+
+        Raises:
+            RetryableError: The store cannot be reached, or its answer is not whole.
+            BlockedError: The store denies us access.
+        """
+
+
+class StoredUseractions:
+    """Reads useractions from a document store."""
+
+    def __init__(self, store: DocumentStore, pattern: str) -> None:
+        """Read the indices of `store` that match `pattern`."""
+        self._store = store
+        self._pattern = pattern
+
+    def read(self, mpid: str) -> Iterator[Mapping[str, Any]]:
+        """Yield the useractions of a recording; see `UseractionsReader`."""
+        return self._store.select(self._pattern, "mpid", mpid, FIELDS)
+
+
+class Recordings:
+    """Derives `viewings` and `recordings`; see `streams.derived.Derivation`."""
+
+    what = "recordings"
+    field = "mpid"
+
+    def __init__(self, reader: UseractionsReader, store: DocumentStore, settings: Settings) -> None:
+        """Read useractions from `reader`, and episodes from `store`."""
+        self._reader = reader
+        self._store = store
+        self._infix = settings.index_infix
+        self._anonymous = settings.anonymous_users
+
+    def pattern(self, day: date | None) -> str:
+        """Return the pattern of the useractions of a day, or of all days."""
+        return useractions_of(day, self._infix)
+
+    def documents(self, name: str, days: Sequence[date], counts: "Counter[str]") -> Iterator[Document]:  # noqa: ARG002 - all days count
+        """Read all useractions of a recording and yield its documents."""
+        rows = Useractions(name, self._anonymous)
+        for row in self._reader.read(name):
+            rows.add(row)
+        episode = self._store.get(index_name("episodes", None, self._infix), name)
+        viewers = -1  # the last document is the recording's own
+        for body in documents(rows, episode):
+            viewers += 1
+            yield Document(index_name(body.family, None, self._infix), body.id, body.fields)
+        found = {
+            VIEWERS: max(viewers, 0),
+            NOBODY: int(viewers < 0),
+            UNREADABLE: rows.skipped,
+            UNIDENTIFIED: rows.unidentified,
+        }
+        counts.update({count: number for count, number in found.items() if number})
+
+
+def useractions_of(day: date | None, infix: str | None) -> str:
+    """Return the pattern of the indices of a day's useractions, or of all days'."""
+    # Without INDEX_INFIX the names may contain an infix that is configured in Logstash only.
+    family = f"useractions-{infix}-" if infix else "useractions*-"
+    return f"{family}{day:%Y.%m.%d}" if day else f"{family}*"
