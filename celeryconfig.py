@@ -67,6 +67,7 @@ task_routes = {
     "index.*": {"queue": "index"},
     "alerts.*": {"queue": "control"},
     "audit.*": {"queue": "control"},
+    "retention.*": {"queue": "control"},
     # Beat's tick only looks whether there is a backfill. So a site without one needs no worker for that queue.
     "backfill.tick": {"queue": "control"},
     "backfill.*": {"queue": "backfill"},
@@ -115,6 +116,13 @@ if _settings.audit_at is not None:
     # Beat asks often; the task is due once a day from AUDIT_AT on, and continues where it stopped.
     beat_schedule["audit"] = {
         "task": "audit.nightly",
+        "schedule": float(_settings.every),
+        "kwargs": {"tick": True},
+    }
+if _settings.retention_enabled and _settings.bucket:
+    # As above: it is due once a day from RETENTION_AT on.
+    beat_schedule["retention"] = {
+        "task": "retention.daily",
         "schedule": float(_settings.every),
         "kwargs": {"tick": True},
     }

@@ -28,6 +28,7 @@ app = Celery(
         "tasks.index",
         "tasks.alerts",
         "tasks.audit",
+        "tasks.retention",
         "tasks.about",
     ],
 )

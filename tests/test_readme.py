@@ -91,6 +91,8 @@ def site(tmp_path_factory):
             "S3_HARVEST_TS_BUCKET": "readme",
             "SQS_QUEUE_NAME": "readme",
             "HARVEST_LAG_SECONDS": "0",
+            "PRIVACY_TOMBSTONE_KEY": "a-secret-for-the-examples",
+            "RETENTION_USERACTIONS_DAYS": "4000",
             "FLOWER_BASIC_AUTH": "operator:choose-one",
             "DOCUMENTS_URL": f"sqlite:///{tmp_path_factory.mktemp('documents')}/documents.db",
         }

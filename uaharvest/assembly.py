@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from uaharvest import aws, keys
+from uaharvest import aws, keys, tombstones
 from uaharvest.alerts import Alerts, to_command, to_webhook
 from uaharvest.dead_letters import DeadLetters
 from uaharvest.errors import BadInputError
@@ -45,6 +45,7 @@ SENDERS = 4
 USERACTIONS = useractions.SPEC.name
 ALERTS = "alerts"
 AUDIT = "audit"
+RETENTION = "retention"
 BACKFILL = "backfill"
 DESTINATIONS = ("documents", "queue")  # of useractions
 _LOGIN = re.compile(r"//[^/@]*@")  # in a URL
@@ -103,6 +104,8 @@ def deployment(settings: Settings, stream: str = USERACTIONS) -> Deployment:
         return deployment(settings, stream.removeprefix(f"{BACKFILL}-"))
     if stream == ALERTS:  # they have no source either, and are about all streams of a deployment
         source, destination = " ".join(place(settings, name) for name in streams(settings)), "a person"
+    elif stream == RETENTION:
+        source, destination = " ".join(place(settings, name) for name in streams(settings)), "nothing"
     elif stream == BACKFILL:
         source, destination = " ".join(place(settings, name) for name in streams(settings)), "history"
     elif stream == AUDIT:
@@ -300,7 +303,7 @@ def indexer(settings: Settings) -> Indexer:
         dead_letters=dead_letters(settings),
         shared=indexer_state(settings),
         locate=privacy.locate_stored(settings),
-        protection=privacy.protection(settings),
+        protection=privacy.protection(settings, tombstones.erased(settings)),
         settings=settings,
     )
 
@@ -341,7 +344,7 @@ def importer(settings: Settings, to: str) -> "Importer":
         dead_letters=dead_letters(settings),
         positions=Positions(aws.s3_client(), settings.bucket or "", where),
         zone=settings.opencast_zone,
-        protection=privacy.protection(settings),
+        protection=privacy.protection(settings, tombstones.erased(settings)),
     )
 
 

@@ -22,6 +22,7 @@ from uaharvest.documents import indexed
 from uaharvest.documents.document import Document
 from uaharvest.documents.indexed import Locate
 from uaharvest.errors import BlockedError, HarvestError, IndexBlockedError, PoisonError, RetryableError
+from uaharvest.privacy.people import Knows, is_about
 from uaharvest.privacy.protection import Protection
 from uaharvest.runs.state import StreamState
 from uaharvest.settings import Settings
@@ -52,10 +53,11 @@ MOST_BARREN = 10
 
 @dataclasses.dataclass(slots=True)
 class Tally:
-    """Documents confirmed and dead letters written in a drain so far."""
+    """Documents confirmed, dead letters written and records of erased people left out in a drain so far."""
 
     indexed: int = 0
     dead: int = 0
+    erased: int = 0
 
 
 class IndexerState:
@@ -87,6 +89,7 @@ class IndexerState:
             "seconds": round(seconds, 1),
             "indexed": tally.indexed,
             "dead_letters": tally.dead,
+            "erased": tally.erased,
             "error": str(error) if error else None,
         }
         self._redis.hset(self._key, "last", json.dumps(last))
@@ -143,6 +146,7 @@ class _Batch:
     Attributes:
         documents: Each has an Origin.
         unreadable: Dead letters for records that could not be read, each with its message.
+        erased: How many records are of people who were erased; no document is made of them.
         last: Whether the queue was empty after this batch.
     """
 
@@ -150,6 +154,7 @@ class _Batch:
     documents: list[Document] = dataclasses.field(default_factory=list)
     unreadable: list[tuple[ReceivedMessage, DeadLetter]] = dataclasses.field(default_factory=list)
     size: int = 0
+    erased: int = 0
     last: bool = False
 
     @property
@@ -266,7 +271,8 @@ class Indexer:
         Raises:
             PoisonError: It still cannot be read, or the store still refuses it.
         """
-        documents = [self._document(record) for record in letter.records()]
+        knows = self._protection.erased.knows()
+        documents = [self._document(record) for record in letter.records() if not _is_about(knows, record)]
         for written in self._store.write(documents):
             if written.refused:
                 raise PoisonError(written.refused[0][1])
@@ -311,12 +317,15 @@ class Indexer:
                 batch.last = not messages
             if batch.messages:
                 self._index(batch, drain)
+                with drain.lock:
+                    drain.tally.erased += batch.erased
         finally:
             drain.receiver.release(batch.messages)  # those neither deleted nor put aside
         return batch.last
 
     def _read(self, batch: _Batch, messages: Iterable[ReceivedMessage]) -> None:
         """Add `messages` to the batch: documents, and dead letters for unreadable records."""
+        knows = self._protection.erased.knows()
         for message in messages:
             batch.messages.append(message)
             batch.size += len(message.body)
@@ -329,6 +338,9 @@ class Indexer:
                 continue
             for place, record in enumerate(records):
                 origin = Origin(message, place)
+                if _is_about(knows, record):
+                    batch.erased += 1
+                    continue
                 try:
                     document = self._document(record, origin)
                 except PoisonError as error:
@@ -433,3 +445,7 @@ class Indexer:
         name = document.id if document.version is None else f"{document.id}-{document.version}"
         record = self._protection.kept(indexed.records(message.body)[place])
         return message, DeadLetter.of_record(STREAM, name, reason, {"record": record})
+
+
+def _is_about(knows: Knows | None, record: Any) -> bool:
+    return knows is not None and isinstance(record, dict) and is_about(knows, "useractions", record)

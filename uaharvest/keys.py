@@ -106,6 +106,8 @@ ALERTS_WAITING = Key(
 ALERTS_LOCK = Key("alerts:<place>:lock", "string", "lock of the worker that sends alerts", "2 minutes")
 AUDITS = Key("audits:<place>", "hash", "JSON of the newest audit of each day, for 60 days", KEPT)
 AUDIT_LOCK = Key("audits:<place>:lock", "string", "lock of the worker that audits the stream", "15 minutes")
+RETENTION = Key("retention:<place>", "string", "JSON of what was deleted last because it was old", KEPT)
+RETENTION_LOCK = Key("retention:<place>:lock", "string", "lock of the process that deletes it", "15 minutes")
 PROBE = Key("probe", "string", "nothing: `status` checks whether Redis accepts writes", "a second")
 
 # Known ids.

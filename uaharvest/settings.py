@@ -307,6 +307,13 @@ def pseudonym_keys(value: str) -> tuple[tuple[str, str], ...]:
     return tuple((id_, key) for id_, key in keys)
 
 
+def tombstone_key(value: str) -> str:
+    """Read the key of the digests of those who were erased."""
+    if not re.fullmatch(r"\S{16,}", value):
+        raise ValueError("at least 16 characters without spaces")
+    return value
+
+
 def event_types(value: str) -> tuple[str, ...]:
     """Read types of useractions, separated by commas."""
     types = tuple(filter(None, (type_.strip() for type_ in value.split(","))))
@@ -699,6 +706,12 @@ class Settings:
         default=(),
         shown_default="-",
     )
+    privacy_tombstone_key: str | None = _setting(
+        "PRIVACY_TOMBSTONE_KEY",
+        tombstone_key,
+        "Secret by which erased people are recognised if their data come again; unset: that of PRIVACY_PSEUDONYMS.",
+        secret=True,
+    )
     access_log: Path | None = _setting(
         "ACCESS_LOG_FILE",
         Path,
@@ -708,6 +721,29 @@ class Settings:
         "AUDIT_AT",
         time_of_day,
         "When the newest closed day is audited: at this time (UTC), such as 06:00; unset: never.",
+    )
+    retention_useractions: int | None = _setting(
+        "RETENTION_USERACTIONS_DAYS",
+        whole(1, 36500),
+        "Useractions older than this many days are deleted, by whole days; unset: kept.",
+    )
+    retention_zoom: int | None = _setting(
+        "RETENTION_ZOOM_DAYS", whole(1, 36500), "Likewise for meetings and their sessions; unset: kept."
+    )
+    retention_dead_letters: int | None = _setting(
+        "RETENTION_DEAD_LETTERS_DAYS", whole(1, 36500), "Likewise for dead letters; unset: kept."
+    )
+    retention_derived: int | None = _setting(
+        "RETENTION_DERIVED_DAYS",
+        whole(1, 36500),
+        "Likewise for viewings, recordings and attendance, by their `@timestamp`; unset: kept.",
+    )
+    retention_at: timedelta = _setting(
+        "RETENTION_AT",
+        time_of_day,
+        "When what is too old is deleted each day, if any RETENTION_ setting is set (UTC).",
+        default=timedelta(hours=3),
+        shown_default="03:00",
     )
     lrs_url: str | None = _setting(
         "LRS_URL",
@@ -812,6 +848,17 @@ class Settings:
     def alerts_enabled(self) -> bool:
         """Tell whether alerts are sent: somebody is named who gets them."""
         return bool(self.alert_command or self.alert_webhook)
+
+    @property
+    def retention_enabled(self) -> bool:
+        """Tell whether anything is deleted because it is old."""
+        limits = (
+            self.retention_useractions,
+            self.retention_zoom,
+            self.retention_dead_letters,
+            self.retention_derived,
+        )
+        return any(limits)
 
     def require(self, *names: str) -> None:
         """Raise BadInputError if any of the fields `names` is not set; the text lists all that are missing."""

@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 
 import redis
 
-from uaharvest import assembly, aws, keys, startup
+from uaharvest import assembly, aws, keys, retention, startup, tombstones
 from uaharvest.audit.results import Results
 from uaharvest.errors import BlockedError, Exit, HarvestError, NoQueueError
 from uaharvest.indexer import STREAM
@@ -87,6 +87,7 @@ def status(settings: Settings, workers: Workers) -> dict[str, Any]:
         jobs[f"backfills {name}"] = partial(_backfills, settings, name)
     for name in (*streams, STREAM):
         jobs[f"dead letters {name}"] = partial(_count_dead_letters, settings, name)
+    jobs["tombstones"] = lambda: tombstones.tombstones(settings).all()
     with _S3Clock() as s3_clock:
         found = _Found(jobs)
     known: dict[str, Any] = found.value("redis") or {}
@@ -109,6 +110,8 @@ def status(settings: Settings, workers: Workers) -> dict[str, Any]:
         "zoom_calls": known.get("zoom_calls"),
         "audits": _audits(settings, known),
         "backfills": [*_open_backfills(streams, known, found)],
+        "retention": _retention(settings, known),
+        "erasures": _erasures(found),
         "clocks": [*_clocks(known, s3_clock)],
         "privacy": privacy.choice(settings).report(),
     }
@@ -220,9 +223,10 @@ def _redis(settings: Settings, streams: list[str]) -> dict[str, Any]:
     with closing(assembly.redis_client(settings, patient=False)) as client:
         indexers = assembly.indexer_state(settings, client)
         alerts = [assembly.ALERTS] if settings.alerts_enabled else []
+        tasks = [STREAM, assembly.AUDIT, assembly.RETENTION, *alerts]
         states = {
             name: assembly.state(settings, client, stream=name)
-            for name in (*streams, STREAM, assembly.AUDIT, *alerts, *map(assembly.backfills_of, streams))
+            for name in (*streams, *tasks, *map(assembly.backfills_of, streams))
         }
         ledgers = {name: assembly.ledger(settings, client, stream=name) for name in streams}
         losses = {name: assembly.losses(settings, client, stream=name) for name in streams}
@@ -255,6 +259,9 @@ def _redis(settings: Settings, streams: list[str]) -> dict[str, Any]:
             "runs": {name: read(f"{name}'s runs", partial(_open_runs, one), []) for name, one in ledgers.items()},
             "history": {name: read(f"{name}'s history", states[name].history, [])[:5] for name in streams},
             "losses": {name: read(f"{name}'s losses", one.all, []) for name, one in losses.items()},
+            "retention": read(
+                "retention", lambda: retention.last(client, assembly.place(settings, assembly.RETENTION)), None
+            ),
             "audits": {name: read(f"{name}'s audits", one.all, []) for name, one in audits.items()},
             "clocks": read(
                 "clocks", lambda: compared_clocks(client, (state.place for state in states.values())), []
@@ -478,6 +485,25 @@ def _audits(settings: Settings, known: dict[str, Any]) -> dict[str, Any] | None:
     return {"newest": newest, "gaps": gaps, **_failures(known, assembly.AUDIT)}
 
 
+def _retention(settings: Settings, known: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what was deleted last because it was old; None if nothing ever is."""
+    last_ = known.get("retention")
+    if last_ is None and not settings.retention_enabled:
+        return None
+    return {"last": last_, **_failures(known, assembly.RETENTION)}
+
+
+def _erasures(found: _Found) -> dict[str, Any]:
+    """Return how many people were erased, and the erasures that have not ended; these name nobody."""
+    stones = found.value("tombstones") or []
+    unfinished = [{"tombstone": one.id, "since": f"{one.since:%FT%TZ}"} for one in stones if one.done is None]
+    return {
+        "people": len(stones),
+        "open": unfinished,
+        "error": found.error("tombstones", "S3, asked who was erased,"),
+    }
+
+
 def _clocks(known: dict[str, Any], clock: _S3Clock) -> Iterator[dict[str, Any]]:
     """Yield each clock and how far it is ahead of Redis's."""
     if "now" not in known:
@@ -524,7 +550,7 @@ def _troubles(settings: Settings, report: Mapping[str, Any]) -> Iterator[dict[st
     if (alerts := report["alerts"]) and (failure := alerts["failure"]):
         lines.append((f"alerts are not sent (since {failure['since']}): {failure['reason']}", Exit.BLOCKED))
     lines += _of_audits(report)
-    lines += [(line, Exit.BLOCKED) for line in _failing_backfills(report)]
+    lines += [(line, Exit.BLOCKED) for line in (*_failing_backfills(report), *_of_retention(report))]
     # While Redis is down or refuses writes, missing ticks say nothing about beat.
     lines += [(line, Exit.BLOCKED) for line in ([] if redis_error else _not_heard(settings, report))]
     lines += [(line, Exit.BLOCKED) for line in _nobody_hears(report)]
@@ -558,6 +584,18 @@ def _of_audits(report: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     for gap in audits["gaps"]:
         command = f"manage.py audit --stream {gap['stream']} --start {gap['day']} --end {gap['day']} --repair"
         yield f"{gap['stream']}: {gap['missing']:,} missing on {gap['day']}: {command}", Exit.GAPS
+
+
+def _of_retention(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for what should be deleted but is not."""
+    retained = report["retention"]
+    if retained and (failure := retained["failure"] or retained["blocked"]):
+        yield f"{assembly.RETENTION} fails (since {failure['since']}): {failure['reason']}"
+    for one in report["erasures"]["open"]:
+        yield (
+            f"the erasure {one['tombstone']} (since {one['since']}) is not finished: `manage.py person erase` with the"
+            " same ids continues it"
+        )
 
 
 def _failing_backfills(report: Mapping[str, Any]) -> Iterator[str]:

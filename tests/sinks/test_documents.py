@@ -242,6 +242,61 @@ def test_a_tally_counts_the_documents_by_the_value_of_a_field(store, settled):
     assert store.tally("sessions-1999.01.01", "meeting") == {}
 
 
+def holding(store, pattern, fields, *values):
+    """Return what holds a value, as a caller would use it: the store may yield others too."""
+    wanted = {value.lower() for value in values}
+
+    def member(document, path):
+        for name in path.split("."):
+            document = (document or {}).get(name)
+        return str(document).lower()
+
+    found = store.holding(pattern, fields, values)
+    return sorted(one["_id"] for one in found if {member(one, path) for path in fields} & wanted)
+
+
+def test_documents_are_found_by_the_values_of_fields_as_soon_as_they_are_written(store):
+    write(
+        store,
+        Document(DAY, "1", {"huid": "ann", "mpid": "a"}),
+        Document(DAY, "2", {"huid": "anna", "mpid": "ann"}),
+        Document("useractions-2026.11.21", "3", {"huid": "ann", "session_id": "%_!"}),
+        Document("meetings-2026.11.21", "4", {"uuid": "u", "host": {"email": "Ann@Example.edu"}}),
+    )
+    assert holding(store, "useractions-*", ["huid"], "ann", "bob") == ["1", "3"]
+    assert holding(store, DAY, ["huid", "session_id"], "ann") == ["1"]
+    assert holding(store, "useractions-*", ["session_id"], "%_!") == ["3"]
+    assert holding(store, "meetings*", ["host.email", "host.host_id"], "ann@example.edu") == ["4"]
+    assert holding(store, "useractions-*", ["huid"], "nobody") == holding(store, "nothing*", ["huid"], "ann") == []
+
+
+def test_documents_are_deleted_by_index_and_id_and_those_that_were_there_are_counted(store, settled):
+    write(store, *(Document(DAY, str(number), {"huid": "h"}) for number in range(7000)))
+    keys = [(DAY, str(number)) for number in range(6000)]
+    assert sum(store.delete([*keys, (DAY, "none"), ("useractions-2026.11.22", "1")])) == 6000
+    assert sum(store.delete(keys)) == 0
+    settled()
+    assert store.indices()[DAY] == 1000
+    assert list(store.delete([])) == []
+
+
+def test_an_index_is_dropped_with_all_its_documents_and_again_without_harm(store, settled):
+    write(store, *(Document(DAY, str(number), {}) for number in range(10)), Document("episodes", "1", {}))
+    store.drop(DAY)
+    store.drop(DAY)
+    settled()
+    assert dict(store.indices()) == {"episodes": 1}
+
+
+def test_documents_before_an_instant_are_those_of_one_index(store, settled):
+    times = {"1": "2026-11-19T23:59:59+00:00", "2": "2026-11-20T00:00:00+00:00", "3": "2026-11-20T00:00:00.000Z"}
+    write(store, *(Document(DAY, id_, {"@timestamp": at}) for id_, at in times.items()), Document(DAY, "4", {}))
+    write(store, Document("useractions-2026.11.21", "5", {"@timestamp": "2001-01-01T00:00:00+00:00"}))
+    settled()
+    assert list(store.before(DAY, "@timestamp", "2026-11-20T00:00:00")) == ["1"]
+    assert list(store.before("useractions-2026.11.22", "@timestamp", "2026-11-20T00:00:00")) == []
+
+
 # What is derived from documents
 
 

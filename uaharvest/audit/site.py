@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from uaharvest import assembly
+from uaharvest import assembly, tombstones
 from uaharvest.audit.auditor import Auditor, StreamAudit
 from uaharvest.audit.dead_letters import ActionLetters
 from uaharvest.audit.results import Results
@@ -51,8 +51,13 @@ def _actions(settings: Settings) -> StreamAudit:
     opencast = assembly.opencast_client(settings, settings.engage_url, assembly.SENDERS, ENGAGE_HOST)
     dead_letters = assembly.dead_letters(settings)
     episodes = EpisodeCache(client, fetch_from(opencast), settings.episode_cache_expire, opencast.base_url)
+    protected = protection(settings, tombstones.erased(settings))
     delivery = RecordDelivery(
-        useractions.SPEC.name, episodes, assembly.sqs_sink(settings), dead_letters, protection(settings)
+        useractions.SPEC.name,
+        episodes,
+        assembly.sqs_sink(settings),
+        dead_letters,
+        protected,
     )
     source = actions_source(settings, client, opencast)
     rows: Rows

@@ -89,8 +89,9 @@ class ActionsAudit:
             return counts
         parts = self._parts(piece)
         for page in itertools.chain.from_iterable(self._rows.rows(part, lacking - own) for part in parts):
-            covered = [action for action in page.actions if self._dead_letters.covers(action.created)]
-            missing = [action for action in page.actions if not self._dead_letters.covers(action.created)]
+            there = [action for action in page.actions if not self._delivery.is_erased(action)]
+            covered = [action for action in there if self._dead_letters.covers(action.created)]
+            missing = [action for action in there if not self._dead_letters.covers(action.created)]
             counts += Counts(dead_letters=len(covered), missing=len(missing), unreadable=len(page.unreadable))
             if repair and missing:
                 counts += Counts(sent=self._send(missing))

@@ -1,7 +1,7 @@
 """Audits Zoom: compares lists of meetings with documents. No participants are requested, because calls are scarce."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import NamedTuple
 
@@ -79,6 +79,7 @@ class ZoomAudit:
             for uuid, one in listed.items()
             if (one.row.participants or 0) > sessions.get(uuid, 0)
         }
+        short = self._without_erased(day, short)
         excused = {uuid: count for uuid, count in short.items() if uuid in dead_letters}
         due = {uuid: listed[uuid] for uuid in listed if uuid in (lacking | short.keys()) - dead_letters}
         meetings, stays = self._repaired(day, due, lacking) if repair else (0, 0)
@@ -101,6 +102,15 @@ class ZoomAudit:
                 sent=stays,
             ),
         }
+
+    def _without_erased(self, day: date, short: Mapping[str, int]) -> dict[str, int]:
+        """Return how many sessions each meeting lacks, besides those of people who were erased."""
+        index = self._index("meetings", day)
+        found = self._store.get_many([(index, uuid) for uuid in short])
+        lacks = {
+            uuid: lack - found.get((index, uuid), {}).get("erased_sessions", 0) for uuid, lack in short.items()
+        }
+        return {uuid: lack for uuid, lack in lacks.items() if lack > 0}
 
     def _repaired(self, day: date, due: dict[str, _Listed], lacking: set[str]) -> tuple[int, int]:
         """Harvest meetings; return how many documents of meetings that had none and of sessions were written."""

@@ -32,6 +32,8 @@ COMMANDS = {
     "documents": "documents",
     "export": "export",
     "audit": "audit",
+    "person": "person",
+    "retention": "retention",
     "report": "reports",
     "import": "import_",
     "backfill": "backfill",

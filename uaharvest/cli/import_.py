@@ -143,6 +143,7 @@ def _words(counts: Counts) -> str:
         "completed": counts.completed,
         "no useractions": counts.skipped,
         "dead letters": counts.dead,
+        "of people who were erased": counts.erased,
     }
     more = "".join(f", {count:,} {name}" for name, count in parts.items() if count)
     return f"{counts.read:,} read, {counts.imported:,} imported, {counts.present:,} already there{more}"

@@ -43,6 +43,13 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"index     {report['index']['indexed']:,} indexed · {outcome}"
     if report["audits"]:
         yield f"audit     {' · '.join(map(_audited, report['audits']['newest'].values())) or 'none yet'}"
+    if (retained := report["retention"]) and (last := retained["last"]):
+        removed = " · ".join(f"{count:,} of {what}" for what, count in last["removed"].items()) or "nothing"
+        kept = "".join(f" · {line}" for line in last["kept"])
+        ended = last["at"].replace("T", " ").rstrip("Z")
+        yield f"retention {removed} deleted, {'ended' if last['done'] else 'left off'} {ended} UTC{kept}"
+    if people := report["erasures"]["people"]:
+        yield f"erasures  {people:,} people"
     for one in report["backfills"]:
         rate = f", {one['rows_per_second']:,.0f}/s" if one["state"] == "running" else ""
         left = f", about {duration(one['seconds_left'])} left" if one["seconds_left"] else ""
@@ -99,9 +106,9 @@ def _used(calls: dict[str, Any]) -> str:
 
 
 def _drained(last: dict[str, Any]) -> str:
-    return (
-        f"{last['indexed']:,} in {last['seconds']} s, ended {last['ended_at'].replace('T', ' ').rstrip('Z')} UTC"
-    )
+    erased = f", {last['erased']:,} of erased people left out" if last.get("erased") else ""
+    ended = last["ended_at"].replace("T", " ").rstrip("Z")
+    return f"{last['indexed']:,} in {last['seconds']} s{erased}, ended {ended} UTC"
 
 
 def _open_run(run: dict[str, Any]) -> str:

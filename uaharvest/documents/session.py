@@ -181,6 +181,36 @@ def sessions(
     return list(found.values()), odd
 
 
+def stored(documents: Sequence[Mapping[str, Any]]) -> list[Session]:
+    """Return the sessions of a meeting from their documents, for its attendance figures."""
+    names = {field.name for field in dataclasses.fields(ParticipantRow)} - {"join_time", "leave_time", "raw"}
+    rows = [
+        ParticipantRow(
+            **{name: document.get(name) for name in names},
+            join_time=_instant(document.get("join_time")),
+            leave_time=_instant(document.get("leave_time")),
+            raw=None,
+        )
+        for document in documents
+    ]
+    return [
+        Session(
+            id="",
+            person=person,
+            join=row.join_time,
+            leave=row.leave_time,
+            waiting=bool(document.get("waiting_room")),
+            breakout=bool(document.get("breakout_room")),
+            fields=document,
+        )
+        for document, row, person in zip(documents, rows, people(rows), strict=True)
+    ]
+
+
+def _instant(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
 def _session(
     meeting: str, row: ParticipantRow, person: str, locate: Locate, pseudonym: Callable[[str], str]
 ) -> Session:

@@ -4,8 +4,8 @@ import collections
 import dataclasses
 import datetime as dt
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from uaharvest.dead_letters import DeadLetter, DeadLetters
@@ -15,6 +15,7 @@ from uaharvest.documents.indexed import Locate
 from uaharvest.errors import BadInputError, PoisonError
 from uaharvest.importing.files import LONGEST_LINE, File, Line
 from uaharvest.importing.positions import Counts, Position, Positions
+from uaharvest.privacy.people import is_about
 from uaharvest.privacy.protection import Protection
 from uaharvest.sinks import Outgoing, Sink
 from uaharvest.sinks.documents import DocumentStore
@@ -202,12 +203,17 @@ class Importer:
             return
         for batch in batches(file, position.at, self._zone):
             require_few(file, batch, position.counts)
-            delivered = self._destination.deliver(list(map(self._protected, batch.items)))
-            dead_letters = [*batch.unreadable, *(self._letter(item, reason) for item, reason in delivered.refused)]
+            items = self._kept(batch.items)
+            unreadable = [
+                letter for letter in batch.unreadable if not self._is_erased(letter.payload.get("record"))
+            ]
+            delivered = self._destination.deliver(list(map(self._protected, items)))
+            dead_letters = [*unreadable, *(self._letter(item, reason) for item, reason in delivered.refused)]
             for letter in dead_letters:
                 self._dead_letters.put(self._stored(letter, file))
             counts = position.counts + delivered.counts
-            counts += Counts(read=batch.total, skipped=batch.skipped, dead=len(dead_letters))
+            erased = len(batch.items) - len(items) + len(batch.unreadable) - len(unreadable)
+            counts += Counts(read=batch.total, skipped=batch.skipped, dead=len(dead_letters), erased=erased)
             position = self._positions.save(file, dataclasses.replace(position, at=batch.end, counts=counts))
             yield position
         position = self._positions.save(file, dataclasses.replace(position, done=True))
@@ -223,10 +229,21 @@ class Importer:
         line = Line(0, 0, b"")
         found = [imported.useraction(record, self._zone) for record in records]
         items = [Item(one, line, place) for place, one in enumerate(found) if one is not None]
-        delivered = self._destination.deliver(list(map(self._protected, items)))
+        delivered = self._destination.deliver(list(map(self._protected, self._kept(items))))
         if delivered.refused:
             raise PoisonError(delivered.refused[0][1])
         return len(records)
+
+    def _kept(self, items: Iterable[Item]) -> list[Item]:
+        """Return the items without those of people who were erased."""
+        return [item for item in items if not self._is_erased(item.found.record)]
+
+    def _is_erased(self, record: Any) -> bool:
+        knows = self._protection.erased.knows()
+        if knows is None or not isinstance(record, Mapping):
+            return False
+        source = record.get("_source")  # as elasticdump writes a document
+        return is_about(knows, "useractions", source if isinstance(source, Mapping) else record)
 
     def _protected(self, item: Item) -> Item:
         record = self._protection.record(item.found.record)

@@ -27,6 +27,7 @@ class Counts:
         present: Those that were there already.
         skipped: Documents that are no useractions.
         dead: Those that became dead letters.
+        erased: Those of people who were erased, which are left out.
     """
 
     read: int = 0
@@ -35,6 +36,7 @@ class Counts:
     present: int = 0
     skipped: int = 0
     dead: int = 0
+    erased: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
         """Return the sum of each count."""

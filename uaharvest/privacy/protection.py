@@ -12,6 +12,7 @@ from uaharvest.documents.session import REASONS
 from uaharvest.privacy import agents
 from uaharvest.privacy.addresses import truncated
 from uaharvest.privacy.events import Types
+from uaharvest.privacy.people import NO_ONE, Erased
 from uaharvest.privacy.pseudonyms import Key, Pseudonyms
 from uaharvest.privacy.rules import TABLES, Kind, Nested, Table, nested
 from uaharvest.rows.useractions import UserAction
@@ -93,10 +94,12 @@ class Protection:
     Args:
         choice: What is done.
         locate: Returns the `geoip` fields of an address; used before the address is cut or left out.
+        erased: The people of whom nothing may be stored. Who delivers leaves out what is about them.
     """
 
-    def __init__(self, choice: Choice, locate: Locate) -> None:
+    def __init__(self, choice: Choice, locate: Locate, erased: Erased = NO_ONE) -> None:
         self.choice = choice
+        self.erased = erased
         self.is_on = choice.is_on
         self._pseudonym: Callable[[str], str] = Pseudonyms(choice.keys).of if choice.keys else _same
         self._type: Callable[[str], str | None] = Types(choice.types).of if choice.keys else _same

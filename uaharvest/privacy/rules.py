@@ -140,6 +140,7 @@ MEETINGS = (
         "numbers of participants",
         "attendance",
     ),
+    Rule(["erased_sessions"], Kind.PLAIN, "how many sessions of erased people are left out", "audits"),
     Rule(
         [
             *("has_pstn", "has_voip", "has_3rd_party_audio", "has_video", "has_screen_share", "has_sip"),

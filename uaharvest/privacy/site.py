@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from uaharvest.geolite import GeoLite, nowhere
+from uaharvest.privacy.people import NO_ONE, Erased
 from uaharvest.privacy.protection import Choice, Locate, Protection
 from uaharvest.privacy.pseudonyms import Key, Pseudonyms
 from uaharvest.settings import Settings
@@ -25,14 +26,14 @@ def known_as(settings: Settings) -> Callable[[str], Sequence[str]]:
     return lambda value: [value, *every(value)]
 
 
-def protection(settings: Settings) -> Protection:
-    """Return what protects personal data at this site.
+def protection(settings: Settings, erased: Erased = NO_ONE) -> Protection:
+    """Return what protects personal data at this site, and leaves out those who were erased.
 
     Raises:
         BadInputError: GEOLITE_PATH is unusable, and addresses are located before they are cut.
     """
     located = settings.geolite is not None and settings.privacy_address != "full"
-    return Protection(choice(settings), _locate(settings) if located else nowhere)
+    return Protection(choice(settings), _locate(settings) if located else nowhere, erased)
 
 
 def locate_stored(settings: Settings) -> Locate:

@@ -97,6 +97,45 @@ class DocumentStore(DocumentSink, Protocol):
         """Return how many documents of one index have each value of a keyword field; empty without such an index."""
         ...
 
+    def holding(
+        self, index_pattern: str, fields: Sequence[str], values: Collection[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield all documents (as `export` does) that have one of `values` in one of `fields`.
+
+        An e-mail address is found in capital letters, too.
+
+        Those written just before are found. The store may yield others as well, so look at each.
+
+        Args:
+            index_pattern: Names, which may contain `*`, separated by commas.
+            fields: Keyword fields, in nested objects as `object.field`.
+            values: What they may hold.
+        """
+        ...
+
+    def before(self, index: str, field: str, instant: str) -> Iterator[str]:
+        """Yield the ids of the documents of one index in whose date field there is an earlier instant.
+
+        Args:
+            index: The index's whole name.
+            field: The field.
+            instant: As `Within` has it.
+        """
+        ...
+
+    def delete(self, keys: Iterable[Key]) -> Iterator[int]:
+        """Delete documents; yield how many of them were there, batch by batch, as each is confirmed.
+
+        Raises:
+            RetryableError: After a limited number of retries, the store cannot be reached or fails.
+            BlockedError: The store denies us access.
+        """
+        ...
+
+    def drop(self, index: str) -> None:
+        """Delete an index with all its documents, if it exists; raises as `delete` does."""
+        ...
+
     def distinct(self, index_pattern: str, field: str) -> Iterator[str]:
         """Yield each distinct value of a keyword field; nothing if no index matches."""
         ...

@@ -4,10 +4,12 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from uaharvest.sinks import Receipt
 from uaharvest.sinks.documents import Key, Within, matching
 
 BATCH = 500  # documents per transaction; other processes wait for its duration
+DELETED_AT_ONCE = 5000  # they are small changes
 
 _LOCK_TIMEOUT = 30  # seconds to wait for other transactions
 _CREATING = threading.Lock()  # keeps threads from opening a file that another has just created and will close
@@ -42,6 +45,15 @@ JOIN documents
 ON documents.in_index = json_extract(key.value, '$[0]') AND documents.id = json_extract(key.value, '$[1]')
 """
 _COUNTS = "SELECT in_index, count(*) FROM documents GROUP BY in_index ORDER BY in_index"
+# Jumps from one index to the next: to count them would read all ids.
+_NAMES = """
+WITH RECURSIVE name (of) AS (
+    SELECT min(in_index) FROM documents
+    UNION ALL
+    SELECT (SELECT min(in_index) FROM documents WHERE in_index > name.of) FROM name WHERE name.of IS NOT NULL
+)
+SELECT of FROM name WHERE of IS NOT NULL
+"""
 _EXPORT = "SELECT in_index, id, body FROM documents WHERE in_index = ? ORDER BY id"
 _HAVING = """
 SELECT in_index, id, body FROM documents
@@ -53,6 +65,17 @@ _TALLY = """
 SELECT CAST(json_extract(body, ?) AS TEXT) AS value, count(*) FROM documents
 WHERE in_index = ? AND value IS NOT NULL GROUP BY value
 """
+_IDS_BEFORE = f"{_IDS} AND json_extract(body, ?) < ?"
+# Reading all bodies of these indices takes a second a million. An index of values would make each write slower, and
+# nobody looks for a person often. LIKE ignores the case of ASCII letters, which finds e-mail addresses; it is faster
+# than instr. JSON writes other letters as escapes.
+_HOLDING = """
+SELECT in_index, id, body FROM documents
+WHERE in_index IN (SELECT value FROM json_each(?)) AND ({conditions})
+"""
+_WILD = re.compile("[%_!]")  # what LIKE takes for more than itself
+_DELETE = "DELETE FROM documents WHERE in_index = ? AND id = ?"
+_DROP = "DELETE FROM documents WHERE in_index = ? AND id IN (SELECT id FROM documents WHERE in_index = ? LIMIT ?)"
 _STATES = """
 SELECT CAST(json_extract(body, :path) AS TEXT) AS value, count(*) || '.' || sum(version) FROM documents
 WHERE in_index IN (SELECT value FROM json_each(:indices)) AND value IS NOT NULL GROUP BY value
@@ -103,7 +126,9 @@ class SqliteStore:
 
     def matching(self, index_pattern: str) -> Sequence[str]:
         """Return the names of the matching indices; see `DocumentStore.matching`."""
-        return matching(self.indices(), index_pattern)
+        with self._connection() as connection:
+            names = [name for (name,) in connection.execute(_NAMES)]
+        return matching(names, index_pattern)
 
     def get(self, index: str, document_id: str) -> dict[str, Any] | None:
         """Return one document's fields, or None if it does not exist."""
@@ -152,6 +177,57 @@ class SqliteStore:
         with self._connection() as connection:
             for (value,) in connection.execute(_DISTINCT, values):
                 yield value
+
+    def holding(
+        self,
+        index_pattern: str,
+        fields: Sequence[str],  # noqa: ARG002 - a look at the whole body is faster than at each field
+        values: Collection[str],
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the documents that may have one of `values`; see `DocumentStore.holding`."""
+        texts = [_WILD.sub(r"!\g<0>", json.dumps(value)[1:-1]) for value in values]
+        query = _HOLDING.format(conditions=" OR ".join(["body LIKE ? ESCAPE '!'"] * len(texts)))
+        patterns = [f"%{text}%" for text in texts]
+        with self._connection() as connection:
+            for index, id_, body in connection.execute(
+                query, (json.dumps(self.matching(index_pattern)), *patterns)
+            ):
+                yield {"_index": index, "_id": id_, **json.loads(body)}
+
+    def before(self, index: str, field: str, instant: str) -> Iterator[str]:
+        """Yield the ids of documents that are older; see `DocumentStore.before`."""
+        with self._connection() as connection:
+            for (id_,) in connection.execute(_IDS_BEFORE, (index, _path(field), instant)):
+                yield id_
+
+    def delete(self, keys: Iterable[Key]) -> Iterator[int]:
+        """Delete documents; see `DocumentStore.delete`. What they held is overwritten in the file."""
+        remaining = iter(keys)
+        while batch := list(itertools.islice(remaining, DELETED_AT_ONCE)):
+            with self._erasing() as connection:
+                yield self._changed(connection, partial(_delete_all, keys=batch))
+
+    def drop(self, index: str) -> None:
+        """Delete all documents of an index; see `DocumentStore.drop`."""
+        with self._erasing() as connection:
+            while self._changed(connection, lambda within: within.execute(_DROP, (index, index, DELETED_AT_ONCE))):
+                pass
+
+    @contextlib.contextmanager
+    def _erasing(self) -> Iterator[sqlite3.Connection]:
+        with self._connection() as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            yield connection
+            # The log of changes holds former pages until others overwrite them.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    @staticmethod
+    def _changed(connection: sqlite3.Connection, change: Callable[[sqlite3.Connection], object]) -> int:
+        before = connection.total_changes
+        connection.execute("BEGIN IMMEDIATE")
+        change(connection)
+        connection.execute("COMMIT")
+        return connection.total_changes - before
 
     def states(self, index_pattern: str, field: str) -> Mapping[str, str]:
         """Return the state of the documents by the value of a field; see `DocumentStore.states`."""
@@ -214,6 +290,10 @@ class SqliteStore:
         if _code(error) in _PASSING:
             return RetryableError(f"SQLite file {self._path}: {error}")
         return BlockedError(f"SQLite file {self._path}: {error}. Check DOCUMENTS_URL, its folder and permissions.")
+
+
+def _delete_all(connection: sqlite3.Connection, keys: Iterable[Key]) -> None:
+    connection.executemany(_DELETE, keys)
 
 
 def _path(field: str) -> str:

@@ -12,6 +12,7 @@ from uaharvest.documents.useraction import record
 from uaharvest.errors import BlockedError, PoisonError, PutOffError, RetryableError, SourceError
 from uaharvest.opencast.actions import raw_action, read_action
 from uaharvest.opencast.cache import TRY_AGAIN_SECONDS, EpisodeCache, Failing
+from uaharvest.privacy.people import is_about, normal
 from uaharvest.privacy.protection import Protection
 from uaharvest.rows.useractions import UserAction
 from uaharvest.runs.footprints import TYPE as FOOTPRINT
@@ -21,6 +22,7 @@ from uaharvest.sinks import Outgoing, Sink
 from uaharvest.streams.rows import seconds_of, seen_of
 from uaharvest.tolerance import too_many
 
+ERASED = "erased"  # the count of rows that are left out
 # If no other record was built, this plain one shows whether records can be built at all.
 PLAIN = read_action({"id": 1, "created": "2026-01-01T00:00:00Z"})
 
@@ -53,17 +55,21 @@ class RecordDelivery:
 
     def seen(self, actions: Iterable[UserAction]) -> list[Seen]:
         """Return what footprints need to know of rows."""
-        rows = (seen_of(action) for action in actions if action.session or action.type == FOOTPRINT)
+        kept, _ = self._without_erased(actions)
+        rows = (seen_of(action) for action in kept if action.session or action.type == FOOTPRINT)
         session = self._protection.session
         return [row._replace(session=session(row.session)) for row in rows if row is not None]
 
     def send(self, actions: Sequence[UserAction], reporter: SliceReporter) -> int:
-        """Enrich and deliver; return how many became dead letters.
+        """Enrich and deliver; return how many became dead letters. Rows of people who were erased are left out.
 
         Raises:
             PutOffError: The search fails for some episodes so far. All rows of other episodes are delivered.
             RetryableError: The search is down, which is never the slice's fault.
         """
+        actions, left_out = self._without_erased(actions)
+        if left_out:
+            self._leave_out([(seconds_of(action), action.id) for action in left_out], reporter)
         mpids = {action.mpid for action in actions if action.mpid}
         try:
             episodes = self._episodes.get_many(mpids)
@@ -110,19 +116,31 @@ class RecordDelivery:
                 f"{len(unreadable)} of {readable + len(unreadable)} useractions of Opencast cannot be read: "
                 f"{unreadable[0][1]} Its answers may have changed with an upgrade."
             )
+        knows = self._protection.erased.knows()
+        left_out = 0
         for raw, reason in unreadable:
             payload = self._raw(raw)
             text = json.dumps(payload["raw"], sort_keys=True)
             row_id = str(raw.get("id") or "") or hashlib.sha256(text.encode()).hexdigest()
-            self._dead_letter(row_id, at, payload, reason, reporter)
-        return len(unreadable)
+            if knows and is_about(knows, "row of a useraction", raw):
+                self._leave_out([(at, row_id)], reporter)
+                left_out += 1
+            else:
+                self._dead_letter(row_id, at, payload, reason, reporter)
+        return len(unreadable) - left_out
 
     def redeliver(self, payload: Mapping[str, Any]) -> int:
-        """Send the record of a dead letter; return 1, the number of records.
+        """Send the record of a dead letter; return 1, the number of records, or 0 if it is of somebody who was erased.
 
         Raises:
             PoisonError: It still cannot be read or enriched, or the sink still refuses it.
         """
+        knows = self._protection.erased.knows()
+        if knows and (
+            is_about(knows, "row of a useraction", payload.get("raw") or {})
+            or is_about(knows, "useractions", payload.get("record") or {})
+        ):
+            return 0
         if "raw" in payload:
             action = read_action(payload["raw"])
             mpids = [action.mpid] if action.mpid else []
@@ -138,6 +156,28 @@ class RecordDelivery:
             if delivery.refused:
                 raise PoisonError(delivery.refused[0][1])
         return 1
+
+    def is_erased(self, action: UserAction) -> bool:
+        """Tell whether a row is of somebody who was erased."""
+        return bool(self._without_erased([action])[1])
+
+    def _without_erased(self, actions: Iterable[UserAction]) -> tuple[Sequence[UserAction], list[UserAction]]:
+        """Return the rows to deliver, and those of people who were erased."""
+        knows = self._protection.erased.knows()
+        rows = list(actions)
+        if knows is None:
+            return rows, []
+        kept: list[UserAction] = []
+        left_out: list[UserAction] = []
+        for action in rows:
+            known = any(knows(normal(id_)) for id_ in (action.user, action.session) if id_)
+            (left_out if known else kept).append(action)
+        return kept, left_out
+
+    def _leave_out(self, rows: Sequence[tuple[float, int | str]], reporter: SliceReporter) -> None:
+        """Mark rows as known that are not sent, as it is done with dead letters."""
+        reporter.dead_letter(rows)
+        reporter.count({ERASED: len(rows)})
 
     def _deliver(
         self,

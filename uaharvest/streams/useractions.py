@@ -14,6 +14,7 @@ from uaharvest.intervals import Interval, common, gathered, whole_second, withou
 from uaharvest.opencast.cache import EpisodeCache
 from uaharvest.opencast.source import RangeSource, TooMany
 from uaharvest.opencast.times import ambiguous, look_back
+from uaharvest.privacy.people import NO_ONE, Erased
 from uaharvest.privacy.site import protection
 from uaharvest.rows.useractions import UserAction
 from uaharvest.runs.delivered import IdsByTime, TimeReporter, time_reporter
@@ -54,10 +55,15 @@ class Useractions:
         sink: Sink,
         dead_letters: DeadLetters,
         settings: Settings,
+        *,
+        erased: Erased = NO_ONE,
     ) -> None:
-        """Read from `source`, enrich from `episodes`, deliver to `sink`; undeliverable rows go to `letters`."""
+        """Read from `source`, enrich from `episodes`, deliver to `sink`; undeliverable rows go to `letters`.
+
+        Rows of people in `erased` are left out.
+        """
         self._source = source
-        self._delivery = RecordDelivery(self.name, episodes, sink, dead_letters, protection(settings))
+        self._delivery = RecordDelivery(self.name, episodes, sink, dead_letters, protection(settings, erased))
         self.redeliver = self._delivery.redeliver
         self._settings = settings
         self.longest_window = settings.max_window

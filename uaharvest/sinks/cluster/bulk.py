@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import itertools
 import json
 import math
 from collections import Counter
@@ -22,6 +23,8 @@ from uaharvest.sinks.documents import require_few
 from uaharvest.tolerance import too_many
 
 BULK_DOCUMENTS = 1000
+BULK_DELETES = 5000
+_ATTEMPTS = 10  # of a bulk of deletions, some of which the cluster has no room for; about half a minute
 BULK_BYTES = 5_000_000  # Elastic recommends 5 to 15 MB; many proxies accept less (413: the bulk is halved)
 
 # How long the server waits for an index's primary shard. Its default of 1 minute equals our request time-out,
@@ -77,6 +80,38 @@ class Bulks:
             yield Receipt(refused=refused)
         if blocked:
             raise IndexBlockedError(blocked)
+
+    def delete(self, keys: Iterable[tuple[str, str]]) -> Iterator[int]:
+        """Delete documents by index and id; see `DocumentStore.delete`."""
+        remaining = iter(keys)
+        while batch := list(itertools.islice(remaining, BULK_DELETES)):
+            yield self._delete(batch)
+
+    def _delete(self, keys: Sequence[tuple[str, str]]) -> int:
+        deleted = 0
+        for attempt in range(1, _ATTEMPTS + 1):
+            lines = [f"{_encode({'delete': {'_index': index, '_id': id_}})}\n".encode() for index, id_ in keys]
+            answer = self._cluster.ask("POST", "/_bulk", b"".join(lines), filter_path=_OF_EACH_ITEM)
+            items = _items({"items": answer.body.get("items")}, len(keys))
+            if items is None:
+                raise NotWholeError(f"{self._cluster.server} gave no whole answer: a bulk of deletions")
+            deleted += sum(item.status < HTTPStatus.MULTIPLE_CHOICES for item in items)
+            # Not found: it was deleted before, perhaps by this request, whose first answer got lost.
+            rest = [
+                (key, item)
+                for key, item in zip(keys, items, strict=True)
+                if item.status >= HTTPStatus.MULTIPLE_CHOICES and item.status != HTTPStatus.NOT_FOUND
+            ]
+            if not rest:
+                return deleted
+            for (index, _), item in rest:
+                if not passes(item.status) and item.status != HTTPStatus.CONFLICT:
+                    raise BlockedError(
+                        f"{self._cluster.server} deletes no document of {index}: {item.status} {item}"
+                    )
+            keys = [key for key, _ in rest]
+            self._cluster.pause(connection.RETRIES.seconds(attempt))
+        raise RetryableError(f"{self._cluster.server} did not delete {len(keys)} documents: {rest[-1][1]}")
 
     def _few_of_each(
         self, refused: Sequence[tuple[Document, str]], taken: Mapping[str, int], blocked: dict[str, str]

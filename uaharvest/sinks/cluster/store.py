@@ -133,6 +133,42 @@ class ClusterStore:
                     seen.add(value)
                     yield value
 
+    def holding(
+        self, index_pattern: str, fields: Sequence[str], values: Collection[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the documents that have one of `values`; see `DocumentStore.holding`."""
+        mails = [value for value in values if "@" in value]
+        either: list[dict[str, Any]] = [{"terms": {field: list(values)}} for field in fields]
+        either += [
+            {"term": {field: {"value": mail, "case_insensitive": True}}} for field in fields for mail in mails
+        ]
+        query: dict[str, Any] = {"bool": {"should": either, "minimum_should_match": 1}}
+        for names in paths(self.matching(index_pattern)):
+            self._cluster.ask("POST", f"/{quoted(names)}/_refresh", ignore_unavailable=True)
+            for index in self._having(names, query):
+                for hit in self._hits(index, {"size": _PAGE, "query": query}):
+                    with self._whole("a document"):
+                        document = {"_index": hit["_index"], "_id": hit["_id"], **hit["_source"]}
+                    yield document
+
+    def before(self, index: str, field: str, instant: str) -> Iterator[str]:
+        """Yield the ids of documents that are older; see `DocumentStore.before`."""
+        query = {"range": {field: {"lt": instant}}}
+        for name in self.matching(index):
+            for hit in self._hits(name, {"size": _PAGE_OF_IDS, "_source": False, "query": query}):
+                with self._whole("a document's id"):
+                    id_ = str(hit["_id"])
+                yield id_
+
+    def delete(self, keys: Iterable[Key]) -> Iterator[int]:
+        """Delete documents in bulk; see `DocumentStore.delete`."""
+        return self._bulks.delete(keys)
+
+    def drop(self, index: str) -> None:
+        """Delete an index; see `DocumentStore.drop`."""
+        answer = self._cluster.ask("DELETE", f"/{quoted(index)}", accept={HTTPStatus.NOT_FOUND})
+        require_absence(*answer, self._cluster.server)
+
     def states(self, index_pattern: str, field: str) -> Mapping[str, str]:
         """Return the state of the documents by the value of a field; see `DocumentStore.states`.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from uaharvest import assembly
+from uaharvest import assembly, tombstones
 from uaharvest.opencast.cache import EpisodeCache, fetch_from
 from uaharvest.opencast.client import ENGAGE_HOST, Opencast
 from uaharvest.opencast.profile import found_profile
@@ -53,6 +53,8 @@ def useractions_engine(
         losses = assembly.losses(site or settings, client)
         target = sink(settings, losses) if same or settings.queue == STDOUT else assembly.sqs_sink(settings)
 
+    erased = tombstones.erased(settings)
+
     def engine_of(stream: Stream[S, K, R], destination: str) -> Engine:
         return assembly.engine_of(
             stream,
@@ -70,10 +72,10 @@ def useractions_engine(
     source = actions_source(settings, client, opencast)
     if isinstance(source, DaySource):
         # Known ids have a different format, so they need a key of their own.
-        stock = StockUseractions(source, episodes, target, dead_letters, settings)
+        stock = StockUseractions(source, episodes, target, dead_letters, settings, erased=erased)
         return engine_of(stock, f"{destination} stock")
     # Ids and times are the same in the database and with `start` and `end`, so the known ids are shared.
-    return engine_of(Useractions(source, episodes, target, dead_letters, settings), destination)
+    return engine_of(Useractions(source, episodes, target, dead_letters, settings, erased=erased), destination)
 
 
 def actions_source(

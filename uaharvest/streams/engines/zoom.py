@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import redis
 
-from uaharvest import assembly
+from uaharvest import assembly, tombstones
 from uaharvest.errors import BadInputError
 from uaharvest.geolite import GeoLite, nowhere
 from uaharvest.privacy.site import protection
@@ -62,6 +62,7 @@ def zoom_engine(
         locate=GeoLite(settings.geolite).locate if settings.geolite else nowhere,
         ready_after=settings.zoom_at if ready_after is None else ready_after,
         patience=patience,
+        erased=tombstones.erased(settings),
     )
     if dashboard:
         stream.ask_dashboard()

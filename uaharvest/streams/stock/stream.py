@@ -12,6 +12,7 @@ from uaharvest.intervals import Interval
 from uaharvest.opencast.cache import EpisodeCache
 from uaharvest.opencast.days import begin_of, day_of
 from uaharvest.opencast.stock import DaySource
+from uaharvest.privacy.people import NO_ONE, Erased
 from uaharvest.privacy.site import protection
 from uaharvest.rows.useractions import UserAction
 from uaharvest.runs.days import DAY_SECONDS
@@ -44,11 +45,16 @@ class StockUseractions:
         sink: Sink,
         dead_letters: DeadLetters,
         settings: Settings,
+        *,
+        erased: Erased = NO_ONE,
     ) -> None:
-        """Read from `source`, enrich from `episodes`, deliver to `sink`; undeliverable rows go to `letters`."""
+        """Read from `source`, enrich from `episodes`, deliver to `sink`; undeliverable rows go to `letters`.
+
+        Rows of people in `erased` are left out.
+        """
         self._source = source
         self._zone = settings.opencast_zone
-        self._delivery = RecordDelivery(self.name, episodes, sink, dead_letters, protection(settings))
+        self._delivery = RecordDelivery(self.name, episodes, sink, dead_letters, protection(settings, erased))
         self._reader = DayReader(source, settings)
         self._midnights = Midnights(source, settings)
         self._settings = settings

@@ -1,5 +1,6 @@
 """Writes the documents of meetings and their sessions, and the dead letters of what cannot be written."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from uaharvest.documents.document import Document
 from uaharvest.documents.indices import FAMILIES, Family, index_name, require_own
 from uaharvest.documents.session import Locate, sessions
 from uaharvest.errors import IndexBlockedError, PoisonError
+from uaharvest.privacy.people import NO_ONE, Erased, is_about, without_host
 from uaharvest.privacy.site import protection
 from uaharvest.rows.zoom import ParticipantRow
 from uaharvest.runs.days import DAY
@@ -37,6 +39,7 @@ class MeetingDocuments:
         client: "redis.Redis",
         place: str,
         locate: Locate,
+        erased: Erased = NO_ONE,
     ) -> None:
         """Write to `store` and `letters`; see `Meetings` for the rest."""
         self._store = store
@@ -45,7 +48,7 @@ class MeetingDocuments:
         self._redis = client
         self._place = place
         self._locate = locate
-        self._protection = protection(settings)
+        self._protection = protection(settings, erased)
 
     def write_listed(self, meetings: Iterable[tuple[Meeting, Mapping[str, Any]]], known: set[str]) -> None:
         """Write the meetings of a page, each with its fields.
@@ -76,13 +79,19 @@ class MeetingDocuments:
         The Report endpoints return no address, device or place, and must not erase what the Dashboard returned before.
         """
         found, odd = sessions(one.uuid, rows, self._locate, self._protection.id)
+        rooms = len(found)
+        if knows := self._protection.erased.knows():
+            found = [session for session in found if not is_about(knows, "sessions", session.fields)]
+            odd = [(row, error) for row, error in odd if not is_about(knows, "sessions", dataclasses.asdict(row))]
         for row, error in odd:
             raw = self._protection.participant_row(row.raw)
             self._dead_letter_row(str(error), {"uuid": one.uuid, "row": raw})
         refused = self._write([self._document("sessions", one, session.id, session.fields) for session in found])
         written = len(found) - len(refused)
-        if self._as_many_as_before(one, len(found)):
+        if self._as_many_as_before(one, rooms):
             attendance = {"uuid": one.uuid, **meeting.attendance(found)}
+            if rooms > len(found):
+                attendance["erased_sessions"] = rooms - len(found)
             refused += self._write([self._document("meetings", one, one.uuid, attendance)])
         self._dead_letter(refused, "told")
         return written, len(odd) + len(refused)
@@ -91,12 +100,18 @@ class MeetingDocuments:
         """Write the document that a dead letter holds; raise PoisonError if it is still refused or not this site's."""
         require_own(kept["index"], self._settings.index_infix)
         family = next(family for family in FAMILIES if kept["index"].startswith(family))
-        body = self._protection.fields(family, kept["body"])
+        knows = self._protection.erased.knows()
+        if knows and family == "sessions" and is_about(knows, "sessions", kept["body"]):
+            return
+        body = self._protection.fields(family, self._without_erased(family, kept["body"]))
         if refused := self._write([Document(kept["index"], kept["id"], body, update=kept["update"])]):
             raise PoisonError(refused[0][1])
 
     def dead_letter_meeting(self, reason: str, raw: Any) -> None:
         """Write the dead letter of a row of a list that cannot become a document."""
+        knows = self._protection.erased.knows()
+        if knows and isinstance(raw, Mapping):
+            raw = without_host(knows, "row of a meeting", raw) or raw
         self._dead_letter_row(reason, {"row": self._protection.meeting_row(raw)})
 
     def _dead_letter_row(self, reason: str, payload: Mapping[str, Any]) -> None:
@@ -113,9 +128,16 @@ class MeetingDocuments:
     def _document(self, family: Family, one: Meeting, id_: str, fields: Mapping[str, Any]) -> Document:
         """Return a document of a meeting, for the index of the day on which the meeting started."""
         index = index_name(family, one.start.date(), self._settings.index_infix)
-        protected = self._protection.fields(family, fields)
+        protected = self._protection.fields(family, self._without_erased(family, fields))
         known = {name: value for name, value in protected.items() if value is not None}
         return Document(index, id_, known, update=True)
+
+    def _without_erased(self, family: Family, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the fields of a meeting without a host who was erased; others as they are."""
+        knows = self._protection.erased.knows()
+        if knows is None or family != "meetings":
+            return fields
+        return without_host(knows, "meetings", fields) or fields
 
     def _write(self, documents: Sequence[Document]) -> list[tuple[Document, str]]:
         """Write documents and return the refused ones with their reasons. All others are confirmed."""

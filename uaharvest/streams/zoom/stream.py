@@ -16,6 +16,7 @@ from uaharvest.dead_letters import DeadLetters
 from uaharvest.documents.session import Locate
 from uaharvest.errors import BadInputError, BlockedError, PoisonError
 from uaharvest.intervals import Interval
+from uaharvest.privacy.people import NO_ONE, Erased
 from uaharvest.rows.zoom import MeetingRow
 from uaharvest.runs.days import DAY, DAY_SECONDS, first_day, midnight, next_day, yesterday
 from uaharvest.runs.delivered import IdsByTime, TimeReporter, time_reporter
@@ -67,6 +68,7 @@ class Meetings:
         ready_after: timedelta,
         patience: float = PAGE_WAIT,
         pause: Callable[[float], None] = time.sleep,
+        erased: Erased = NO_ONE,
     ) -> None:
         """Create the stream.
 
@@ -81,12 +83,13 @@ class Meetings:
             ready_after: A day is harvested this long after it ends.
             patience: Longest wait for the next page of a list, seconds.
             pause: Sleeps for the given number of seconds.
+            erased: The people who are left out.
         """
         self._zoom = zoom
         self._lookback = settings.zoom_lookback_days * DAY
         self._ready_after = ready_after
         self._documents = MeetingDocuments(
-            store, dead_letters, settings, client=client, place=place, locate=locate
+            store, dead_letters, settings, client=client, place=place, locate=locate, erased=erased
         )
         self._lists = MeetingLists(
             zoom, self._documents, client=client, place=place, patience=patience, pause=pause

@@ -1,0 +1,1 @@
+"""Finds, exports and erases one person in all stores."""

@@ -1,0 +1,258 @@
+"""Deletes what is older than a site keeps it: whole daily indices, derived documents, dead letters."""
+
+import dataclasses
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import redis
+
+from uaharvest import assembly, keys
+from uaharvest.documents.indices import Family, index_name
+from uaharvest.errors import BusyError, HarvestError
+from uaharvest.opencast.times import look_back
+from uaharvest.privacy.people import Form
+from uaharvest.runs.days import DAY, midnight
+from uaharvest.settings import Settings
+from uaharvest.streams import registry
+from uaharvest.streams.specs import useractions, zoom
+
+LETTERS = "dead letters"
+DERIVED: tuple[Form, ...] = ("viewings", "recordings", "attendance")
+_OF_STREAM: Mapping[str, tuple[Family, ...]] = {
+    useractions.SPEC.name: ("useractions",),
+    zoom.SPEC.name: ("meetings", "sessions"),
+}
+_HELD = 900  # time-out of the lock, seconds; a task takes no longer
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """Something that is too old.
+
+    Attributes:
+        what: Which setting applies: the name of a stream, `derived` or `dead letters`.
+        name: The index, or LETTERS.
+        count: How many documents or letters go.
+        before: They are from before this instant, UTC.
+        letters: The names of the letters.
+    """
+
+    what: str
+    name: str
+    count: int
+    before: datetime
+    letters: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limit:
+    """How far a setting reaches.
+
+    Attributes:
+        what: As `Part.what`.
+        days: The setting.
+        before: What is from before this instant goes; a midnight, UTC.
+        because: Why that is earlier than the setting says; None: it is not.
+    """
+
+    what: str
+    days: int
+    before: datetime
+    because: str | None = None
+
+
+class Retention:
+    """The retention of a site."""
+
+    def __init__(self, settings: Settings, client: "redis.Redis", now: Callable[[], datetime]) -> None:
+        """Read what is open in `client`; `now` returns the time, UTC."""
+        self._settings = settings
+        self._redis = client
+        self._now = now
+        self._store = assembly.document_store(settings)
+        self._dead_letters = assembly.dead_letters(settings)
+        self._place = assembly.place(settings, assembly.RETENTION)
+
+    def limits(self) -> list[Limit]:
+        """Return how far each setting reaches at the moment.
+
+        Raises:
+            HarvestError, redis.RedisError: Nobody can tell what is still written.
+        """
+        current = self._settings
+        chosen = {
+            useractions.SPEC.name: current.retention_useractions,
+            zoom.SPEC.name: current.retention_zoom,
+            "derived": current.retention_derived,
+            LETTERS: current.retention_dead_letters,
+        }
+        found = []
+        for what, days in chosen.items():
+            if days is None:
+                continue
+            before = midnight(self._now()) - DAY * days
+            floor, because = min(self._written(what), default=(before, ""))
+            if floor < before:
+                found.append(Limit(what, days, midnight(floor), because))
+            else:
+                found.append(Limit(what, days, before))
+        return found
+
+    def plan(self, limits: Sequence[Limit]) -> Iterator[Part]:
+        """Yield what is too old, the oldest first."""
+        for limit in limits:
+            if limit.what == LETTERS:
+                yield from self._letters(limit)
+            elif limit.what == "derived":
+                yield from self._derived(limit)
+            else:
+                yield from self._days(limit)
+
+    def delete(self, part: Part) -> None:
+        """Delete a part. What is deleted already does no harm."""
+        if part.letters:
+            for name in part.letters:
+                self._dead_letters.drop(name)
+        elif part.what == "derived":
+            ids = self._store.before(part.name, "@timestamp", f"{part.before:%FT%T}")
+            for _ in self._store.delete([(part.name, id_) for id_ in ids]):
+                pass
+        else:
+            self._store.drop(part.name)
+
+    def run(self, seconds: float | None = None) -> Iterator[Part]:
+        """Delete all that is too old and yield each part afterwards; `status` shows how it ended.
+
+        Args:
+            seconds: Begin with no further part after that time; the next time continues.
+
+        Raises:
+            BusyError: Another process is at it.
+            HarvestError, redis.RedisError: Something fails; what was deleted is recorded.
+        """
+        lock = self._redis.lock(keys.RETENTION_LOCK(self._place), timeout=_HELD)
+        if not lock.acquire(blocking=False):
+            raise BusyError("another process deletes what is too old.")
+        try:
+            yield from self._run(time.monotonic() + seconds if seconds is not None else float("inf"))
+        finally:
+            if lock.owned():
+                lock.release()
+
+    def _run(self, until: float) -> Iterator[Part]:
+        day = f"{self._now():%F}"
+        former = self.last()
+        removed: dict[str, int] = {}
+        if former and former["day"] == day and not former["done"]:
+            removed = dict(former["removed"])
+        limits = self.limits()
+        kept = [
+            f"{one.what}: kept from {one.before:%F} on, because {one.because}" for one in limits if one.because
+        ]
+        done = False
+        try:
+            for part in self.plan(limits):
+                if time.monotonic() > until:
+                    break
+                self.delete(part)
+                removed[part.what] = removed.get(part.what, 0) + part.count
+                yield part
+            else:
+                done = True
+        finally:
+            last = {"day": day, "at": f"{self._now():%FT%TZ}", "removed": removed, "kept": kept, "done": done}
+            self._redis.set(keys.RETENTION(self._place), json.dumps(last))
+
+    def is_due(self) -> bool:
+        """Tell whether it is time: once a day, from RETENTION_AT on."""
+        now = self._now()
+        last = self.last()
+        done = last is not None and last["done"] and last["day"] == f"{now:%F}"
+        return self._settings.retention_enabled and now >= midnight(now) + self._settings.retention_at and not done
+
+    def last(self) -> dict[str, Any] | None:
+        """Return what was deleted the last time; None if nothing ever was."""
+        return last(self._redis, self._place)
+
+    def _written(self, what: str) -> Iterator[tuple[datetime, str]]:
+        """Yield from when on something may still be written, and why."""
+        if what == LETTERS:
+            return
+        streams = [spec.name for spec in registry.specs() if spec.name == what or (what, spec.name) in _DERIVED_BY]
+        enabled = assembly.streams(self._settings)
+        for name in streams:
+            ledger = assembly.ledger(self._settings, self._redis, stream=name)
+            live = ledger.live()
+            for run in [live, *map(ledger.run, ledger.explicit())]:
+                if run is not None:
+                    yield min(run.asked.start, run.window.start), f"a run of {name} is open"
+            for one in assembly.backfills(self._settings, name).read().values():
+                if one.state != "done":
+                    yield one.asked.start, f"backfill {one.id} is {one.state}"
+            # A stream that is switched off would keep everything for ever.
+            stored = assembly.watermarks(self._settings, name).read() if name in enabled else None
+            if stored is not None:
+                yield self._late_from(name, stored.mark.at), f"late rows of {name} are still looked for"
+
+    def _late_from(self, name: str, mark: datetime) -> datetime:
+        if name == useractions.SPEC.name:
+            return look_back(mark, timedelta(seconds=self._settings.overlap), self._settings.opencast_zone)
+        days = (
+            self._settings.zoom_lookback_days if name == zoom.SPEC.name else self._settings.derived_lookback_days
+        )
+        return midnight(mark) - days * DAY
+
+    def _days(self, limit: Limit) -> Iterator[Part]:
+        counts = self._store.indices()
+        found = []
+        for family in _OF_STREAM[limit.what]:
+            begin = f"{index_name(family, None, self._settings.index_infix)}-"
+            for name in self._store.matching(f"{begin}*"):
+                match = re.fullmatch(rf"{re.escape(begin)}(\d{{4}})\.(\d{{2}})\.(\d{{2}})", name)
+                if match and date(*map(int, match.groups())) < limit.before.date():
+                    found.append(Part(limit.what, name, counts.get(name, 0), limit.before))
+        yield from sorted(found, key=lambda part: part.name[-10:])
+
+    def _derived(self, limit: Limit) -> Iterator[Part]:
+        for form in DERIVED:
+            name = "-".join(filter(None, (form, self._settings.index_infix)))
+            count = sum(1 for _ in self._store.before(name, "@timestamp", f"{limit.before:%FT%T}"))
+            if count:
+                yield Part(limit.what, name, count, limit.before)
+
+    def _letters(self, limit: Limit) -> Iterator[Part]:
+        names = []
+        for name in self._dead_letters.names():
+            try:
+                letter = self._dead_letters.get(name)
+            except HarvestError:  # dropped meanwhile, or not ours; `dead-letters list` shows what cannot be read
+                continue
+            if letter.at < limit.before:
+                names.append(name)
+        if names:
+            yield Part(limit.what, LETTERS, len(names), limit.before, names)
+
+
+# The streams that write what is derived.
+_DERIVED_BY = {("derived", "viewings"), ("derived", "attendance")}
+
+
+def last(client: "redis.Redis", place: str) -> dict[str, Any] | None:
+    """Return what was deleted the last time at a deployment; None if nothing ever was."""
+    text = client.get(keys.RETENTION(place))
+    found: dict[str, Any] | None = json.loads(text) if text else None
+    return found
+
+
+def retention(settings: Settings, client: "redis.Redis") -> Retention:
+    """Return the retention of a site.
+
+    Raises:
+        BadInputError: A required setting is missing.
+    """
+    settings.require("bucket")
+    return Retention(settings, client, lambda: datetime.now(UTC))
