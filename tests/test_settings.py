@@ -260,6 +260,7 @@ def test_no_repr_shows_a_secret():
         "FLOWER_BASIC_AUTH",
         "LRS_PASSWORD",
         "PRIVACY_PSEUDONYMS",
+        "PRIVACY_TOMBSTONE_KEY",
     } == {field.metadata["variable"] for field in secret}
     loaded = dataclasses.replace(Settings(), **{field.name: SECRET for field in secret})
     assert SECRET not in repr(loaded)

@@ -90,7 +90,7 @@ class Bulks:
     def _delete(self, keys: Sequence[tuple[str, str]]) -> int:
         deleted = 0
         for attempt in range(1, _ATTEMPTS + 1):
-            lines = [f"{_encode({'delete': {'_index': index, '_id': id_}})}\n".encode() for index, id_ in keys]
+            lines = [b"%b\n" % _encoded({"delete": {"_index": index, "_id": id_}}) for index, id_ in keys]
             answer = self._cluster.ask("POST", "/_bulk", b"".join(lines), filter_path=_OF_EACH_ITEM)
             items = _items({"items": answer.body.get("items")}, len(keys))
             if items is None:
