@@ -504,6 +504,7 @@ def test_every_secret_can_be_read_from_a_file(tmp_path):
         "FLOWER_BASIC_AUTH": "ann:open",
         "LOGGLY_TOKEN": "open",
         "PRIVACY_PSEUDONYMS": "k1:an-open-secret-key",
+        "PRIVACY_TOMBSTONE_KEY": "an-open-secret-key",
     }
     secrets = [field for field in dataclasses.fields(Settings) if field.metadata["secret"]]
     assert len(secrets) > 5

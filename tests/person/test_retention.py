@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from uaharvest import assembly, retention, settings, status, tombstones
-from uaharvest.cli import report
+from uaharvest.cli import status_report
 from uaharvest.dead_letters import DeadLetter
 from uaharvest.documents.document import Document
 from uaharvest.errors import BusyError, RetryableError
@@ -217,7 +217,7 @@ def test_status_shows_what_was_deleted_what_was_kept_and_unfinished_erasures(sit
     assert found["retention"]["last"]["removed"]["zoom"] == 36
     assert found["erasures"]["open"] == [{"tombstone": "0123456789abcdef", "since": "2026-11-20T12:00:00Z"}]
     assert any("erasure 0123456789abcdef" in trouble["line"] for trouble in found["troubles"])
-    lines = "\n".join(report._lines(found))
+    lines = "\n".join(status_report._lines(found))
     assert "retention 28 of useractions · 36 of zoom" in lines
     assert "useractions: kept from 2026-11-05 on, because a run of useractions is open" in lines
     assert "erasures  1 people" in lines

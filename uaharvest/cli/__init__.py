@@ -34,7 +34,7 @@ COMMANDS = {
     "audit": "audit",
     "person": "person",
     "retention": "retention",
-    "report": "reports",
+    "report": "report",
     "import": "import_",
     "backfill": "backfill",
     "setup": "setup",

@@ -1,130 +1,167 @@
-"""Prints the report of `status` as text."""
+"""`report`: who attended the lectures of a course, and what was watched, as static pages."""
 
-from collections.abc import Iterator
-from typing import Any
+from datetime import date, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
 
-from uaharvest import plain
-from uaharvest.cli import output
-from uaharvest.intervals import duration
-from uaharvest.streams import registry
+import click
 
-
-def show(report: dict[str, Any]) -> None:
-    """Print the report: a table of the streams, the troubles, and a line for each of the other parts."""
-    lines: list[output.Line] = [*_table(report)]
-    lines += [(plain.one_line(trouble["line"]), "red") for trouble in report["troubles"]]
-    lines += [(plain.one_line(note), "yellow") for note in report["notes"]]
-    for name, stream in report["streams"].items():
-        last: dict[str, Any] = next((run for run in stream["last_runs"] if run["delivered"]), {})
-        if remark := registry.spec_of(name).remark(last.get("counts", {})):
-            lines.append((plain.one_line(f"{name}: {remark}"), "yellow"))
-    lines.append(("", None))
-    lines += [(plain.one_line(line), None) for line in _lines(report)]
-    output.show(lines)
+from uaharvest import assembly, plain
+from uaharvest import settings as settings_
+from uaharvest.cli.context import Context
+from uaharvest.cli.options import Day
+from uaharvest.errors import BadInputError
+from uaharvest.privacy.site import known_as
 
 
-def _lines(report: dict[str, Any]) -> Iterator[str]:
-    queues = " · ".join(f"{name} {depth}" for name, depth in report["queues"].items()) or "?"
-    ago = report["beat_ticked_seconds_ago"]
-    beat = "beat has not ticked yet" if ago is None else f"beat ticked {duration(ago)} ago"
-    yield f"queues    {queues}        workers {_workers(report)} · {beat}"
-    opencast = report["opencast"]
-    if opencast["profile"]:
-        how = "detected" if opencast["found_by"] == "asking" else f"set by {opencast['found_by']}"
-        yield f"Opencast  {opencast['host']}: profile {opencast['profile']}, {how}"
-    sqs = report["sqs"]
-    if sqs and "error" in sqs:
-        yield f"SQS       {sqs['error']}"
-    elif sqs:
-        yield f"SQS       {sqs['queue']}: {sqs['waiting']:,} waiting, {sqs['in_flight']:,} in flight"
-    if report["index"]:
-        last = report["index"]["last_drain"]
-        outcome = f"last drain: {last['error'] or _drained(last)}" if last else "no drain has ended yet"
-        yield f"index     {report['index']['indexed']:,} indexed · {outcome}"
-    if report["audits"]:
-        yield f"audit     {' · '.join(map(_audited, report['audits']['newest'].values())) or 'none yet'}"
-    if (retained := report["retention"]) and (last := retained["last"]):
-        removed = " · ".join(f"{count:,} of {what}" for what, count in last["removed"].items()) or "nothing"
-        kept = "".join(f" · {line}" for line in last["kept"])
-        ended = last["at"].replace("T", " ").rstrip("Z")
-        yield f"retention {removed} deleted, {'ended' if last['done'] else 'left off'} {ended} UTC{kept}"
-    if people := report["erasures"]["people"]:
-        yield f"erasures  {people:,} people"
-    for one in report["backfills"]:
-        rate = f", {one['rows_per_second']:,.0f}/s" if one["state"] == "running" else ""
-        left = f", about {duration(one['seconds_left'])} left" if one["seconds_left"] else ""
-        yield (
-            f"backfill  {one['id']}: {one['stream']}, {one['state']}, {one['share']:.1%} done,"
-            f" {one['rows']:,} rows{rate}{left}"
+class Zone(click.ParamType[ZoneInfo]):
+    """A time zone."""
+
+    name = "zone"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> ZoneInfo:  # noqa: ARG002
+        """Return the zone."""
+        try:
+            return settings_.zone(value)
+        except ValueError as error:
+            raise BadInputError(
+                f"--timezone: '{plain.one_line(value)}' cannot be used. Expected {error}."
+            ) from None
+
+
+DAY = Day("in the course's zone")
+
+
+@click.group()
+def report() -> None:
+    """Report on a course, from the documents in the store (DOCUMENTS_URL, else ES_HOST)."""
+
+
+@report.command()
+@click.argument("series")
+@click.option(
+    "--roster",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="CSV file of the students: huid,email,first_name,last_name, and optionally registrant,preferred_name.",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write to."
+)
+@click.option(
+    "--zoom",
+    "meeting_ids",
+    multiple=True,
+    metavar="MEETING_ID",
+    help="A Zoom meeting of the course; may be repeated.",
+)
+@click.option(
+    "--meetings",
+    type=click.Path(path_type=Path),
+    help="CSV file that says which meeting belongs to which recording; default: by their times, see DIR/meetings.csv.",
+)
+@click.option("--from", "first", type=DAY, help="First day of the lectures, in the course's zone.")
+@click.option("--to", "last", type=DAY, help="Last day, inclusive.")
+@click.option("--title", help="The course's title; default: the series.")
+@click.option(
+    "--threshold",
+    type=click.IntRange(1, 100),
+    help="Per cent from which on a student attended; default: REPORT_THRESHOLD.",
+)
+@click.option(
+    "--attended",
+    type=click.Choice(["either", "live", "recording"]),
+    default="either",
+    help="What counts as attending.",
+)
+@click.option("--timezone", type=Zone(), help="The course's time zone; default: OPENCAST_TIMEZONE.")
+@click.option("--pseudonyms", is_flag=True, help="Leave names and ids out.")
+@click.pass_obj
+def course(
+    context: Context,
+    *,
+    series: str,
+    roster: Path,
+    output: Path,
+    meeting_ids: tuple[str, ...],
+    meetings: Path | None,
+    first: datetime | None,
+    last: datetime | None,
+    title: str | None,
+    threshold: int | None,
+    attended: str,
+    timezone: ZoneInfo | None,
+    pseudonyms: bool,
+) -> None:
+    """Show who attended the lectures of a course, live, by the recording, or in Zoom.
+
+    DIR becomes a folder of web pages and CSV files that contain personal data; open DIR/index.html. docs/report.md
+    says what counts.
+    """
+    # Templates take time to import.
+    from uaharvest.report import lectures as lectures_  # noqa: PLC0415
+    from uaharvest.report import roster as roster_  # noqa: PLC0415
+    from uaharvest.report.course import Question, Rule  # noqa: PLC0415
+    from uaharvest.report.course import course as joined  # noqa: PLC0415
+    from uaharvest.report.pages import folder, model  # noqa: PLC0415
+    from uaharvest.report.source import StoredDocuments  # noqa: PLC0415
+    from uaharvest.report.tables import written  # noqa: PLC0415
+
+    if first and last and first > last:
+        raise BadInputError("--from: it is after --to. Expected an earlier day.")
+    settings = context.settings
+    zone = timezone or settings.opencast_zone
+    folder.check(output)
+    students = roster_.read(roster)
+    context.note_access("report course", series=series)
+    store = StoredDocuments(assembly.document_store(settings), settings.anonymous_users)
+    documents = store.course(series, _numbers(meeting_ids))
+    held = lectures_.meetings(documents.attendance)
+    if meetings:
+        links = lectures_.read(meetings, documents.recordings, held)
+    else:
+        links = lectures_.propose(documents.recordings, held)
+    found = lectures_.lectures(documents, links, zone, (_date(first), _date(last)))
+    if not found:
+        raise BadInputError(
+            f"SERIES: there are no lectures of '{plain.one_line(series)}' in the documents, or none on these days."
+            " Expected the id of a series of which recordings were watched, or --zoom."
         )
-    if report["zoom_calls"]:
-        used = [f"{label} {_used(calls)}" for label, calls in report["zoom_calls"].items() if _is_used(calls)]
-        yield f"Zoom      calls today: {' · '.join(used) or 'none'}"
-    yield f"privacy   {report['privacy']['words']}"
-
-
-def _audited(one: dict[str, Any]) -> str:
-    missing = sum(counts["missing"] for counts in one["found"].values())
-    return f"{one['stream']} {one['day']}: {missing:,} missing, compared {duration(one['seconds_ago'])} ago"
-
-
-def _workers(report: dict[str, Any]) -> str:
-    alive = report["workers"]
-    if report["broker_error"]:
-        return "?"
-    if alive is None:
-        return "cannot be queried over SQS"
-    hosts = {name.partition("@")[2] for name in alive}
-    return f"{len(alive)} ({len(hosts)} host{'s' * (len(hosts) != 1)})" if hosts else "0"
-
-
-def _table(report: dict[str, Any]) -> Iterator[output.Line]:
-    columns = ("stream", "watermark (UTC)", "lag", "open run", "last run", "dead letters")
-    rows = []
-    for name, stream in report["streams"].items():
-        cells = (
-            name,
-            stream["watermark"].replace("T", " ").rstrip("Z") if stream["watermark"] else "none yet",
-            duration(max(stream["lag_seconds"], 0)) if stream["lag_seconds"] is not None else "-",
-            "\n".join(_open_run(run) for run in stream["open_runs"]) or "-",
-            _last_run(stream["last_runs"]),
-            "?" if stream["dead_letters"] is None else str(stream["dead_letters"]),
-        )
-        red = stream["blocked"] or stream["failure"] or stream["dead_letters"]
-        rows.append((cells, "red" if red else None))
-    return output.table(columns, rows, output.width())
-
-
-def _is_used(calls: dict[str, Any]) -> bool:
-    return bool(calls["calls"] or calls["exhausted_until"])
-
-
-def _used(calls: dict[str, Any]) -> str:
-    until = calls["exhausted_until"]
-    spent = f" (used up until {until.replace('T', ' ').rstrip('Z')} UTC)" if until else ""
-    return f"{calls['calls']:,}{spent}"
-
-
-def _drained(last: dict[str, Any]) -> str:
-    erased = f", {last['erased']:,} of erased people left out" if last.get("erased") else ""
-    ended = last["ended_at"].replace("T", " ").rstrip("Z")
-    return f"{last['indexed']:,} in {last['seconds']} s{erased}, ended {ended} UTC"
-
-
-def _open_run(run: dict[str, Any]) -> str:
-    slices = run["slices"]
-    name = "" if run["kind"] == "live" else f"{run['id'][:8]}: "
-    waiting = f", {slices['put_off']} put off" if slices["put_off"] else ""
-    return (
-        f"{name}slices {slices['done']}/{slices['planned']} done, {slices['claimed']} claimed, "
-        f"{slices['due']} due{waiting}"
+    share = (threshold or settings.report_threshold) / 100
+    whole = joined(
+        Question(series, title or series, share, Rule(attended)), students, found, documents, known_as(settings)
     )
+    site = model.site(whole, documents, model.Look(zone, settings.report_min_group, pseudonyms=pseudonyms))
+    linked = written(lectures_.written(links, documents.recordings))
+    folder.write(site, output, {"meetings.csv": f"\ufeff{linked}"})
+    click.echo(f"{_several(len(students), 'student')}, {_several(len(found), 'lecture')}: {output / 'index.html'}")
+    for tally in whole.tallies:
+        if tally.sessions:
+            click.echo(
+                f"{tally.source}: {tally.sessions:,} sessions, {tally.matched:,} matched, {tally.unmatched:,} not"
+            )
+    if unsure := [link for link in links if not link.mpid]:
+        click.echo(
+            f"{len(unsure):,} of {len(held):,} Zoom meetings belong to no recording and count as lectures of their own."
+            f" If that is wrong, change {output / 'meetings.csv'} and give it to --meetings.",
+            err=True,
+        )
 
 
-def _last_run(runs: list[dict[str, Any]]) -> str:
-    if not runs:
-        return "-"
-    last = runs[0]
-    outcome = "" if last["outcome"] == "done" else f" ({last['outcome']})"
-    counts = "".join(f", {count:,} {name.replace('_', ' ')}" for name, count in sorted(last["counts"].items()))
-    return f"{last['delivered']:,} records{counts}, {last['seconds']} s{outcome}"
+def _numbers(meeting_ids: tuple[str, ...]) -> list[str]:
+    """Return the ids of meetings without the spaces and hyphens that Zoom shows them with."""
+    numbers = [value.replace(" ", "").replace("-", "") for value in meeting_ids]
+    for given, number in zip(meeting_ids, numbers, strict=True):
+        if not (number.isascii() and number.isdigit()):
+            raise BadInputError(
+                f"--zoom: '{plain.one_line(given)}' is no meeting id. Expected a number such as 912 3456 7890."
+            )
+    return numbers
+
+
+def _several(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def _date(at: datetime | None) -> date | None:
+    return at.date() if at else None

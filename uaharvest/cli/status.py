@@ -7,7 +7,7 @@ import click
 
 from uaharvest import assembly, plain
 from uaharvest import status as status_
-from uaharvest.cli import output, report
+from uaharvest.cli import output, status_report
 from uaharvest.cli.context import Context
 from uaharvest.cli.outcome import follow_to_the_end
 from uaharvest.errors import BadInputError, BlockedError, RetryableError
@@ -33,7 +33,7 @@ def status(context: Context, *, as_json: bool, follow: str | None) -> None:
     if as_json:
         output.show([(json.dumps(found, indent=2), None)])
     else:
-        report.show(found)
+        status_report.show(found)
     sys.exit(status_.exit_code(found))
 
 

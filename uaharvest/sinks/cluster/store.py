@@ -146,10 +146,7 @@ class ClusterStore:
         for names in paths(self.matching(index_pattern)):
             self._cluster.ask("POST", f"/{quoted(names)}/_refresh", ignore_unavailable=True)
             for index in self._having(names, query):
-                for hit in self._hits(index, {"size": _PAGE, "query": query}):
-                    with self._whole("a document"):
-                        document = {"_index": hit["_index"], "_id": hit["_id"], **hit["_source"]}
-                    yield document
+                yield from self._documents(index, {"size": _PAGE, "query": query})
 
     def before(self, index: str, field: str, instant: str) -> Iterator[str]:
         """Yield the ids of documents that are older; see `DocumentStore.before`."""
