@@ -347,7 +347,8 @@ def test_enqueue_follow_shows_what_the_workers_did_and_status_how_they_stand(sit
     assert report["streams"]["useractions"]["dead_letters"] == 0
     assert report["sqs"] == {"queue": site.environment["SQS_QUEUE_NAME"], "waiting": total, "in_flight": 0}
     [queues] = report["workers"].values()
-    assert set(queues) == {"useractions", "episodes", "zoom", "index", "backfill", "control"}
+    streams = {"useractions", "episodes", "zoom", "viewings", "attendance"}
+    assert set(queues) == {*streams, "index", "backfill", "control"}
     shown = site.manage("status").stdout
     assert "workers 1 (1 host)" in shown
     assert f"{total} waiting" in shown

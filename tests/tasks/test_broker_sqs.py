@@ -44,6 +44,5 @@ def test_a_worker_hears_by_sqs_what_there_is_to_do(worker):
         assert f"Task useractions.{task}[" in worker.output
     with closing(boto3.client("sqs")) as sqs:
         queues = {url.rpartition("/")[2] for url in sqs.list_queues(QueueNamePrefix="uaharvest-")["QueueUrls"]}
-    assert queues == {
-        f"uaharvest-{name}" for name in ("useractions", "episodes", "zoom", "index", "backfill", "control")
-    }
+    streams = ("useractions", "episodes", "zoom", "viewings", "attendance")
+    assert queues == {f"uaharvest-{name}" for name in (*streams, "index", "backfill", "control")}
