@@ -1,4 +1,4 @@
-"""A proxy that stands before a real server and, where a rule says so, gives an answer of its own."""
+"""A proxy in front of a real HTTP server. Where a rule says so, the client gets another answer."""
 
 import contextlib
 import dataclasses
@@ -10,35 +10,39 @@ import ssl
 import struct
 import threading
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Self
+
+from devservers.stack import HOST
 
 DRIPS = 400  # of one byte each, for longer than the tests' clients wait
+UPSTREAM_SECONDS = 30
 PASSED_ON = {"connection", "transfer-encoding", "content-length", "host", "accept-encoding"}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Call:
     """A request, as rules see it."""
 
     method: str
     path: str
-    query: dict
-    headers: dict
-    body: bytes
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes = dataclasses.field(repr=False)
 
     @property
-    def target(self):
+    def target(self) -> str:
         """The operation of SQS's JSON protocol, without its name space."""
         return self.headers.get("x-amz-target", "").rpartition(".")[2]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Reply:
-    """What comes back in place of the server's answer.
+    """What the client gets in place of the server's answer.
 
     Attributes:
         status: HTTP's.
-        body: Bytes, or a function that makes them of the server's own body.
+        body: Bytes, or a function that makes them from the server's own body.
         headers: More of them.
         breaks: How the connection fails: `reset` before a byte, `half` of the answer only, or a `drip` of bytes.
     """
@@ -46,7 +50,15 @@ class Reply:
     status: int = 200
     body: bytes | Callable[[bytes], bytes] = b""
     headers: tuple[tuple[str, str], ...] = ()
-    breaks: str = ""
+    breaks: Literal["", "reset", "half", "drip"] = ""
+
+
+Rule = Callable[[Call], Reply | None]
+Headers = Sequence[tuple[str, str]]
+
+
+def _nothing(_: Call) -> None:
+    return None
 
 
 class Proxy:
@@ -55,16 +67,31 @@ class Proxy:
     Args:
         upstream: The server's URL.
         certificate: Files with a certificate and its key; then clients speak TLS with it.
+        passed: Called with each call that the server has answered, its status and body, and the reply that replaces
+            its answer (None: the client gets it as it is); before the client gets anything.
+
+    Attributes:
+        rule: Returns the reply to a call, or None to pass it on. It may block, which delays the call.
+        calls: All calls so far; empty with `passed`.
+        answered: How many calls the rule has answered.
     """
 
-    def __init__(self, upstream, certificate=None):
+    def __init__(
+        self,
+        upstream: str,
+        certificate: tuple[str, str] | None = None,
+        *,
+        passed: Callable[[Call, int, bytes, Reply | None], None] | None = None,
+    ) -> None:
         self.upstream = urllib.parse.urlsplit(upstream)
-        self.rule = lambda call: None
-        self.calls = []
-        self.answered = 0  # calls that the rule has answered
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.rule: Rule = _nothing
+        self.calls: list[Call] = []
+        self.answered = 0
+        self.pause = threading.Event()
+        self._passed = passed
+        self._server = http.server.ThreadingHTTPServer((HOST, 0), self._handler())
         self._server.daemon_threads = True
-        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http{'s' if certificate else ''}://{HOST}:{self._server.server_address[1]}"
         if certificate:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.present(*certificate)
@@ -72,34 +99,34 @@ class Proxy:
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
 
-    def present(self, certificate, key):
+    def present(self, certificate: str, key: str) -> None:
         """Present another certificate from the next connection on."""
         self._tls.load_cert_chain(certificate, key)
 
     @contextlib.contextmanager
-    def answering(self, concerns, reply):
+    def answering(self, concerns: Callable[[Call], bool], reply: Reply) -> Iterator[Self]:
         """Answer the calls that `concerns` names with `reply`."""
         self.answered = 0
         self.rule = lambda call: reply if concerns(call) else None
         try:
             yield self
         finally:
-            self.rule = lambda call: None
+            self.rule = _nothing
 
     @contextlib.contextmanager
-    def watching(self, concerns, act):
+    def watching(self, concerns: Callable[[Call], bool], act: Callable[[], object]) -> Iterator[Self]:
         """Call `act` once, before the first call that `concerns` names is passed on."""
         self.answered = 0
 
-        def rule(call):
+        def rule(call: Call) -> None:
             if concerns(call) and not self.answered:
                 self.answered = 1
                 act()
@@ -108,63 +135,76 @@ class Proxy:
         try:
             yield self
         finally:
-            self.rule = lambda call: None
+            self.rule = _nothing
 
-    def _handler(proxy):  # noqa: N805 - the handler below has a `self` of its own
+    def _note(self, call: Call) -> None:
+        if self._passed is None:
+            self.calls.append(call)
+
+    def _tell(self, call: Call, status: int, body: bytes, reply: Reply | None) -> None:
+        if self._passed is not None:
+            self._passed(call, status, body, reply)
+
+    def _handler(proxy) -> type[http.server.BaseHTTPRequestHandler]:  # noqa: N805 - the handler has a `self` too
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True  # head and body are two packets: the second would wait 40 ms for an ACK
 
-            def log_message(self, *_):
+            def log_message(self, *_: object) -> None:
                 pass
 
-            def handle(self):
+            def handle(self) -> None:
                 with contextlib.suppress(ConnectionError, TimeoutError, ssl.SSLError):
                     super().handle()
 
-            def _any(self):
+            def _any(self) -> None:
                 path, _, query = self.path.partition("?")
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 body = self.rfile.read(int(headers.get("content-length", 0)))
                 call = Call(self.command, path, dict(urllib.parse.parse_qsl(query)), headers, body)
-                proxy.calls.append(call)
+                proxy._note(call)
                 reply = proxy.rule(call)
                 if reply is None:
-                    self._give(*self._ask(body))
+                    self._give(*self._ask(call, None))
                     return
                 proxy.answered += 1
-                self._reply(reply, body)
+                self._reply(reply, call)
 
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _any  # noqa: N815 - as http.server wants them
 
-            def _ask(self, body):
-                connection = http.client.HTTPConnection(proxy.upstream.hostname, proxy.upstream.port, timeout=30)
+            def _ask(self, call: Call, reply: Reply | None) -> tuple[int, Headers, bytes]:
+                upstream = proxy.upstream
+                connection = http.client.HTTPConnection(
+                    upstream.hostname or HOST, upstream.port, timeout=UPSTREAM_SECONDS
+                )
                 try:
                     # The host stays as it was asked for: requests to AWS are signed with it.
                     sent = {name: value for name, value in self.headers.items() if name.lower() not in PASSED_ON}
                     sent["Host"] = self.headers["Host"]
-                    connection.request(self.command, self.path, body, sent)
+                    connection.request(self.command, self.path, call.body, sent)
                     answer = connection.getresponse()
-                    return answer.status, answer.getheaders(), answer.read()
+                    content = answer.read()
+                    proxy._tell(call, answer.status, content, reply)
+                    return answer.status, answer.getheaders(), content
                 finally:
                     connection.close()
 
-            def _reply(self, reply, body):
+            def _reply(self, reply: Reply, call: Call) -> None:
                 if reply.breaks == "reset":
                     self._reset()
                     return
                 typed = any(name == "Content-Type" for name, _ in reply.headers)
-                headers = [] if typed else [("Content-Type", "application/json")]
+                headers: Headers = [] if typed else [("Content-Type", "application/json")]
                 status, content = reply.status, reply.body
                 if callable(content) or reply.breaks:
-                    status, headers, original = self._ask(body)
+                    status, headers, original = self._ask(call, reply)
                     content = content(original) if callable(content) else original
                 if reply.breaks:
                     self._break(reply.breaks, status, headers, content)
                     return
                 self._give(status, [*headers, *reply.headers], content)
 
-            def _give(self, status, headers, content):
+            def _give(self, status: int, headers: Headers, content: bytes) -> None:
                 self.send_response_only(status)
                 for name, value in headers:
                     if name.lower() not in PASSED_ON:
@@ -176,13 +216,13 @@ class Proxy:
                 if self.command != "HEAD":
                     self.wfile.write(content)
 
-            def _break(self, how, status, headers, content):
+            def _break(self, how: str, status: int, headers: Headers, content: bytes) -> None:
                 self.send_response_only(status)
                 for name, value in headers:
                     if name.lower() not in PASSED_ON:
                         self.send_header(name, value)
                 if self.command == "HEAD" or status == http.HTTPStatus.NO_CONTENT:  # the headers break off
-                    self._headers_buffer.append(b"X-More: ")
+                    self._headers_buffer.append(b"X-More: ")  # type: ignore[attr-defined] # not in typeshed
                     self.flush_headers()
                 else:
                     self.send_header("Content-Length", str(len(content) + DRIPS + 1))
@@ -199,19 +239,18 @@ class Proxy:
                     if proxy.pause.wait(0.01):
                         return
 
-            def _reset(self):
+            def _reset(self) -> None:
                 self.close_connection = True
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()
 
-        proxy.pause = threading.Event()
         return Handler
 
 
-def edited(change):
-    """Return a function that changes the JSON of the server's answer; what asks for a log-in is none, and stays."""
+def edited(change: Callable[[Any], Any]) -> Callable[[bytes], bytes]:
+    """Return a function that changes the JSON of a server's answer; a request to log in is no JSON and stays."""
 
-    def edit(body):
+    def edit(body: bytes) -> bytes:
         try:
             content = json.loads(body)
         except ValueError:
