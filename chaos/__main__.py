@@ -70,11 +70,13 @@ def _table(outcomes: list[Outcome]) -> str:
         record, verdict = one.record, one.verdict
         numbers = [one.seed, one.kills, one.losses, len(record.faults), len(record.source), verdict.lost]
         numbers += [len(record.ahead), record.marks, record.dead_letters]
-        ticks = "never" if record.ticks is None else f"{record.ticks:.1f}"
+        ticks = "never" if record.ticks is None else str(record.ticks)
         repeats = [str(verdict.repeats[cause]) for cause in CAUSES]
         lines.append([*(f"{number:,}" for number in numbers), ticks, f"{one.seconds:.0f}", *repeats])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
+    )
 
 
 if __name__ == "__main__":

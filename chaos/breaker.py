@@ -22,7 +22,6 @@ from chaos.site import INDEX_SECONDS, LAG, Site
 from devservers.answers import ANSWERS
 from devservers.proxy import Call, Reply
 from devservers.stack import Child
-from uaharvest.intervals import Interval
 
 READY_SECONDS = 60  # within which all processes must run again
 POOL_CHILD_PERCENT = 40  # of the kills of a worker hit its pool process alone
@@ -200,23 +199,23 @@ class Breaker:
         if proxy.rule is rule:
             proxy.rule = before
 
-    def source_now(self) -> datetime:
+    def _source_now(self) -> datetime:
         """Return the time of Opencast's clock."""
         return datetime.now(UTC) + timedelta(seconds=self._offset)
 
     def _step(self, seconds: float) -> None:
         wanted = min(max(self._offset + seconds, -FARTHEST), FARTHEST)
-        now = self.source_now()
+        now = self._source_now()
         if wanted < self._offset:
             # Rows that are written until the clock is here again may lie before the watermark.
             around = timedelta(seconds=self._offset - wanted + 2)
-            span = Interval(now - around, now + around)
-            self._observer.late_spans.append((span, self._site.truth(Interval(span.start, now))))
+            span = (now - around, now + around)
+            self._observer.late_spans.append((*span, self._site.truth(*span)))
         self._site.simulate("clock", {"offset_seconds": wanted})
         self._offset = wanted
 
     def _insert(self, rng: Random, amount: int) -> None:
-        now = self.source_now().timestamp()
+        now = self._source_now().timestamp()
         rows = [{"created": now - rng.uniform(YOUNGEST, OLDEST)} for _ in range(amount)]
         self._observer.late |= set(self._site.simulate("rows", {"rows": rows})["ids"])
 
@@ -228,11 +227,11 @@ class Breaker:
             self.grown.setdefault(one, []).append(self._observer.now)
 
     def _delete(self, rng: Random, amount: int) -> None:
-        ids = sorted(self._site.truth(self._site.history))
+        ids = sorted(self._site.truth(*self._site.history))
         self._site.simulate("delete", {"ids": rng.sample(ids, min(amount, len(ids)))})
 
     def _audit(self) -> None:
-        day = f"{self._site.history.start:%F}"
+        day = f"{self._site.history[0]:%F}"
         try:
             done = self._site.manage("audit", "--start", day, "--end", day)
         except subprocess.TimeoutExpired:

@@ -4,9 +4,9 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import requests
 
@@ -15,7 +15,6 @@ from chaos.site import MANAGE, Site
 from devservers.proxy import Call, Reply
 from uaharvest import assembly
 from uaharvest.errors import HarvestError
-from uaharvest.intervals import Interval
 from uaharvest.runs.watermark import Stored, Watermark
 
 LOOK_EVERY = 0.1  # seconds
@@ -23,7 +22,7 @@ LATE = 0.5  # seconds by which this process may wake up late, before the machine
 # How often a row that seems unconfirmed is looked at again: who inserts late rows notes them a moment later.
 LOOKS = 3
 _ID = re.compile(r'"action_id":(\d+)')
-_APP = re.compile(r"\bapp/(\w+)")
+_CREDENTIAL = re.compile(r"\bCredential=(\w+)/")
 MACHINE = "machine"
 
 
@@ -56,7 +55,7 @@ class Observer:
         self.pauses: list[Happened] = []
         self.marks = self.seen = 0
         self.late: set[int] = set()
-        self.late_spans: list[tuple[Interval, set[int]]] = []
+        self.late_spans: list[tuple[datetime, datetime, set[int]]] = []
         self.heard: Callable[[str, str], None] = lambda _kind, _by: None
         self._started = time.monotonic()
         self._lock = threading.Lock()
@@ -137,7 +136,7 @@ class Observer:
         """Return the rows before a mark that were not confirmed when it was written."""
         for _ in range(LOOKS):
             confirmed = {delivery.id for delivery in self.deliveries[: mark.deliveries]}
-            missing = site.truth(Interval(mark.mark.floor, mark.mark.at)) - confirmed - self.late_ids(site)
+            missing = site.truth(mark.mark.floor, mark.mark.at) - confirmed - self.late_ids(site)
             if missing:
                 missing -= dead_ids(site)
             if not missing:
@@ -148,8 +147,8 @@ class Observer:
     def late_ids(self, site: Site) -> set[int]:
         """Return the rows that appeared late."""
         late = set(self.late)
-        for span, before in list(self.late_spans):
-            late |= site.truth(span) - before
+        for start, end, before in list(self.late_spans):
+            late |= site.truth(start, end) - before
         return late
 
     def _note_pause(self, late: float) -> None:
@@ -165,19 +164,18 @@ def dead_ids(site: Site) -> set[int]:
     for name in letters.names("useractions"):
         payload = letters.get(name).payload
         if {"start", "end"} <= payload.keys():
-            found |= site.truth(Interval(*_bounds(payload["start"], payload["end"])))
+            found |= site.truth(*_bounds(payload["start"], payload["end"]))
         else:
             found |= {int(number) for number in re.findall(r"/record-(\d+)$", name)}
     return found
 
 
-def _bounds(*texts: str) -> Iterator[datetime]:
-    for text in texts:
-        yield datetime.fromisoformat(text).astimezone(UTC)
+def _bounds(start: str, end: str) -> tuple[datetime, datetime]:
+    return datetime.fromisoformat(start), datetime.fromisoformat(end)
 
 
 def _caller(call: Call) -> str:
-    found = _APP.search(call.headers.get("user-agent", ""))
+    found = _CREDENTIAL.search(call.headers.get("authorization", ""))
     return found[1] if found else MANAGE
 
 

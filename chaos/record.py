@@ -58,7 +58,7 @@ class Record:
         late: Those that appeared late.
         indexed: Ids in the documents.
         deliveries: In the order of time.
-        faults: In the order of time.
+        faults: What happened to the processes, and when the machine stood still.
         grown: By id of a footprint: when it grew, seconds after the start.
         ahead: Where the watermark was ahead of what was confirmed.
         marks: How often the watermark was written.
@@ -66,7 +66,7 @@ class Record:
         stuck: Descriptions of what never ended: runs, backfills, messages.
         leaked: Keys in Redis that should not be there.
         complaints: What commands said that should have succeeded.
-        ticks: Seconds from the end of the last fault until all was harvested, in ticks; None if it never was.
+        ticks: How many ticks workers heard after the last fault until the watermark moved; None if it never did.
         dead_letters: How many dead letters there were before they were replayed.
     """
 
@@ -82,5 +82,5 @@ class Record:
     stuck: Sequence[str]
     leaked: Sequence[str]
     complaints: Sequence[str]
-    ticks: float | None
+    ticks: int | None
     dead_letters: int

@@ -1,10 +1,10 @@
 """One run: starts a site, breaks it, waits until it has recovered, and collects what came of it."""
 
+import concurrent.futures
+import contextlib
 import dataclasses
-import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
 
 import redis
 
@@ -17,7 +17,6 @@ from chaos.site import LEASE, TICK, Site, document_ids, site
 from chaos.verdict import Verdict, judge
 from uaharvest import assembly
 from uaharvest.errors import HarvestError
-from uaharvest.intervals import Interval
 
 STARTED_SECONDS = 60  # within which the first watermark must be there
 SETTLED_SECONDS = 90  # within which all must be delivered and closed after the last fault
@@ -65,18 +64,25 @@ class _Run:
         """
         if not self.until(lambda: self._marks.read(), STARTED_SECONDS):
             raise HarvestError(f"No watermark within {STARTED_SECONDS} s. {self._logs()}")
-        history = self._site.history
-        bounds = ("--start", f"{history.start:%FT%TZ}", "--end", f"{history.end:%FT%TZ}")
+        start, end = self._site.history
+        bounds = ("--start", f"{start:%FT%TZ}", "--end", f"{end:%FT%TZ}")
         done = self._site.manage("backfill", "useractions", *bounds, "--rate", str(rate), "--detach")
         if done.code:
             raise HarvestError(f"The backfill does not begin: {done.output[-500:]}")
 
-    def recovered(self, instant: datetime) -> float | None:
-        """Return after how many ticks all is harvested that was at the source at `instant`, which is now there."""
-        began = time.monotonic()
-        if not self.until(lambda: (at := self._mark_at()) and at >= instant, SETTLED_SECONDS):
-            return None
-        return (time.monotonic() - began) / TICK
+    def recovered(self) -> int | None:
+        """Wait until the watermark moves; return how many ticks workers have heard by then, None if it never moves.
+
+        The number of ticks, unlike the time, does not depend on how busy the machine is.
+        """
+        state, stored = assembly.state(self._settings, self._site.redis), self._marks.read()
+        ticks = {state.ticked_at()}
+
+        def moved() -> bool:
+            ticks.add(state.ticked_at())
+            return self._marks.read() != stored
+
+        return len(ticks) - 1 if self.until(moved, SETTLED_SECONDS) else None
 
     def settle(self) -> list[str]:
         """Wait until nothing is left to do; return what is stuck."""
@@ -108,15 +114,15 @@ class _Run:
         if dead:
             self._must("dead-letters", "replay", "--all")
         self.until(lambda: self._indexed(), SETTLED_SECONDS)
-        day = f"{self._site.history.start:%F}"
+        day = f"{self._site.history[0]:%F}"
         self._must("audit", "--start", day, "--end", day)
         return dead
 
     def source(self) -> set[int]:
         """Return the ids of all rows that must have been delivered."""
         stored = self._marks.read()
-        live = self._site.truth(Interval(stored.mark.floor, stored.mark.at)) if stored else set()
-        return live | self._site.truth(self._site.history)
+        live = self._site.truth(stored.mark.floor, stored.mark.at) if stored else set()
+        return live | self._site.truth(*self._site.history)
 
     def leaked(self) -> list[str]:
         """Return the keys that should not be in Redis."""
@@ -133,10 +139,6 @@ class _Run:
                 pass
             time.sleep(0.1)
         return False
-
-    def _mark_at(self) -> datetime | None:
-        stored = self._marks.read()
-        return stored.mark.at if stored else None
 
     def _undelivered(self) -> set[int]:
         missing = self.source() - {delivery.id for delivery in self._observer.deliveries}
@@ -175,21 +177,22 @@ def run(seed: int, scale: Scale, documents: str, say: Callable[[str], None]) -> 
     faults = schedule(seed, scale)
     observer = Observer()
     rows = int(scale.seconds * HISTORY_ROWS_PER_SECOND)
-    with site(documents, rows, {AWS: observer.called}, say) as running:
+    with contextlib.ExitStack() as resources:
+        running = resources.enter_context(site(documents, rows, {AWS: observer.called}, say))
         this = _Run(running, observer, say)
-        watcher = threading.Thread(target=observer.run, args=[running], name="observer", daemon=True)
-        watcher.start()
+        watching = resources.enter_context(concurrent.futures.ThreadPoolExecutor(1)).submit(observer.run, running)
         try:
             this.prepare(max(1, round(HISTORY_ROWS_PER_SECOND / BACKFILL_SHARE)))
             breaker = Breaker(running, observer, faults, say)
             breaker.run()
             say(f"{observer.now:6.1f} s  no more faults")
-            ticks = this.recovered(breaker.source_now())
+            ticks = this.recovered()
+            say(f"{observer.now:6.1f} s  the watermark moves")
             stuck = this.settle()
             dead = this.finish()
         finally:
             observer.stop()
-            watcher.join()
+        watching.result()
         source = this.source()
         record = Record(
             source=frozenset(source),

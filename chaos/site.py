@@ -26,7 +26,6 @@ from devservers.proxy import Call, Proxy, Reply
 from devservers.stack import Child
 from uaharvest import assembly
 from uaharvest import settings as settings_
-from uaharvest.intervals import Interval
 from uaharvest.redis_url import RedisUrl
 from uaharvest.settings import ENV_FILE, Settings
 
@@ -61,10 +60,10 @@ class Site:
         cluster: The process of Elasticsearch; None with SQLite.
         proxies: By what is behind them.
         workers, beats: By name.
-        history: The span in the past that the backfill harvests.
+        history: Start and end of the span in the past that the backfill harvests.
     """
 
-    def __init__(self, running: servers.Site, history: Interval, proxies: Mapping[str, Proxy]) -> None:
+    def __init__(self, running: servers.Site, history: tuple[datetime, datetime], proxies: Mapping[str, Proxy]) -> None:
         self.history = history
         self.proxies = proxies
         self.opencast, self.aws, self.valkey = (
@@ -111,7 +110,7 @@ class Site:
 
     def manage(self, *arguments: str) -> Done:
         """Run `manage.py`."""
-        environment = {**os.environ, **self.environment, "AWS_SDK_UA_APP_ID": MANAGE}
+        environment = {**os.environ, **self.environment, "AWS_ACCESS_KEY_ID": MANAGE}
         command = [sys.executable, str(stack.ROOT / "manage.py"), *arguments]
         done = subprocess.run(  # noqa: S603
             command,
@@ -149,9 +148,9 @@ class Site:
         answer.raise_for_status()
         return answer.json()
 
-    def truth(self, span: Interval) -> set[int]:
-        """Return the ids of the rows that Opencast has in a span."""
-        return set(self.simulate(f"truth?start={span.start.timestamp()}&end={span.end.timestamp()}")["ids"])
+    def truth(self, start: datetime, end: datetime) -> set[int]:
+        """Return the ids of the rows that Opencast has in [start, end)."""
+        return set(self.simulate(f"truth?start={start.timestamp()}&end={end.timestamp()}")["ids"])
 
     def close(self) -> None:
         """Close connections."""
@@ -212,7 +211,7 @@ def site(documents: str, rows: int, passed: Mapping[str, Passed], say: Callable[
     """
     day = (datetime.now(UTC) - timedelta(days=2)).date()
     until = datetime.combine(day, dt.time(12, 10), UTC)
-    history = Interval(until - timedelta(seconds=HISTORY_SECONDS), until)
+    history = (until - timedelta(seconds=HISTORY_SECONDS), until)
     options = {
         "rows": rows,
         "span-seconds": HISTORY_SECONDS,
@@ -250,10 +249,10 @@ def _ignore(call: Call, status: int, body: bytes, reply: Reply | None) -> None:
 
 
 def _worker(name: str, environment: Mapping[str, str]) -> Child:
-    # botocore writes the name of the application into each request: so the proxy knows who sends.
+    # Each request contains its access key, so the proxy knows who sends it.
     return stack.celery(
         *("worker", "--concurrency", "1", "--hostname", f"{name}@chaos", "--without-gossip", "--without-mingle"),
-        environment={**environment, "AWS_SDK_UA_APP_ID": name},
+        environment={**environment, "AWS_ACCESS_KEY_ID": name},
     )
 
 
