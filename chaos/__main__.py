@@ -22,7 +22,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=90, help="how long faults happen (default: %(default)s)")
     parser.add_argument("--others", type=int, default=4, help="faults of each other kind (default: %(default)s)")
     parser.add_argument(
-        "--documents", default="auto", help="elasticsearch-VERSION, opensearch-VERSION or sqlite (default: %(default)s)"
+        "--documents",
+        default="auto",
+        help="elasticsearch-VERSION, opensearch-VERSION or sqlite (default: %(default)s)",
     )
     parser.add_argument("--list", action="store_true", help="only print the faults of the seed")
     given = parser.parse_args()
@@ -57,14 +59,24 @@ def _documents() -> str:
 
 
 def _failures(outcomes: list[Outcome]) -> str:
-    return "\n".join(
-        f"seed {outcome.seed}: {line}" for outcome in outcomes for line in outcome.verdict.wrong
-    )
+    return "\n".join(f"seed {outcome.seed}: {line}" for outcome in outcomes for line in outcome.verdict.wrong)
 
 
 def _table(outcomes: list[Outcome]) -> str:
     """Return the figures of all seeds."""
-    head = ["seed", "kills", "losses", "faults", "rows", "lost", "ahead", "marks", "dead letters", "ticks", "seconds"]
+    head = [
+        "seed",
+        "kills",
+        "losses",
+        "faults",
+        "rows",
+        "lost",
+        "ahead",
+        "marks",
+        "dead letters",
+        "ticks",
+        "seconds",
+    ]
     lines = [[*head, *CAUSES]]
     for one in outcomes:
         record, verdict = one.record, one.verdict

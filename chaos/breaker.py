@@ -51,7 +51,9 @@ class Breaker:
         losses: How often Redis lost data.
     """
 
-    def __init__(self, site: Site, observer: Observer, faults: Sequence[Fault], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, site: Site, observer: Observer, faults: Sequence[Fault], say: Callable[[str], None]
+    ) -> None:
         self._site = site
         self._observer = observer
         self._faults = faults
@@ -71,21 +73,23 @@ class Breaker:
     def run(self) -> float:
         """Do all faults; return when the last was over and all processes ran again, seconds after the start."""
         began = self._observer.now
-        threads = []
-        index_again = 0.0
+        over = threading.Event()
+        threads = [threading.Thread(target=self._index, args=[over])]
+        threads[0].start()
         for at, act in self._timeline():
-            while (wait := began + at - self._observer.now) > 0:
-                if self._observer.now > index_again:
-                    self._site.index()
-                    index_again = self._observer.now + INDEX_SECONDS / 2
-                time.sleep(min(wait, 0.1))
+            time.sleep(max(0.0, began + at - self._observer.now))
             thread = threading.Thread(target=self._guarded, args=[act])
             thread.start()
             threads.append(thread)
+        over.set()
         for thread in threads:
             thread.join()
         self._recover()
         return self._observer.now
+
+    def _index(self, over: threading.Event) -> None:
+        while not over.wait(INDEX_SECONDS / 2):
+            self._site.index()
 
     def _guarded(self, act: Callable[[], None]) -> None:
         try:

@@ -3,8 +3,10 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import redis
 
@@ -15,6 +17,7 @@ from chaos.record import Record
 from chaos.schedule import AWS, Scale, schedule
 from chaos.site import LEASE, TICK, Site, document_ids, site
 from chaos.verdict import Verdict, judge
+from devservers.stack import ROOT
 from uaharvest import assembly
 from uaharvest.errors import HarvestError
 
@@ -24,6 +27,7 @@ HISTORY_ROWS_PER_SECOND = 12
 BACKFILL_SHARE = 0.7  # of the time of the faults, which the backfill takes
 WELL = {0, 5, 6}  # exit codes of `status` that say: nothing stands still
 FINE = "done"
+LOGS = ROOT / ".cache" / "chaos"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class _Run:
         Raises:
             HarvestError: One of them does not begin.
         """
-        if not self.until(lambda: self._marks.read(), STARTED_SECONDS):
+        if not self.until(self._marks.read, STARTED_SECONDS):
             raise HarvestError(f"No watermark within {STARTED_SECONDS} s. {self._logs()}")
         start, end = self._site.history
         bounds = ("--start", f"{start:%FT%TZ}", "--end", f"{end:%FT%TZ}")
@@ -113,7 +117,7 @@ class _Run:
         dead = assembly.dead_letters(self._settings).count("useractions")
         if dead:
             self._must("dead-letters", "replay", "--all")
-        self.until(lambda: self._indexed(), SETTLED_SECONDS)
+        self.until(self._indexed, SETTLED_SECONDS)
         day = f"{self._site.history[0]:%F}"
         self._must("audit", "--start", day, "--end", day)
         return dead
@@ -159,6 +163,14 @@ class _Run:
 
     def _logs(self) -> str:
         return " | ".join(worker.output[-500:] for worker in self._site.workers.values())
+
+
+def _keep_logs(running: Site, folder: Path) -> None:
+    """Copy the output of all workers and beats, from their first start on, to a folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, child in {**running.workers, **running.beats}.items():
+        shutil.copy(child.directory / "log", folder / f"{name}.log")
 
 
 def run(seed: int, scale: Scale, documents: str, say: Callable[[str], None]) -> Outcome:
@@ -210,5 +222,6 @@ def run(seed: int, scale: Scale, documents: str, say: Callable[[str], None]) -> 
             ticks=ticks,
             dead_letters=dead,
         )
+        _keep_logs(running, LOGS / f"seed-{seed}")
     verdict = judge(record, lease=LEASE)
     return Outcome(seed, verdict, record, breaker.kills, breaker.losses, time.monotonic() - began)

@@ -69,7 +69,9 @@ class Fault:
             case "roll back":
                 words = f"{self.target} goes back to a snapshot of {self.seconds:.1f} s before"
             case "answer":
-                words = f"{self.target} gives wrong answers to {self.amount} % of the calls for {self.seconds:.1f} s"
+                words = (
+                    f"{self.target} gives wrong answers to {self.amount} % of the calls for {self.seconds:.1f} s"
+                )
             case "step":
                 words = f"{self.target}'s clock jumps by {self.seconds:+.0f} s"
             case "insert":
@@ -80,9 +82,12 @@ class Fault:
                 words = f"{self.amount} rows of the history are deleted at {self.target}"
             case "audit":
                 words = "manage.py audit runs"
-        return words + {"": "", "sending": ", as a batch is sent", "committing": ", as the watermark is written"}[
-            self.moment
-        ]
+        return (
+            words
+            + {"": "", "sending": ", as a batch is sent", "committing": ", as the watermark is written"}[
+                self.moment
+            ]
+        )
 
     @property
     def end(self) -> float:
@@ -162,7 +167,9 @@ def _others(rng: Random, scale: Scale) -> Sequence[Callable[[float], Fault]]:
         lambda at: Fault(at, "stop", rng.choice(WORKERS), still()),
         lambda at: Fault(at, "stop", rng.choice((REDIS, *upstreams)), short()),
         lambda at: Fault(at, "disconnect", REDIS),
-        lambda at: Fault(at, "answer", rng.choice(upstreams), short(), amount=rng.choice((10, 30, 100)), dice=dice()),
+        lambda at: Fault(
+            at, "answer", rng.choice(upstreams), short(), amount=rng.choice((10, 30, 100)), dice=dice()
+        ),
         lambda at: Fault(at, "step", OPENCAST, rng.choice((-4.0, -2.0, 2.0, 4.0))),
         lambda at: Fault(at, "insert", OPENCAST, amount=rng.randrange(1, 20), dice=dice()),
         lambda at: Fault(at, "insert", OPENCAST, amount=rng.randrange(1, 4), dice=dice()),

@@ -18,6 +18,7 @@ import boto3
 import redis
 import requests
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from chaos.schedule import AWS, BEATS, DOCUMENTS, OPENCAST, WORKERS
 from devservers import site as servers
@@ -63,7 +64,9 @@ class Site:
         history: Start and end of the span in the past that the backfill harvests.
     """
 
-    def __init__(self, running: servers.Site, history: tuple[datetime, datetime], proxies: Mapping[str, Proxy]) -> None:
+    def __init__(
+        self, running: servers.Site, history: tuple[datetime, datetime], proxies: Mapping[str, Proxy]
+    ) -> None:
         self.history = history
         self.proxies = proxies
         self.opencast, self.aws, self.valkey = (
@@ -98,21 +101,22 @@ class Site:
         broker = RedisUrl.parse(self.settings.redis_url).broker({})
         self._celery.conf.broker_url = broker.url
         self._celery.conf.broker_transport_options |= broker.transport_options
-        self._errors = (redis.RedisError, OSError, *self._celery.connection().transport.connection_errors)
-        self.redis: redis.Redis = redis.Redis.from_url(self.settings.redis_url, decode_responses=True, socket_timeout=30)
+        self.redis: redis.Redis = redis.Redis.from_url(
+            self.settings.redis_url, decode_responses=True, socket_timeout=30
+        )
 
     def child(self, name: str) -> Child:
         """Return a process by the name that the schedule uses."""
         others = {OPENCAST: self.opencast, AWS: self.aws, DOCUMENTS: self.cluster, "Redis": self.valkey}
         child = self.workers.get(name) or self.beats.get(name) or others[name]
-        assert child is not None, f"there is no {name}"  # noqa: S101 - the schedule knows what there is
+        assert child is not None, name
         return child
 
     def manage(self, *arguments: str) -> Done:
         """Run `manage.py`."""
         environment = {**os.environ, **self.environment, "AWS_ACCESS_KEY_ID": MANAGE}
         command = [sys.executable, str(stack.ROOT / "manage.py"), *arguments]
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             command,
             cwd=self.valkey.directory,  # no .env is there
             env=environment,
@@ -126,14 +130,14 @@ class Site:
 
     def index(self) -> None:
         """Ask the workers to index what is in the queue; a broker that is down hears nothing."""
-        with contextlib.suppress(*self._errors):
+        with contextlib.suppress(redis.RedisError, OperationalError, OSError):
             self._celery.send_task(
                 "index.drain", kwargs={"seconds": INDEX_SECONDS}, queue="index", retry=False, expires=INDEX_SECONDS
             )
 
     def tick(self) -> None:
         """Ask the workers to advance the stream, as beat does."""
-        with contextlib.suppress(*self._errors):
+        with contextlib.suppress(redis.RedisError, OperationalError, OSError):
             self._celery.send_task("useractions.advance", queue="control", retry=False)
 
     def simulate(self, path: str, body: object = None, *, timeout: float = 20) -> Any:
@@ -222,7 +226,8 @@ def site(documents: str, rows: int, passed: Mapping[str, Passed], say: Callable[
     with contextlib.ExitStack() as resources:
         running = resources.enter_context(servers.started(documents, None, say, opencast_options=options))
         behind = {AWS: running.aws.url, OPENCAST: running.opencast.url}
-        behind |= {DOCUMENTS: server.url for server in running.documents}
+        if running.documents:
+            behind[DOCUMENTS] = running.documents[0].url
         proxies = {
             name: resources.enter_context(Proxy(url, passed=passed.get(name, _ignore)))
             for name, url in behind.items()
@@ -275,7 +280,7 @@ def _own_environment(settings: Mapping[str, str]) -> Iterator[None]:
 
 
 def _child(server: servers.Server) -> Child:
-    assert server.child is not None  # noqa: S101 - containers only with an engine
+    assert server.child is not None  # containers only with an engine
     return server.child
 
 
@@ -283,5 +288,3 @@ def document_ids(settings: Settings) -> frozenset[int]:
     """Return the ids of all useractions in the documents."""
     store = assembly.document_store(settings)
     return frozenset(int(document["action_id"]) for document in store.export("useractions-*"))
-
-

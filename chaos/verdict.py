@@ -67,7 +67,9 @@ def judge(record: Record, *, lease: float) -> Verdict:
         wrong.append(f"leaked: {len(record.leaked)} keys in Redis: {', '.join(sorted(record.leaked)[:SHOWN])}")
     wrong += record.complaints
     if not record.marks or not record.seen:
-        wrong.append(f"observer: saw {record.marks} watermarks written and read {record.seen}, so it proves nothing")
+        wrong.append(
+            f"observer: saw {record.marks} watermarks written and read {record.seen}, so it proves nothing"
+        )
     if record.ticks is None:
         wrong.append("recovery: the watermark never moved again after the last fault")
     elif record.ticks > TICKS:
@@ -75,9 +77,7 @@ def judge(record: Record, *, lease: float) -> Verdict:
     return Verdict(wrong, repeats, len(unsent | unindexed))
 
 
-def _repeats(
-    record: Record, lease: float
-) -> tuple[collections.Counter[str], Sequence[tuple[Delivery, Delivery]]]:
+def _repeats(record: Record, lease: float) -> tuple[collections.Counter[str], Sequence[tuple[Delivery, Delivery]]]:
     counted: collections.Counter[str] = collections.Counter()
     unexplained = []
     for before, again in _pairs(record.deliveries):
@@ -106,29 +106,29 @@ def cause_of(before: Delivery, again: Delivery, record: Record, lease: float) ->
         return CONFIRMATION
     if any(at <= again.at for at in record.grown.get(before.id, ())):
         return GREW
-    causes = {_cause(fault, before, again, lease) for fault in record.faults if fault.begin <= again.at}
+    causes = {_cause(fault, before, lease) for fault in record.faults if fault.begin <= again.at}
     return next((cause for cause in CAUSES if cause in causes), None)
 
 
-def _cause(fault: Happened, before: Delivery, again: Delivery, lease: float) -> str | None:
-    """Return what this fault makes of a repeat."""
-    meets = fault.begin - SLACK <= before.at <= fault.end + SLACK
+def _cause(fault: Happened, before: Delivery, lease: float) -> str | None:
+    """Return what this fault made of a row that was delivered `before`; None if it cannot have made it unknown."""
+    begin, end = fault.begin - SLACK, fault.end + SLACK
+    found: str | None = None
     match fault.kind, fault.target:
-        case "lose", _ if before.at <= fault.end + SLACK:
-            return LOST_DATA
-        case "roll back", _ if fault.back_to - SLACK <= before.at <= fault.end + SLACK:
-            return LOST_DATA
-        case "kill", target if target == before.by and meets:
-            return CRASH
-        case ("restart" | "disconnect"), "Redis" if meets:
-            return CRASH
+        case "lose", _:
+            begin, found = 0.0, LOST_DATA
+        case "roll back", _:
+            begin, found = fault.back_to - SLACK, LOST_DATA
+        case "kill", before.by:
+            found = CRASH
+        case (("restart" | "disconnect"), "Redis"):
+            found = CRASH
         # The row is marked as known only after the pause, and until then another worker may have sent it.
-        case "stop", target if target in {before.by, "Redis", "machine"} and meets:
-            return PAUSE
-        case "stop", "S3/SQS" if fault.begin - SLACK <= before.at <= fault.end + lease + SLACK:
-            return CONFIRMATION
-        case _:
-            return None
+        case "stop", (before.by | "Redis" | "machine"):
+            found = PAUSE
+        case "stop", "S3/SQS":
+            end, found = end + lease, CONFIRMATION
+    return found if begin <= before.at <= end else None
 
 
 def _some(ids: "Sequence[int] | frozenset[int] | set[int]") -> str:

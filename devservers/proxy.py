@@ -89,7 +89,7 @@ class Proxy:
         self.answered = 0
         self.pause = threading.Event()
         self._passed = passed
-        self._server = http.server.ThreadingHTTPServer((HOST, 0), self._handler())
+        self._server = http.server.ThreadingHTTPServer((HOST, 0), type("Handler", (_Handler,), {"proxy": self}))
         self._server.daemon_threads = True
         self.url = f"http{'s' if certificate else ''}://{HOST}:{self._server.server_address[1]}"
         if certificate:
@@ -137,114 +137,115 @@ class Proxy:
         finally:
             self.rule = _nothing
 
-    def _note(self, call: Call) -> None:
+    def note(self, call: Call) -> None:
+        """Keep a call that has arrived."""
         if self._passed is None:
             self.calls.append(call)
 
-    def _tell(self, call: Call, status: int, body: bytes, reply: Reply | None) -> None:
+    def tell(self, call: Call, status: int, body: bytes, reply: Reply | None) -> None:
+        """Pass on what the server has answered to whoever listens."""
         if self._passed is not None:
             self._passed(call, status, body, reply)
 
-    def _handler(proxy) -> type[http.server.BaseHTTPRequestHandler]:  # noqa: N805 - the handler has a `self` too
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # head and body are two packets: the second would wait 40 ms for an ACK
 
-            def log_message(self, *_: object) -> None:
-                pass
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Answers the calls of a proxy; each has a subclass of its own."""
 
-            def handle(self) -> None:
-                with contextlib.suppress(ConnectionError, TimeoutError, ssl.SSLError):
-                    super().handle()
+    proxy: Proxy
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two packets: the second would wait 40 ms for an ACK
 
-            def _any(self) -> None:
-                path, _, query = self.path.partition("?")
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                body = self.rfile.read(int(headers.get("content-length", 0)))
-                call = Call(self.command, path, dict(urllib.parse.parse_qsl(query)), headers, body)
-                proxy._note(call)
-                reply = proxy.rule(call)
-                if reply is None:
-                    self._give(*self._ask(call, None))
-                    return
-                proxy.answered += 1
-                self._reply(reply, call)
+    def log_message(self, *_: object) -> None:
+        pass
 
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _any  # noqa: N815 - as http.server wants them
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError, TimeoutError, ssl.SSLError):
+            super().handle()
 
-            def _ask(self, call: Call, reply: Reply | None) -> tuple[int, Headers, bytes]:
-                upstream = proxy.upstream
-                connection = http.client.HTTPConnection(
-                    upstream.hostname or HOST, upstream.port, timeout=UPSTREAM_SECONDS
-                )
-                try:
-                    # The host stays as it was asked for: requests to AWS are signed with it.
-                    sent = {name: value for name, value in self.headers.items() if name.lower() not in PASSED_ON}
-                    sent["Host"] = self.headers["Host"]
-                    connection.request(self.command, self.path, call.body, sent)
-                    answer = connection.getresponse()
-                    content = answer.read()
-                    proxy._tell(call, answer.status, content, reply)
-                    return answer.status, answer.getheaders(), content
-                finally:
-                    connection.close()
+    def _any(self) -> None:
+        path, _, query = self.path.partition("?")
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        body = self.rfile.read(int(headers.get("content-length", 0)))
+        call = Call(self.command, path, dict(urllib.parse.parse_qsl(query)), headers, body)
+        self.proxy.note(call)
+        reply = self.proxy.rule(call)
+        if reply is None:
+            self._give(*self._ask(call, None))
+            return
+        self.proxy.answered += 1
+        self._reply(reply, call)
 
-            def _reply(self, reply: Reply, call: Call) -> None:
-                if reply.breaks == "reset":
-                    self._reset()
-                    return
-                typed = any(name == "Content-Type" for name, _ in reply.headers)
-                headers: Headers = [] if typed else [("Content-Type", "application/json")]
-                status, content = reply.status, reply.body
-                if callable(content) or reply.breaks:
-                    status, headers, original = self._ask(call, reply)
-                    content = content(original) if callable(content) else original
-                if reply.breaks:
-                    self._break(reply.breaks, status, headers, content)
-                    return
-                self._give(status, [*headers, *reply.headers], content)
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _any  # noqa: N815 - as http.server wants them
 
-            def _give(self, status: int, headers: Headers, content: bytes) -> None:
-                self.send_response_only(status)
-                for name, value in headers:
-                    if name.lower() not in PASSED_ON:
-                        self.send_header(name, value)
-                if "Date" not in dict(headers):
-                    self.send_header("Date", self.date_time_string())
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(content)
+    def _ask(self, call: Call, reply: Reply | None) -> tuple[int, Headers, bytes]:
+        upstream = self.proxy.upstream
+        connection = http.client.HTTPConnection(upstream.hostname or HOST, upstream.port, timeout=UPSTREAM_SECONDS)
+        try:
+            # The host stays as it was asked for: requests to AWS are signed with it.
+            sent = {name: value for name, value in self.headers.items() if name.lower() not in PASSED_ON}
+            sent["Host"] = self.headers["Host"]
+            connection.request(self.command, self.path, call.body, sent)
+            answer = connection.getresponse()
+            content = answer.read()
+            self.proxy.tell(call, answer.status, content, reply)
+            return answer.status, answer.getheaders(), content
+        finally:
+            connection.close()
 
-            def _break(self, how: str, status: int, headers: Headers, content: bytes) -> None:
-                self.send_response_only(status)
-                for name, value in headers:
-                    if name.lower() not in PASSED_ON:
-                        self.send_header(name, value)
-                if self.command == "HEAD" or status == http.HTTPStatus.NO_CONTENT:  # the headers break off
-                    self._headers_buffer.append(b"X-More: ")  # type: ignore[attr-defined] # not in typeshed
-                    self.flush_headers()
-                else:
-                    self.send_header("Content-Length", str(len(content) + DRIPS + 1))
-                    self.end_headers()
-                self.wfile.write(content[: len(content) // 2])
-                self.wfile.flush()
-                self.close_connection = True
-                if how == "half":
-                    self._reset()
-                    return
-                for _ in range(DRIPS):
-                    self.wfile.write(b" ")
-                    self.wfile.flush()
-                    if proxy.pause.wait(0.01):
-                        return
+    def _reply(self, reply: Reply, call: Call) -> None:
+        if reply.breaks == "reset":
+            self._reset()
+            return
+        typed = any(name == "Content-Type" for name, _ in reply.headers)
+        headers: Headers = [] if typed else [("Content-Type", "application/json")]
+        status, content = reply.status, reply.body
+        if callable(content) or reply.breaks:
+            status, headers, original = self._ask(call, reply)
+            content = content(original) if callable(content) else original
+        if reply.breaks:
+            self._break(reply.breaks, status, headers, content)
+            return
+        self._give(status, [*headers, *reply.headers], content)
 
-            def _reset(self) -> None:
-                self.close_connection = True
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                self.connection.close()
+    def _give(self, status: int, headers: Headers, content: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in PASSED_ON:
+                self.send_header(name, value)
+        if "Date" not in dict(headers):
+            self.send_header("Date", self.date_time_string())
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
-        return Handler
+    def _break(self, how: str, status: int, headers: Headers, content: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in PASSED_ON:
+                self.send_header(name, value)
+        if self.command == "HEAD" or status == http.HTTPStatus.NO_CONTENT:  # the headers break off
+            self._headers_buffer.append(b"X-More: ")  # type: ignore[attr-defined] # not in typeshed
+            self.flush_headers()
+        else:
+            self.send_header("Content-Length", str(len(content) + DRIPS + 1))
+            self.end_headers()
+        self.wfile.write(content[: len(content) // 2])
+        self.wfile.flush()
+        self.close_connection = True
+        if how == "half":
+            self._reset()
+            return
+        for _ in range(DRIPS):
+            self.wfile.write(b" ")
+            self.wfile.flush()
+            if self.proxy.pause.wait(0.01):
+                return
+
+    def _reset(self) -> None:
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
 
 
 def edited(change: Callable[[Any], Any]) -> Callable[[bytes], bytes]:
