@@ -62,7 +62,7 @@ class Breaker:
         self._lock = threading.Lock()
         self._redis_lock = threading.Lock()
         self._traps: list[_Trap] = []
-        self._offset = 0.0
+        self._offset = self._began = 0.0
         self._snapshots: dict[int, float] = {}
         self.complaints: list[str] = []
         self.happened: list[Happened] = []
@@ -70,9 +70,13 @@ class Breaker:
         self.kills = self.losses = 0
         observer.heard = self._heard
 
-    def run(self) -> float:
-        """Do all faults; return when the last was over and all processes ran again, seconds after the start."""
-        began = self._observer.now
+    def say(self, line: str) -> None:
+        """Print a line with the time since the first fault could happen, as in the schedule."""
+        self._say(f"{self._observer.now - self._began:6.1f} s  {line}")
+
+    def run(self) -> None:
+        """Do all faults; return when the last is over and all processes run again."""
+        self._began = began = self._observer.now
         over = threading.Event()
         threads = [threading.Thread(target=self._index, args=[over])]
         threads[0].start()
@@ -85,7 +89,7 @@ class Breaker:
         for thread in threads:
             thread.join()
         self._recover()
-        return self._observer.now
+        self.say("no more faults, and all processes run")
 
     def _index(self, over: threading.Event) -> None:
         while not over.wait(INDEX_SECONDS / 2):
@@ -95,7 +99,7 @@ class Breaker:
         try:
             act()
         except (requests.RequestException, redis.RedisError) as error:  # what is broken already breaks no further
-            self._say(f"{self._observer.now:6.1f} s  (a fault met one that lasts: {type(error).__name__})")
+            self.say(f"(a fault met another that lasts: {type(error).__name__})")
 
     def _timeline(self) -> Sequence[tuple[float, Callable[[], None]]]:
         """Return what is to be done and when, in order."""
@@ -135,7 +139,7 @@ class Breaker:
 
     def _act(self, fault: Fault, number: int, target: str) -> None:
         begin = self._observer.now
-        self._say(f"{begin:6.1f} s  {fault.words.replace(fault.target, target, 1)}")
+        self.say(fault.words.replace(fault.target, target, 1))
         back_to = 0.0
         match fault.kind:
             case "kill":

@@ -197,11 +197,11 @@ def run(seed: int, scale: Scale, documents: str, say: Callable[[str], None]) -> 
             this.prepare(max(1, round(HISTORY_ROWS_PER_SECOND / BACKFILL_SHARE)))
             breaker = Breaker(running, observer, faults, say)
             breaker.run()
-            say(f"{observer.now:6.1f} s  no more faults")
             ticks = this.recovered()
-            say(f"{observer.now:6.1f} s  the watermark moves")
+            breaker.say("the watermark moves")
             stuck = this.settle()
             dead = this.finish()
+            breaker.say("all is looked at")
         finally:
             observer.stop()
         watching.result()
