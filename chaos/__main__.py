@@ -84,7 +84,8 @@ def _table(outcomes: list[Outcome]) -> str:
         numbers += [len(record.ahead), record.marks, record.dead_letters]
         ticks = "never" if record.ticks is None else str(record.ticks)
         repeats = [str(verdict.repeats[cause]) for cause in CAUSES]
-        lines.append([*(f"{number:,}" for number in numbers), ticks, f"{one.seconds:.0f}", *repeats])
+        times = [ticks, f"{record.recovery:.1f} s", f"{one.seconds:.0f}"]
+        lines.append([*(f"{number:,}" for number in numbers), *times, *repeats])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines

@@ -66,7 +66,8 @@ class Record:
         stuck: Descriptions of what never ended: runs, backfills, messages.
         leaked: Keys in Redis that should not be there.
         complaints: What commands said that should have succeeded.
-        ticks: How many ticks workers heard after the last fault until the watermark moved; None if it never did.
+        ticks: How many ticks after the last fault brought nothing until the watermark moved; None if it never did.
+        recovery: Seconds from the last fault until then.
         dead_letters: How many dead letters there were before they were replayed.
     """
 
@@ -83,4 +84,5 @@ class Record:
     leaked: Sequence[str]
     complaints: Sequence[str]
     ticks: int | None
+    recovery: float
     dead_letters: int

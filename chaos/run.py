@@ -74,19 +74,29 @@ class _Run:
         if done.code:
             raise HarvestError(f"The backfill does not begin: {done.output[-500:]}")
 
-    def recovered(self) -> int | None:
-        """Wait until the watermark moves; return how many ticks workers have heard by then, None if it never moves.
+    def recovered(self) -> tuple[int | None, float]:
+        """Wait until the watermark moves; return how many ticks brought nothing until then, and how long it took.
 
-        The number of ticks, unlike the time, does not depend on how busy the machine is.
+        A tick brought something if slices were completed since the tick before. So the number, unlike the time, does
+        not depend on how much there was to do and how busy the machine is. It is None if the watermark never moves.
         """
-        state, stored = assembly.state(self._settings, self._site.redis), self._marks.read()
-        ticks = {state.ticked_at()}
+        state, began, stored = (
+            assembly.state(self._settings, self._site.redis),
+            time.monotonic(),
+            self._marks.read(),
+        )
+        tick, progress = state.ticked_at(), self._ledger.progress()
+        idle = 0
 
         def moved() -> bool:
-            ticks.add(state.ticked_at())
+            nonlocal tick, progress, idle
+            if (newest := state.ticked_at()) != tick:
+                idle += self._ledger.progress() == progress
+                tick, progress = newest, self._ledger.progress()
             return self._marks.read() != stored
 
-        return len(ticks) - 1 if self.until(moved, SETTLED_SECONDS) else None
+        found = self.until(moved, SETTLED_SECONDS)
+        return (idle if found else None), time.monotonic() - began
 
     def settle(self) -> list[str]:
         """Wait until nothing is left to do; return what is stuck."""
@@ -197,7 +207,7 @@ def run(seed: int, scale: Scale, documents: str, say: Callable[[str], None]) -> 
             this.prepare(max(1, round(HISTORY_ROWS_PER_SECOND / BACKFILL_SHARE)))
             breaker = Breaker(running, observer, faults, say)
             breaker.run()
-            ticks = this.recovered()
+            ticks, recovery = this.recovered()
             breaker.say("the watermark moves")
             stuck = this.settle()
             dead = this.finish()
@@ -220,6 +230,7 @@ def run(seed: int, scale: Scale, documents: str, say: Callable[[str], None]) -> 
             leaked=this.leaked(),
             complaints=(*breaker.complaints, *this.complaints),
             ticks=ticks,
+            recovery=recovery,
             dead_letters=dead,
         )
         _keep_logs(running, LOGS / f"seed-{seed}")

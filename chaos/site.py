@@ -80,7 +80,7 @@ class Site:
             "HARVEST_EVERY_SECONDS": str(TICK),
             "HARVEST_LEASE_SECONDS": str(LEASE),
             "HARVEST_LAG_SECONDS": str(LAG),
-            "HARVEST_BATCH_SIZE": "30",
+            "HARVEST_BATCH_SIZE": "100",
             "SQS_EVENTS_PER_MESSAGE": "5",
             "DEFAULT_INTERVAL": str(FLOOR_MINUTES),
             "LOG_FORMAT": "console",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from chaos.record import Delivery, Happened, Record
 
-TICKS = 2  # within which the watermark moves again after the last fault
+TICKS = 2  # after the last fault that may bring nothing before the watermark moves
 # A row may be confirmed this many seconds before or after the fault that makes it unknown: clocks of threads differ,
 # and a worker marks rows as known only after the confirmation.
 SLACK = 1.5
@@ -73,7 +73,7 @@ def judge(record: Record, *, lease: float) -> Verdict:
     if record.ticks is None:
         wrong.append("recovery: the watermark never moved again after the last fault")
     elif record.ticks > TICKS:
-        wrong.append(f"recovery: took {record.ticks} ticks after the last fault, more than {TICKS}")
+        wrong.append(f"recovery: {record.ticks} ticks after the last fault brought nothing, more than {TICKS}")
     return Verdict(wrong, repeats, len(unsent | unindexed))
 
 

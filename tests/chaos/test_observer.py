@@ -54,7 +54,9 @@ def mark(seconds):
 
 
 def writes(watching, seconds, status=200):
-    watching.called(call("PUT", "/bucket/last-action-timestamp", mark(seconds).to_json().encode()), status, b"", None)
+    watching.called(
+        call("PUT", "/bucket/last-action-timestamp", mark(seconds).to_json().encode()), status, b"", None
+    )
 
 
 def ahead(watching, site, read=lambda: None):
@@ -66,7 +68,10 @@ def test_a_watermark_after_confirmed_rows_is_not_ahead(watching, site):
     sends(watching, 1, 2)
     writes(watching, 3)
     assert ahead(watching, site) == []
-    assert [(one.id, one.by, one.told) for one in watching.deliveries] == [(1, "worker2", True), (2, "worker2", True)]
+    assert [(one.id, one.by, one.told) for one in watching.deliveries] == [
+        (1, "worker2", True),
+        (2, "worker2", True),
+    ]
     assert watching.marks == 1
 
 

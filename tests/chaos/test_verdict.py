@@ -22,6 +22,7 @@ WELL = Record(
     leaked=(),
     complaints=(),
     ticks=1,
+    recovery=4.5,
     dead_letters=0,
 )
 
@@ -149,7 +150,8 @@ def test_a_complaint_of_a_command_stands_as_it_is():
 
 
 @pytest.mark.parametrize(
-    ("ticks", "words"), [(3, "took 3 ticks after the last fault, more than 2"), (None, "never moved again")]
+    ("ticks", "words"),
+    [(3, "3 ticks after the last fault brought nothing, more than 2"), (None, "never moved again")],
 )
 def test_a_slow_recovery_is_wrong(ticks, words):
     assert words in wrong(ticks=ticks)
