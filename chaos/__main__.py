@@ -11,6 +11,11 @@ from devservers import cluster
 from devservers import site as servers
 from uaharvest.errors import HarvestError
 
+FIGURES = (
+    *("seed", "kills", "losses", "faults", "rows", "lost", "ahead", "watermarks"),
+    *("dead letters", "idle ticks", "recovery", "time"),
+)
+
 
 def main() -> None:
     """Run seeds; exit with 1 if one of them finds something wrong."""
@@ -64,28 +69,20 @@ def _failures(outcomes: list[Outcome]) -> str:
 
 def _table(outcomes: list[Outcome]) -> str:
     """Return the figures of all seeds."""
-    head = [
-        "seed",
-        "kills",
-        "losses",
-        "faults",
-        "rows",
-        "lost",
-        "ahead",
-        "marks",
-        "dead letters",
-        "ticks",
-        "seconds",
-    ]
-    lines = [[*head, *CAUSES]]
+    lines = [[*FIGURES, *CAUSES]]
     for one in outcomes:
         record, verdict = one.record, one.verdict
         numbers = [one.seed, one.kills, one.losses, len(record.faults), len(record.source), verdict.lost]
         numbers += [len(record.ahead), record.marks, record.dead_letters]
         ticks = "never" if record.ticks is None else str(record.ticks)
-        repeats = [str(verdict.repeats[cause]) for cause in CAUSES]
-        times = [ticks, f"{record.recovery:.1f} s", f"{one.seconds:.0f}"]
-        lines.append([*(f"{number:,}" for number in numbers), *times, *repeats])
+        repeats = [f"{verdict.repeats[cause]:,}" for cause in CAUSES]
+        figures = [
+            *(f"{number:,}" for number in numbers),
+            ticks,
+            f"{record.recovery:.1f} s",
+            f"{one.seconds:.0f} s",
+        ]
+        lines.append([*figures, *repeats])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
