@@ -25,7 +25,7 @@ from devservers import site as servers
 from devservers import stack
 from devservers.proxy import Call, Proxy, Reply
 from devservers.stack import Child
-from uaharvest import assembly
+from uaharvest import assembly, aws
 from uaharvest import settings as settings_
 from uaharvest.redis_url import RedisUrl
 from uaharvest.settings import ENV_FILE, Settings
@@ -270,13 +270,20 @@ def _own_environment(settings: Mapping[str, str]) -> Iterator[None]:
     for name in variables:
         os.environ.pop(name, None)
     os.environ |= {**settings, ENV_FILE: os.devnull}
-    settings_.current.cache_clear()
+    _forget()
     try:
         yield
     finally:
         os.environ.clear()
         os.environ |= before
-        settings_.current.cache_clear()
+        _forget()
+
+
+def _forget() -> None:
+    """Forget what this process has made of its environment: settings and clients that lead to other servers."""
+    settings_.current.cache_clear()
+    aws.s3_client.cache_clear()
+    aws.sqs_client.cache_clear()
 
 
 def _child(server: servers.Server) -> Child:
