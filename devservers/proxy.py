@@ -111,6 +111,10 @@ class Proxy:
         """Present another certificate from the next connection on."""
         self._tls.load_cert_chain(certificate, key)
 
+    def pass_all(self) -> None:
+        """Pass all calls on from now on."""
+        self.rule = _nothing
+
     @contextlib.contextmanager
     def answering(self, concerns: Callable[[Call], bool], reply: Reply) -> Iterator[Self]:
         """Answer the calls that `concerns` names with `reply`."""
@@ -119,7 +123,7 @@ class Proxy:
         try:
             yield self
         finally:
-            self.rule = _nothing
+            self.pass_all()
 
     @contextlib.contextmanager
     def watching(self, concerns: Callable[[Call], bool], act: Callable[[], object]) -> Iterator[Self]:
@@ -135,7 +139,7 @@ class Proxy:
         try:
             yield self
         finally:
-            self.rule = _nothing
+            self.pass_all()
 
     def note(self, call: Call) -> None:
         """Keep a call that has arrived."""

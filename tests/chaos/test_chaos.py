@@ -4,9 +4,23 @@ import pytest
 
 from chaos.run import run
 from chaos.schedule import Scale
-from chaos.site import LEASE
+from chaos.site import COMMAND_SECONDS, LEASE, MANAGE, Done, Site
+from tests import commands
 
-SCALE = Scale(seconds=12, kills=3, losses=1, others=1, lease=LEASE, cluster=False)
+SCALE = Scale(seconds=10, kills=3, losses=1, others=1, lease=LEASE, cluster=False)
+
+
+@pytest.fixture(autouse=True)
+def commands_start_fast(monkeypatch):
+    """Let `manage.py` fork from a process that has imported everything, as workers and beats do."""
+
+    def manage(site, *arguments):
+        environment = {**site.environment, "AWS_ACCESS_KEY_ID": MANAGE}
+        folder = site.valkey.directory
+        done = commands.manage(*arguments, environment=environment, cwd=folder, timeout=COMMAND_SECONDS)
+        return Done(done.returncode, done.stdout + done.stderr)
+
+    monkeypatch.setattr(Site, "manage", manage)
 
 
 @pytest.mark.fault
