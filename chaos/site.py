@@ -232,7 +232,7 @@ def site(documents: str, rows: int, passed: Mapping[str, Passed], say: Callable[
             name: resources.enter_context(Proxy(url, passed=passed.get(name, _ignore)))
             for name, url in behind.items()
         }
-        resources.enter_context(_own_environment(running.environment))
+        resources.enter_context(_own_environment(stack.aws_variables_at(running.aws.url)))
         made = Site(running, history, proxies)
         resources.callback(made.close)
         boto3.client("s3").create_bucket(Bucket=servers.BUCKET)
@@ -262,14 +262,14 @@ def _worker(name: str, environment: Mapping[str, str]) -> Child:
 
 
 @contextlib.contextmanager
-def _own_environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Let this process's environment lead to the servers, and to nothing else, until the block ends."""
+def _own_environment(aws_variables: Mapping[str, str]) -> Iterator[None]:
+    """Let boto3 in this process use the site's S3 and SQS, and nothing affect the site, until the block ends."""
     before = dict(os.environ)
     variables = {name for name in before if name.startswith(("AWS_", "CELERY_"))}
     variables |= {field.metadata["variable"] for field in dataclasses.fields(Settings)}
     for name in variables:
         os.environ.pop(name, None)
-    os.environ |= {**settings, ENV_FILE: os.devnull}
+    os.environ |= {**aws_variables, ENV_FILE: os.devnull}
     _forget()
     try:
         yield

@@ -158,4 +158,3 @@ def test_a_planner_that_takes_longer_than_a_lease_keeps_the_others_away_all_the_
     plan([span(-60, 0)])
     assert renewed.is_set()
     assert client.pttl(f"{known.key}:planning") == GONE
-
