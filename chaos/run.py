@@ -27,6 +27,7 @@ HISTORY_ROWS_PER_SECOND = 12
 BACKFILL_SHARE = 0.7  # of the time of the faults, which the backfill takes
 WELL = {0, 5, 6}  # exit codes of `status` that say: nothing stands still
 FINE = "done"
+PERIOD = 0.9 * TICK  # seconds between two ticks of one beat, at least
 LOGS = ROOT / ".cache" / "chaos"
 
 
@@ -79,6 +80,7 @@ class _Run:
 
         A tick brought something if slices were completed since the tick before. So the number, unlike the time, does
         not depend on how much there was to do and how busy the machine is. It is None if the watermark never moves.
+        Two beats tick by turns: what comes less than a period after a tick belongs to it.
         """
         state, began, stored = (
             assembly.state(self._settings, self._site.redis),
@@ -90,7 +92,8 @@ class _Run:
 
         def moved() -> bool:
             nonlocal tick, progress, idle
-            if (newest := state.ticked_at()) != tick:
+            newest = state.ticked_at()
+            if newest and (not tick or (newest - tick).total_seconds() >= PERIOD):
                 idle += self._ledger.progress() == progress
                 tick, progress = newest, self._ledger.progress()
             return self._marks.read() != stored
