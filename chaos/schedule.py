@@ -26,7 +26,7 @@ WORKERS = ("worker1", "worker2", "worker3")
 BEATS = ("beat1", "beat2")
 REDIS, AWS, OPENCAST, DOCUMENTS = "Redis", "S3/SQS", "Opencast", "Elasticsearch"
 QUIET = 3.0  # seconds without faults at the beginning, so that there is something to break
-TRAP_SECONDS = 3.0  # a fault that waits for its moment happens after this time anyway
+TRAP_SECONDS = 8.0  # two ticks: a fault that waits for its moment happens after this time anyway
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

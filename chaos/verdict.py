@@ -20,8 +20,8 @@ LOST_DATA, CRASH, PAUSE, CONFIRMATION, GREW, ASKED = (
     "footprint grew",
     "replayed",
 )
-CAUSES = (LOST_DATA, CRASH, PAUSE, CONFIRMATION, GREW, ASKED)
-"""Why a row may be delivered twice, as docs/design.md promises."""
+CAUSES = (CRASH, PAUSE, CONFIRMATION, GREW, LOST_DATA, ASKED)
+"""Why a row may be delivered twice, as docs/design.md promises. Of several, the first counts: it hit the sender."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
