@@ -124,8 +124,8 @@ class Breaker:
                 self._traps.remove(trap)
         self._act(fault, number, fault.target)
 
-    def _heard(self, moment: str, by: str) -> None:
-        """Spring the traps for this moment; the call that is under way waits meanwhile."""
+    def _heard(self, moment: str, by: str) -> bool:
+        """Spring a trap for this moment, while the call that is under way waits; return whether there was one."""
         with self._lock:
             found = [trap for trap in self._traps if trap.fault.moment == moment]
             found = [trap for trap in found if trap.fault.target == REDIS or by in self._site.workers][:1]
@@ -136,6 +136,7 @@ class Breaker:
             target = REDIS if trap.fault.target == REDIS else by
             self._act(trap.fault, trap.number, target)
             trap.done.set()
+        return bool(found)
 
     def _act(self, fault: Fault, number: int, target: str) -> None:
         begin = self._observer.now

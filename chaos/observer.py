@@ -56,7 +56,7 @@ class Observer:
         self.marks = self.seen = 0
         self.late: set[int] = set()
         self.late_spans: list[tuple[datetime, datetime, set[int]]] = []
-        self.heard: Callable[[str, str], None] = lambda _kind, _by: None
+        self.heard: Callable[[str, str], bool] = lambda _kind, _by: False
         self._started = time.monotonic()
         self._lock = threading.Lock()
         self._pending: list[_Mark] = []
@@ -67,6 +67,10 @@ class Observer:
     def now(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self._started
+
+    def drops(self, call: Call) -> bool:
+        """Tell `heard` of a batch that SQS does not have yet; return whether SQS must not get it."""
+        return call.target == "SendMessageBatch" and self.heard("before sending", _caller(call))
 
     def called(self, call: Call, status: int, body: bytes, reply: Reply | None) -> None:
         """Note a call that SQS or S3 has answered; then tell `heard` what it was, and who made it."""

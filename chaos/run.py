@@ -14,7 +14,7 @@ from chaos import leaks
 from chaos.breaker import Breaker
 from chaos.observer import Observer, dead_ids
 from chaos.record import Record
-from chaos.schedule import AWS, Scale, schedule
+from chaos.schedule import Scale, schedule
 from chaos.site import LEASE, TICK, Site, document_ids, site
 from chaos.verdict import Verdict, judge
 from devservers.stack import ROOT
@@ -203,7 +203,7 @@ def run(seed: int, scale: Scale, documents: str, say: Callable[[str], None]) -> 
     observer = Observer()
     rows = int(scale.seconds * HISTORY_ROWS_PER_SECOND)
     with contextlib.ExitStack() as resources:
-        running = resources.enter_context(site(documents, rows, {AWS: observer.called}, say))
+        running = resources.enter_context(site(documents, rows, observer, say))
         this = _Run(running, observer, say)
         watching = resources.enter_context(concurrent.futures.ThreadPoolExecutor(1)).submit(observer.run, running)
         try:

@@ -20,13 +20,19 @@ Kind = Literal[
     "delete",
     "audit",
 ]
-Moment = Literal["", "sending", "committing"]
+Moment = Literal["", "before sending", "sending", "committing"]
 
 WORKERS = ("worker1", "worker2", "worker3")
 BEATS = ("beat1", "beat2")
 REDIS, AWS, OPENCAST, DOCUMENTS = "Redis", "S3/SQS", "Opencast", "Elasticsearch"
 QUIET = 3.0  # seconds without faults at the beginning, so that there is something to break
 TRAP_SECONDS = 8.0  # two ticks: a fault that waits for its moment happens after this time anyway
+_MOMENTS: dict[Moment, str] = {
+    "": "",
+    "before sending": ", before a batch reaches SQS",
+    "sending": ", as a batch is sent",
+    "committing": ", as the watermark is written",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,8 +45,8 @@ class Fault:
         target: To what.
         seconds: How long it lasts. For `roll back`: how old the snapshot is. For `step`: how far the clock jumps,
             negative for back.
-        moment: It waits, at most TRAP_SECONDS, until a worker has sent a batch, or has written the watermark, and has
-            not heard that. A worker that is the target is then the one that did it.
+        moment: It waits, at most TRAP_SECONDS, until a worker is about to send a batch, has sent one, or has written
+            the watermark, and has not heard that. A worker that is the target is then the one that did it.
         amount: Rows, or for `answer` the share of the calls in percent; otherwise 0.
         dice: Seeds what else is chosen by chance.
     """
@@ -82,12 +88,7 @@ class Fault:
                 words = f"{self.amount} rows of the history are deleted at {self.target}"
             case "audit":
                 words = "manage.py audit runs"
-        return (
-            words
-            + {"": "", "sending": ", as a batch is sent", "committing": ", as the watermark is written"}[
-                self.moment
-            ]
-        )
+        return words + _MOMENTS[self.moment]
 
     @property
     def end(self) -> float:
@@ -135,7 +136,7 @@ def schedule(seed: int, scale: Scale) -> tuple[Fault, ...]:
             faults.append(Fault(at(), "kill", target))
         else:
             dice = rng.randrange(100)
-            faults.append(Fault(at(), "kill", target, moment=moment("", "sending", "committing"), dice=dice))
+            faults.append(Fault(at(), "kill", target, moment=moment("", *list(_MOMENTS)[1:]), dice=dice))
     # At even distances, because each makes the repeats of the other possible.
     part = (scale.seconds - QUIET) / max(1, scale.losses)
     for number in range(scale.losses):

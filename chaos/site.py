@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import boto3
 import redis
@@ -40,7 +40,17 @@ COMMAND_SECONDS = 90
 MANAGE = "manage"
 INDEX_SECONDS = 5.0  # how long a drain that chaos asks for may last
 
-Passed = Callable[[Call, int, bytes, Reply | None], None]
+
+class Listener(Protocol):
+    """Hears the calls of S3 and SQS, as `Proxy` tells them."""
+
+    def drops(self, call: Call) -> bool:
+        """Return whether the server must not get a call."""
+        ...
+
+    def called(self, call: Call, status: int, body: bytes, reply: Reply | None) -> None:
+        """Note a call that the server has answered."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +211,13 @@ def restore(valkey: Child, snapshot_: Path) -> None:
 
 
 @contextlib.contextmanager
-def site(documents: str, rows: int, passed: Mapping[str, Passed], say: Callable[[str], None]) -> Iterator[Site]:
+def site(documents: str, rows: int, observer: Listener, say: Callable[[str], None]) -> Iterator[Site]:
     """Start everything; it ends with the block.
 
     Args:
         documents: As in `devservers.site.started`.
         rows: How many rows the history has.
-        passed: What the proxies tell, by what is behind them.
+        observer: Hears the calls of S3 and SQS.
         say: Called with a line for what takes long.
 
     Raises:
@@ -229,7 +239,11 @@ def site(documents: str, rows: int, passed: Mapping[str, Passed], say: Callable[
         if running.documents:
             behind[DOCUMENTS] = running.documents[0].url
         proxies = {
-            name: resources.enter_context(Proxy(url, passed=passed.get(name, _ignore)))
+            name: resources.enter_context(
+                Proxy(url, passed=observer.called, drops=observer.drops)
+                if name == AWS
+                else Proxy(url, passed=_ignore)
+            )
             for name, url in behind.items()
         }
         resources.enter_context(_own_environment(stack.aws_variables_at(running.aws.url)))

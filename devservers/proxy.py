@@ -69,11 +69,13 @@ class Proxy:
         certificate: Files with a certificate and its key; then clients speak TLS with it.
         passed: Called with each call that the server has answered, its status and body, and the reply that replaces
             its answer (None: the client gets it as it is); before the client gets anything.
+        drops: Called with each call before the server gets it. If it returns True, the connection is reset instead.
 
     Attributes:
         rule: Returns the reply to a call, or None to pass it on. It may block, which delays the call.
         calls: All calls so far; empty with `passed`.
         answered: How many calls the rule has answered.
+        drops: As given.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Proxy:
         certificate: tuple[str, str] | None = None,
         *,
         passed: Callable[[Call, int, bytes, Reply | None], None] | None = None,
+        drops: Callable[[Call], bool] = lambda _: False,
     ) -> None:
         self.upstream = urllib.parse.urlsplit(upstream)
         self.rule: Rule = _nothing
@@ -89,6 +92,7 @@ class Proxy:
         self.answered = 0
         self.pause = threading.Event()
         self._passed = passed
+        self.drops = drops
         self._server = http.server.ThreadingHTTPServer((HOST, 0), type("Handler", (_Handler,), {"proxy": self}))
         self._server.daemon_threads = True
         self.url = f"http{'s' if certificate else ''}://{HOST}:{self._server.server_address[1]}"
@@ -172,6 +176,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(headers.get("content-length", 0)))
         call = Call(self.command, path, dict(urllib.parse.parse_qsl(query)), headers, body)
         self.proxy.note(call)
+        if self.proxy.drops(call):
+            self._reset()
+            return
         reply = self.proxy.rule(call)
         if reply is None:
             self._give(*self._ask(call, None))

@@ -118,6 +118,14 @@ def test_an_answer_that_was_not_passed_on_is_noted(watching, site):
 def test_who_listens_hears_of_batches_and_watermarks_and_who_sent_them(watching):
     heard = []
     watching.heard = lambda *what: heard.append(what)
+    assert not watching.drops(call("POST", "/", b"", "ReceiveMessage"))
+    watching.drops(call("POST", "/", b"", "SendMessageBatch"))
     sends(watching, 1)
     writes(watching, 3)
-    assert heard == [("sending", "worker2"), ("committing", "worker2")]
+    assert heard == [(what, "worker2") for what in ("before sending", "sending", "committing")]
+
+
+@pytest.mark.parametrize("sprung", [True, False])
+def test_a_batch_of_a_worker_that_was_killed_before_it_does_not_reach_sqs(watching, sprung):
+    watching.heard = lambda *_: sprung
+    assert watching.drops(call("POST", "/", b"", "SendMessageBatch")) == sprung
