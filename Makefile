@@ -6,7 +6,7 @@ export VENV
 RUN = scripts/venv && $(VENV)/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-dates test-faults bench lint clean
+.PHONY: help demo test test-dates test-faults chaos bench lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,12 @@ test-dates: ## the tests that read a clock, on more than 40 dates (needs datefud
 
 test-faults: ## the slow tests: they kill processes and servers under load
 	@$(RUN) pytest -m fault $(ARGS)
+
+SEED ?= 1
+SEEDS ?= 1
+
+chaos: ## break a whole site at random while it harvests: SEED=7, SEEDS=10 for that many from there on
+	@$(RUN) chaos --seed $(SEED) --seeds $(SEEDS) $(ARGS)
 
 bench: ## measure how fast this machine harvests and indexes
 	@$(RUN) benchmarks $(ARGS)

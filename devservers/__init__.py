@@ -1,1 +1,1 @@
-"""Small real servers for the demo, tests and benchmarks: Valkey, SQS and S3, databases, Elasticsearch, OpenSearch."""
+"""Small real servers: Valkey, SQS and S3, databases, Elasticsearch, OpenSearch; and a proxy before one of them."""

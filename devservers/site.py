@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 from devservers import cluster, compose, elasticsearch, stack
 from devservers.stack import Child
@@ -18,6 +19,7 @@ ROWS = 42_000
 SPAN = 3 * 3600  # seconds
 ROWS_PER_SECOND = 8
 EVENTS_PER_MESSAGE = 50
+ZONE = "America/New_York"
 TICK = 5  # seconds between two harvests; 120 in production
 USER, PASSWORD = "harvester", "demo-only"
 ACCOUNT, PLAN = "demo", "business"
@@ -80,13 +82,20 @@ def meetings_day() -> str:
 
 
 @contextlib.contextmanager
-def started(documents: str, engine: compose.Engine | None, say: Callable[[str], None]) -> Iterator[Site]:
+def started(
+    documents: str,
+    engine: compose.Engine | None,
+    say: Callable[[str], None],
+    *,
+    opencast_options: Mapping[str, object] = MappingProxyType({}),
+) -> Iterator[Site]:
     """Start all servers; they end with the block, and their data is removed.
 
     Args:
         documents: `elasticsearch-VERSION`, `opensearch-VERSION` or `sqlite`.
         engine: Runs the containers; None for processes.
         say: Called with a line for what begins and may take long.
+        opencast_options: Options of the Opencast simulator, in place of the demo's.
 
     Raises:
         HarvestError: A server does not start.
@@ -100,7 +109,7 @@ def started(documents: str, engine: compose.Engine | None, say: Callable[[str], 
             servers = _local(documents, children, say)
         (redis_server, aws_server), store_servers = servers
         say("Starting the simulators of Opencast and Zoom")
-        opencast = children.enter_context(stack.opencast_simulator(*_opencast()))
+        opencast = children.enter_context(stack.opencast_simulator(*_opencast(opencast_options)))
         zoom = children.enter_context(stack.zoom_simulator(*_zoom()))
         yield Site(
             redis_server,
@@ -137,7 +146,7 @@ def _environment(redis: str, aws: str, stores: list[Server], opencast: Child, zo
         "MATTERHORN_ADMIN_HOST": opencast.url,
         "MATTERHORN_REST_USER": USER,
         "MATTERHORN_REST_PASS": PASSWORD,
-        "OPENCAST_TIMEZONE": "America/New_York",
+        "OPENCAST_TIMEZONE": ZONE,
         "REDIS_URL": redis,
         "S3_HARVEST_TS_BUCKET": BUCKET,
         "SQS_QUEUE_NAME": QUEUE,
@@ -161,16 +170,16 @@ def _environment(redis: str, aws: str, stores: list[Server], opencast: Child, zo
     }
 
 
-def _opencast() -> list[str]:
+def _opencast(changed: Mapping[str, object]) -> list[str]:
     options = {
         "rows": ROWS,
         "span-seconds": SPAN,
         "live-rate": ROWS_PER_SECOND,
         "user": USER,
         "password": PASSWORD,
-        "zone": "America/New_York",
+        "zone": ZONE,
     }
-    return _arguments(options)
+    return _arguments({**options, **changed})
 
 
 def _zoom() -> list[str]:

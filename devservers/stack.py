@@ -1,6 +1,6 @@
 """Starts small real servers and Celery processes, without containers, as children that end with their parent.
 
-The demo, the tests and the benchmarks share them. Everything listens on 127.0.0.1 only.
+The demo, the tests, the benchmarks and chaos share them. Everything listens on 127.0.0.1 only.
 """
 
 import contextlib

@@ -10,8 +10,9 @@ from tasks.app import app
 from tasks.engines import CeleryHints, HarvestTask
 from uaharvest import assembly, settings
 from uaharvest.errors import PutOffError
-from uaharvest.runs.backfiller import Backfiller
+from uaharvest.runs.backfiller import Backfiller, close_old
 from uaharvest.runs.backfills import Backfills
+from uaharvest.runs.ledger import Ledger
 from uaharvest.streams import registry
 from uaharvest.streams.backfill import backfiller, destinations
 from uaharvest.streams.spec import StreamSpec
@@ -45,6 +46,11 @@ class BackfillTasks:
     def stored(self) -> Backfills:
         """The stream's backfills."""
         return assembly.backfills(settings.current(), self._spec.name)
+
+    @functools.cached_property
+    def ledger(self) -> Ledger:
+        """The ledger of the stream's backfills."""
+        return assembly.ledger(settings.current(), stream=assembly.backfills_of(self._spec.name))
 
     def _backfiller(self, to: str) -> Backfiller[Any, Any, Any]:
         if to not in self._backfillers:
@@ -95,9 +101,17 @@ TASKS = {spec.name: BackfillTasks(spec) for spec in registry.specs()}
     trail=False,
 )
 def tick() -> str:
-    """Ask for `advance` where a backfill is running; it goes on from what S3 has, even if Redis has lost its data."""
-    tasks = [TASKS[spec.name] for spec in registry.enabled(settings.current())]
-    running = [one for one in tasks if any(stored.state == "running" for stored in one.stored.read().values())]
-    for one in running:
-        one.advance.delay()
-    return f"{len(running)} streams with backfills"
+    """Ask for `advance` where a backfill is running; it goes on from what S3 has, even if Redis has lost its data.
+
+    Windows that were left open are closed, also if no backfill is running any more.
+    """
+    running = 0
+    for spec in registry.enabled(settings.current()):
+        tasks = TASKS[spec.name]
+        open_ = tasks.ledger.explicit()
+        stored = tasks.stored.read().values()
+        close_old(tasks.ledger, open_, stored)
+        if any(one.state == "running" for one in stored):
+            tasks.advance.delay()
+            running += 1
+    return f"{running} streams with backfills"

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import os
-import re
 
 import boto3
 import pytest
@@ -12,10 +11,11 @@ from hypothesis import settings as hypothesis_settings
 from opensearchpy import OpenSearch
 from redis import Redis
 
+from chaos.leaks import unlisted_keys
 from devservers import cluster as cluster_server
 from devservers import databases, stack
 from tests import commands
-from uaharvest import index_templates, keys
+from uaharvest import index_templates
 from uaharvest.documents.indices import FAMILIES
 from uaharvest.settings import Settings, cluster_url
 from uaharvest.sinks.cluster import connection
@@ -116,31 +116,6 @@ def redis(valkey_url):
         yield client
     with Redis.from_url(valkey_url, decode_responses=True) as client:
         assert unlisted_keys(client) == []
-
-
-def unlisted_keys(client):
-    """Return the keys of ours, and their types, that are not in uaharvest.keys."""
-    found = client.scan_iter(f"{keys.PREFIX}*", count=1000)
-    types = ((key, client.type(key)) for key in found)
-    typed = (f"{key} ({TYPES.get(type_, type_)})" for key, type_ in types if type_ != "none")  # expired meanwhile
-    return [key for key in typed if not any(pattern.fullmatch(key) for pattern in KEYS)]
-
-
-def _pattern(key):
-    """Return what a key matches that is followed by its type."""
-    pattern = keys.PREFIX + key.pattern
-    for part, what in {
-        "<known>": "known(:.+)?|run:[^:]+:sent(:days)?",
-        "<day>": "[0-9]+",
-        "<chunk>": "[0-9]+",
-    }.items():
-        pattern = pattern.replace(part, f"({what})")
-    types = ".+" if key.type == "several" else "|".join(key.type.split(" or "))  # the broker's are kombu's own
-    return re.compile(re.sub(r"<[\w ]+>", ".+", pattern) + rf" \(({types})\)")
-
-
-TYPES = {"zset": "sorted set"}
-KEYS = [_pattern(key) for key in keys.ALL]
 
 
 @pytest.fixture

@@ -122,7 +122,9 @@ SINCE = Key("since:<known>", "string", "start of the time for which ids are know
 KNOWN_GAPS = Key(
     "<known>:gaps", "hash", "by slice that became a dead letter: its rows that are not known", WITH_KNOWN
 )
-PLANNING = Key("<known>:planning", "string", "lock of the worker that plans a window", "2 minutes")
+PLANNING = Key(
+    "<known>:planning", "string", "lock of the worker that plans a window", "a lease after its last renewal"
+)
 WATCHED = Key("<known>:watched", "sorted set", "footprints that may still grow, by event time", OUT_OF_OVERLAP)
 REACH = Key(
     "<known>:reach",

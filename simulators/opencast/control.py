@@ -31,6 +31,7 @@ class Control(Controls):
                 "GET /_sim/truth": self._truth,
                 "GET /_sim/episodes": self._episodes,
                 "POST /_sim/rows": self._rows,
+                "POST /_sim/delete": self._delete,
                 "POST /_sim/viewers": self._viewers,
                 "POST /_sim/grow": self._grow,
                 "GET /_sim/footprints": self._footprints,
@@ -74,6 +75,10 @@ class Control(Controls):
             raise ValueError("id: the same one twice")
         reported = self._site.store(rows)
         return {"ids": ids, "created": [reported_ms / 1000 for reported_ms in reported]}
+
+    def _delete(self, request: Request) -> object:
+        self._site.delete(_ids(read_members(request, {"ids"})))
+        return {}
 
     def _report_footprints(self, request: Request) -> object:
         asked = read_members(request, {"rows"}).get("rows")
@@ -141,12 +146,8 @@ class Control(Controls):
 
     def _grow(self, request: Request) -> object:
         members = read_members(request, {"seconds", "ids"})
-        only = members.get("ids")
-        if only is not None and not (isinstance(only, list) and all(isinstance(row, int) for row in only)):
-            raise ValueError(f"ids: expected a list of whole numbers, got {only!r}")
-        ids = self._site.grow_footprints(
-            read_whole(members, "seconds", 5), None if only is None else frozenset(only)
-        )
+        only = None if members.get("ids") is None else _ids(members)
+        ids = self._site.grow_footprints(read_whole(members, "seconds", 5), only)
         return {"ids": ids, "count": len(ids)}
 
     def _insert_while_reading(self, request: Request) -> object:
@@ -166,6 +167,13 @@ def _truth(viewer: Viewer) -> dict[str, object]:
         "watched_s": viewer.watched_s,
         "live_s": viewer.live_s,
     }
+
+
+def _ids(members: Members) -> frozenset[int]:
+    ids = members.get("ids")
+    if not (isinstance(ids, list) and all(isinstance(row, int) for row in ids)):
+        raise ValueError(f"ids: expected a list of whole numbers, got {ids!r}")
+    return frozenset(ids)
 
 
 def _bound(request: Request, name: str) -> int:

@@ -214,6 +214,11 @@ class Site:
             self._table.add(rows)
             return [self.zone.reported_ms(row.created_ms) for row in rows]
 
+    def delete(self, row_ids: frozenset[int]) -> None:
+        """Delete visible rows."""
+        with self._lock:
+            self._table.delete(row_ids)
+
     def report(self, viewers: Sequence[Viewer], player: Player, rng: Random, lost: float) -> list[int]:
         """Store what the players of these viewers report, but for the share `lost`; return the ids of the rows."""
         with self._lock:

@@ -62,6 +62,20 @@ class Table:
         if len(stragglers) > _SINGLY:
             self._sort()
 
+    def delete(self, row_ids: frozenset[int]) -> None:
+        """Delete rows; ids that do not exist do no harm."""
+        for position in reversed([place for place, row_id in enumerate(self._ids) if row_id in row_ids]):
+            self._footprints.pop(self._ids[position], None)
+            for column in (
+                self._times,
+                self._ids,
+                self._bodies,
+                self._types,
+                self._mediapackages,
+                self._sessions,
+            ):
+                del column[position]
+
     def grow_footprints(self, seconds: int, only: frozenset[int] | None) -> list[int]:
         """Extend FOOTPRINT rows (all, or those in `only`) in place; return their ids."""
         grown = [row for row in self._footprints.values() if only is None or row.id in only]

@@ -7,7 +7,7 @@ import requests
 from botocore.config import Config
 
 from devservers import stack
-from tests.answers.proxy import Proxy
+from devservers.proxy import Proxy
 from uaharvest import aws, status
 from uaharvest.intervals import whole_second
 from uaharvest.opencast import cache

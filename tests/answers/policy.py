@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.answers.proxy import Call
+from devservers.proxy import Call
 
 STANDS = {"blocked", "put off"}
 EVERYTHING = {

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from tests.answers.answers import ANSWERS
+from devservers.answers import ANSWERS
 from tests.answers.indexed import (
     IndexedSite,
     answering,

@@ -24,11 +24,11 @@ from click.testing import CliRunner
 from redis import Redis
 
 from devservers import databases, stack
+from devservers.proxy import Proxy, Reply
 from tasks import alerts as alerts_task
 from tasks import index as index_task
 from tasks.streams import TASKS
 from tests.answers.indexed import record
-from tests.answers.proxy import Proxy, Reply
 from tests.answers.site import Site as HarvestedSite
 from tests.answers.site import opencast_environment, zoom_environment
 from tests.doctor.conftest import Workers as DoctorsWorkers

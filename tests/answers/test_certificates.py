@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from devservers import stack
+from devservers.proxy import Proxy
 from tests.answers.indexed import IndexedSite, record
 from tests.answers.policy import STANDS
-from tests.answers.proxy import Proxy
 from tests.answers.site import Site, opencast_environment, verdict, zoom_environment
 from tests.redis_servers import authority, openssl
 from uaharvest import aws as aws_clients

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from devservers.answers import ANSWERS
 from tests.answers import (
     test_aws,
     test_database,
@@ -14,7 +15,6 @@ from tests.answers import (
     test_useractions,
     test_zoom,
 )
-from tests.answers.answers import ANSWERS
 
 MODULES = (test_useractions, test_stock, test_episodes, test_zoom, test_aws, test_elasticsearch)
 KINDS = {

@@ -10,7 +10,8 @@ import pytest
 import requests
 from opensearchpy import OpenSearch
 
-from tests.answers.answers import ANSWERS
+from devservers.answers import ANSWERS
+from devservers.proxy import Proxy
 from tests.answers.indexed import (
     DAY,
     IndexedSite,
@@ -23,7 +24,6 @@ from tests.answers.indexed import (
     record,
 )
 from tests.answers.policy import ELASTICSEARCH, EVERYTHING, STANDS, Attack, cases
-from tests.answers.proxy import Proxy
 from tests.answers.site import Site, opencast_environment, verdict
 from uaharvest import index_templates
 from uaharvest.documents.indices import FAMILIES

@@ -6,9 +6,9 @@ import pytest
 import requests
 
 from devservers import stack
-from tests.answers.answers import ANSWERS, fewer
+from devservers.answers import ANSWERS, fewer
+from devservers.proxy import Proxy
 from tests.answers.policy import LISTED, LISTED_ITEM, Attack, cases
-from tests.answers.proxy import Proxy
 from tests.answers.site import Site, opencast_environment, verdict
 from uaharvest.documents.document import Document
 from uaharvest.errors import Exit

@@ -15,9 +15,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from devservers import stack
+from devservers.proxy import Call, Proxy
 from tests import redis_servers
 from tests.answers.indexed import IndexedSite, record
-from tests.answers.proxy import Call, Proxy
 from tests.answers.site import SteppedSite, Workers, opencast_environment, zoom_environment
 from tests.answers.tcp import HOST, RedisProxy
 from uaharvest import assembly

@@ -7,9 +7,9 @@ import pytest
 import requests
 
 from devservers import stack
-from tests.answers.answers import ANSWERS, fewer
+from devservers.answers import ANSWERS, fewer
+from devservers.proxy import Proxy
 from tests.answers.policy import EVERYTHING, LISTED, Attack, cases
-from tests.answers.proxy import Proxy
 from tests.answers.site import Site, opencast_environment, verdict
 from uaharvest.errors import Exit
 from uaharvest.intervals import whole_second

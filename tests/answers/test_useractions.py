@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.answers.answers import ANSWERS, fewer
+from devservers.answers import ANSWERS, fewer
 from tests.answers.policy import AWS, AWS_OR_FINE, LISTED, LISTED_ITEM, Attack, cases
 from tests.answers.site import Site, opencast_environment, verdict
 from uaharvest.errors import Exit

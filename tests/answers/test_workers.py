@@ -13,10 +13,10 @@ import requests
 from celery import Celery
 
 from devservers import stack
+from devservers.answers import ANSWERS, fewer
+from devservers.proxy import Call, Proxy
 from tests import commands
-from tests.answers.answers import ANSWERS, fewer
 from tests.answers.indexed import record
-from tests.answers.proxy import Call, Proxy
 from tests.answers.site import Site, opencast_environment, zoom_environment
 from uaharvest import assembly
 from uaharvest.errors import Exit

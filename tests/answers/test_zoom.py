@@ -7,7 +7,8 @@ import pytest
 import requests
 
 from devservers import stack
-from tests.answers.answers import ANSWERS, Answer, fewer
+from devservers.answers import ANSWERS, Answer, fewer
+from devservers.proxy import Proxy, Reply, edited
 from tests.answers.policy import (
     CLOCK,
     EVERYTHING,
@@ -17,7 +18,6 @@ from tests.answers.policy import (
     Attack,
     cases,
 )
-from tests.answers.proxy import Proxy, Reply, edited
 from tests.answers.site import Site, verdict, zoom_environment
 from uaharvest.errors import Exit
 from uaharvest.sinks.sqlite import SqliteStore

@@ -5,7 +5,7 @@ import json
 import boto3
 import pytest
 
-from tests.answers.proxy import Proxy, Reply
+from devservers.proxy import Proxy, Reply
 from uaharvest import aws as aws_
 from uaharvest import lifecycle
 from uaharvest.doctor import sqs as sqs_checks

@@ -16,7 +16,7 @@ from uaharvest.errors import BadInputError, HarvestError, PutOffError
 from uaharvest.intervals import Interval, whole_second
 from uaharvest.runs.backfills import Backfill, Backfills, require_apart, utc_now
 from uaharvest.runs.hints import publish
-from uaharvest.runs.ledger import Run
+from uaharvest.runs.ledger import Ledger, Run
 from uaharvest.runs.pace import Pace
 from uaharvest.runs.parts import Parts
 from uaharvest.runs.state import reason_of
@@ -100,7 +100,6 @@ class Backfiller(Generic[S, K, R]):
         Raises:
             HarvestError: One of them cannot go on. The others went on.
         """
-        # Before S3 is read: a window that another worker opens in between must not be taken for an old one.
         open_ = self.ledger.explicit()
         stored = self._backfills.read()
         running = [one for one in stored.values() if one.state == "running" and one.to == self._to]
@@ -116,7 +115,7 @@ class Backfiller(Generic[S, K, R]):
                     unexpected = None if isinstance(error, HarvestError) else error
                     log.warning("backfill not advanced", reason=reason_of(error), exc_info=unexpected)
                     failed = failed or error
-        self._close_old(open_, stored.values())
+        close_old(self.ledger, open_, stored.values())
         if failed is not None:
             raise failed
         self.state.passed("opening")
@@ -247,17 +246,26 @@ class Backfiller(Generic[S, K, R]):
             log.info("backfill done", stream=run.stream, rows=changed.rows, dead=changed.dead)
         return changed or dataclasses.replace(one, state="stopped")
 
-    def _close_old(self, run_ids: Iterable[str], stored: Iterable[Backfill]) -> None:
-        """Close windows that are over but were not closed, because a worker died, and those of dropped backfills."""
-        current = {one.run_id for one in stored if one.state != "done"}
-        for run_id in run_ids:
-            if run_id in current:
-                continue
-            run = self.ledger.run(run_id)
-            if run is None:
-                self.ledger.forget(run_id)
-            else:
-                self.ledger.close(run, "void" if run.outstanding else "done")
+
+def close_old(ledger: Ledger, run_ids: Iterable[str], stored: Iterable[Backfill]) -> None:
+    """Close windows that are over but were not closed, and those of dropped backfills.
+
+    They are left if a worker died, or if Redis went back to a time when they were open.
+
+    Args:
+        ledger: That of the stream's backfills.
+        run_ids: Its open windows, read before `stored`: so one that another worker opens in between is not closed.
+        stored: All backfills of the stream.
+    """
+    current = {one.run_id for one in stored if one.state != "done"}
+    for run_id in run_ids:
+        if run_id in current:
+            continue
+        run = ledger.run(run_id)
+        if run is None:
+            ledger.forget(run_id)
+        else:
+            ledger.close(run, "void" if run.outstanding else "done")
 
 
 class _Worker(Worker[S, K, R]):

@@ -2,9 +2,12 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
+import redis
+import structlog
 from redis.exceptions import LockNotOwnedError
 
 from uaharvest import keys
@@ -31,12 +34,13 @@ from uaharvest.streams.rows import reach_of
 from uaharvest.streams.time_slice import TimeSlice
 
 SECOND = timedelta(seconds=1)
-# Time-out of the planning lock, seconds: how long a worker that died while planning holds up the others.
-PLANNING_SECONDS = 120
+RENEWALS = 3  # of the planning lock in a lease
 REREADS = 20  # most intervals in which footprints are read again
 # If that takes more than CHEAP requests, it is done once in REREAD_SECONDS only.
 CHEAP = 4
 REREAD_SECONDS = 600
+
+log = structlog.get_logger()
 
 
 class Useractions:
@@ -92,13 +96,35 @@ class Useractions:
         """
         if run.kind != "live":
             return self._plan(run, late, delivered)
-        lock = delivered.redis.lock(keys.PLANNING(delivered.key), timeout=PLANNING_SECONDS, thread_local=False)
+        with self._planning(delivered):
+            return self._plan(run, late, delivered)
+
+    @contextlib.contextmanager
+    def _planning(self, delivered: IdsByTime) -> Iterator[None]:
+        """Hold the planning lock for a lease, and renew it, so that a planner that dies holds nobody up for longer."""
+        lease = self._settings.lease
+        lock = delivered.redis.lock(keys.PLANNING(delivered.key), timeout=lease, thread_local=False)
         if not lock.acquire(blocking=False):
             raise BusyError("the next run is being planned by another worker.")
+        ended = threading.Event()
+
+        def renew() -> None:
+            while not ended.wait(lease / RENEWALS):
+                try:
+                    lock.reacquire()
+                except LockNotOwnedError:  # it expired; the ledger opens only one live run anyway
+                    return
+                except redis.RedisError:
+                    log.warning("planning lock not renewed")
+
+        thread = threading.Thread(target=renew, name="planning", daemon=True)
+        thread.start()
         try:
-            return self._plan(run, late, delivered)
+            yield
         finally:
-            with contextlib.suppress(LockNotOwnedError):  # it expired; the ledger opens only one live run anyway
+            ended.set()
+            thread.join()
+            with contextlib.suppress(LockNotOwnedError):
                 lock.release()
 
     def _plan(self, run: Run, late: Sequence[Interval], delivered: IdsByTime) -> Plan[TimeSlice]:

@@ -233,6 +233,16 @@ def test_rows_are_inserted_between_the_count_and_the_page(start):
     assert simulator.page()["total"] == simulator.page()["total"] == "110"
 
 
+def test_rows_can_be_deleted(start):
+    simulator = start("--rows", 0)
+    one, two, three = simulator.add(*({"type": kind, "created": 1000} for kind in ("PLAY", "FOOTPRINT", "PAUSE")))
+    simulator.control("POST", "delete", {"ids": [one, two, 999]})
+    assert [action["id"] for action in simulator.actions()] == [three]
+    assert simulator.control("GET", "footprints") == {"seconds": {}}
+    [four] = simulator.add({"created": 999})
+    assert {action["id"] for action in simulator.actions()} == {three, four}
+
+
 def test_footprints_grow_in_place(start):
     simulator = start("--rows", 0)
     footprint = {"type": "FOOTPRINT", "created": 1000, "inpoint": 10, "outpoint": 15}

@@ -1,8 +1,9 @@
-"""The answers that every call is tried with, as data: the columns of docs/failure-policy.md."""
+"""Wrong answers that every call is tried with: the columns of docs/failure-policy.md."""
 
 import dataclasses
+from typing import Any
 
-from tests.answers.proxy import Reply, edited
+from devservers.proxy import Reply, edited
 
 PAGE = b"<html><head><title>Sign in</title></head><body>Access denied by policy 7</body></html>"
 LARGE = b'{"x": "' + b"x" * 3_000_000 + b'"}'
@@ -23,14 +24,15 @@ class Answer:
     reply: Reply
 
 
-def page(status, **more):
-    return Reply(status, PAGE, (("Content-Type", "text/html"),), **more)
+def page(status: int) -> Reply:
+    """Return a web page with this status."""
+    return Reply(status, PAGE, (("Content-Type", "text/html"),))
 
 
-def fewer(*path):
+def fewer(*path: str) -> Answer:
     """Leave a row out of the list at `path`, and let the total be."""
 
-    def change(body):
+    def change(body: Any) -> Any:
         place = body
         for name in path[:-1]:
             place = place.get(name) or {}

@@ -1,0 +1,88 @@
+"""What happened in a run, as data: deliveries, watermarks, dead letters and faults. The verdict is made from it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Delivery:
+    """SQS has confirmed one record.
+
+    Attributes:
+        id: The useraction.
+        at: When, seconds after the start.
+        by: Who sent it: a worker, or `manage` for a command.
+        told: Whether SQS's answer was passed on whole.
+    """
+
+    id: int
+    at: float
+    by: str
+    told: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Happened:
+    """A fault that happened; times are in seconds after the start.
+
+    Attributes:
+        kind: As in the schedule.
+        target: To what.
+        begin: When it began.
+        end: When it was over; of a process that was started again, when it was ready.
+        back_to: For `roll back`: when the snapshot was made.
+    """
+
+    kind: str
+    target: str
+    begin: float
+    end: float
+    back_to: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ahead:
+    """The watermark was written before all rows up to it were confirmed."""
+
+    at: float
+    watermark: str
+    ids: Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """A whole run.
+
+    Attributes:
+        source: Ids of the rows that Opencast has, up to the last watermark and in the history.
+        late: Those that appeared late.
+        indexed: Ids in the documents.
+        deliveries: In the order of time.
+        faults: What happened to the processes, and when the machine stood still.
+        grown: By id of a footprint: when it grew, seconds after the start.
+        ahead: Where the watermark was ahead of what was confirmed.
+        marks: How often the watermark was written.
+        seen: How often the observer read the watermark from S3.
+        stuck: Descriptions of what never ended: runs, backfills, messages.
+        leaked: Keys in Redis that should not be there.
+        complaints: What commands said that should have succeeded.
+        ticks: How many ticks after the last fault brought nothing until the watermark moved; None if it never did.
+        recovery: Seconds from the last fault until then.
+        dead_letters: How many dead letters there were before they were replayed.
+    """
+
+    source: frozenset[int]
+    late: frozenset[int]
+    indexed: frozenset[int]
+    deliveries: Sequence[Delivery]
+    faults: Sequence[Happened]
+    grown: Mapping[int, Sequence[float]]
+    ahead: Sequence[Ahead]
+    marks: int
+    seen: int
+    stuck: Sequence[str]
+    leaked: Sequence[str]
+    complaints: Sequence[str]
+    ticks: int | None
+    recovery: float
+    dead_letters: int
