@@ -16,7 +16,8 @@ from uaharvest import __version__
 from uaharvest.documents.indices import FAMILIES
 
 PIP = ["--disable-pip-version-check", "--no-deps", "--no-index", "--quiet"]
-TEMPLATES = sorted((stack.ROOT / "index_templates").rglob("*.json"))
+TEMPLATES_FOLDER = stack.ROOT / "index_templates"
+TEMPLATES = sorted(TEMPLATES_FOLDER.rglob("*.json"))
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +96,13 @@ def test_the_index_templates_are_in_the_package(run):
         "python",
         "-c",
         "import json; from uaharvest.index_templates import FOLDER\n"
-        "print(json.dumps({path.name: path.read_text() for path in FOLDER.rglob('*.json')}))",
+        "print(json.dumps({str(path.relative_to(FOLDER)): path.read_text() for path in FOLDER.rglob('*.json')}))",
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {path.name: path.read_text() for path in TEMPLATES}
-    assert len(TEMPLATES) == len(FAMILIES) + 4  # two component templates and two policies
+    assert json.loads(done.stdout) == {
+        str(path.relative_to(TEMPLATES_FOLDER)): path.read_text() for path in TEMPLATES
+    }
+    assert len(TEMPLATES) == len(FAMILIES) + 6  # two component templates; policies and roles of two servers
 
 
 def test_the_script_finds_celerys_settings_and_tasks(run):
