@@ -343,7 +343,8 @@ def test_the_documents_of_the_readme_have_the_fields_that_documents_have(run_pag
         real.setdefault(document["_index"].partition("-")[0], set()).update(fields(document))
     blocks = re.findall(r"^```json\n(.*?)^```", PAGES["README.md"], re.DOTALL | re.MULTILINE)
     shown = [json.loads(block) for block in blocks]
-    assert {document["_index"].partition("-")[0] for document in shown} == real.keys()
+    derived = {"viewings", "recordings", "attendance"}  # docs/viewings.md has them
+    assert {document["_index"].partition("-")[0] for document in shown} == real.keys() - derived
     for document in shown:
         assert set(fields(document)) <= real[document["_index"].partition("-")[0]]
     assert max(len(block.splitlines()) for block in blocks) <= 5
