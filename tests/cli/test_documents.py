@@ -78,8 +78,9 @@ def test_setup_says_what_became_of_each_template_under_either_name(manage, es, e
         "uaharvest-retention: created (version 1)",
         "uaharvest-useractions: created (version 3)",
         "uaharvest-episodes: created (version 1)",
-        "uaharvest-meetings: created (version 3)",
+        "uaharvest-meetings: created (version 4)",
         "uaharvest-sessions: created (version 3)",
+        *(f"uaharvest-{family}: created (version 1)" for family in ("viewings", "recordings", "attendance")),
     ]
     assert "unchanged" in manage("setup", command, ES_HOST=elasticsearch_url)[1]
 
