@@ -96,12 +96,16 @@ def _who_watched(running: Site) -> None:
     held = courses.held(running)
     first, end = courses.days()
     class_day = held[1].lectures[0].start.date()
-    print("\nWho watched what? The rosters of two courses, and a class that was held in Zoom too:", flush=True)
+    print("\nWho watched what? The days on which two courses watched their recordings:", flush=True)
     _typed("backfill", "useractions", "--start", f"{first}", "--end", f"{end}")
     _typed("run", "index")
+    print("\nA class of the second course, which was in Zoom too:", flush=True)
     _typed("enqueue", "zoom", "--date", f"{class_day}", "--follow")
+    print("\nWhat each viewer watched, and who was in the class:", flush=True)
     _typed("run", "viewings", *_span(first, end))
     _typed("run", "attendance", *_span(class_day, class_day + timedelta(days=1)))
+    print("\nA report on each course, for its roster:", flush=True)
+    REPORTS.mkdir(parents=True, exist_ok=True)
     for one in held:
         roster = running.folder / f"{one.series}.csv"
         one.write_roster(roster)

@@ -124,7 +124,7 @@ def _watch(  # noqa: PLR0917
 ) -> dict[str, float]:
     """Let most students watch a recording, on two evenings; return how much each of them saw, 0 to 1."""
     viewers = [one.huid for one in students[:-NEVER_WATCH] if dice.random() < WATCH] + [*OUTSIDERS]
-    seen = {}
+    seen: dict[str, float] = {}
     for evening, users in enumerate((viewers[::2], viewers[1::2])):
         asked = {
             "users": users,
