@@ -32,10 +32,13 @@ PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <title>Courses of the demo</title>
+<link rel="stylesheet" href="{series}/assets/report.css">
+<main>
 <h1>Courses of the demo</h1>
 <ul>
 {links}
 </ul>
+</main>
 """
 PATIENCE = 90  # seconds until the demo gives up waiting for something
 
@@ -114,7 +117,7 @@ def _who_watched(running: Site) -> None:
         title = ("--title", one.title)
         _typed("report", "course", one.series, "--roster", f"{roster}", *zoom, *title, "--output", output)
     links = "\n".join(f'<li><a href="{one.series}/index.html">{one.title}</a></li>' for one in held)
-    page = PAGE.format(links=links)
+    page = PAGE.format(series=held[0].series, links=links)
     (REPORTS / "index.html").write_text(page, encoding="utf-8")
     _compare(held)
 

@@ -90,8 +90,10 @@ def held(running: Site) -> list[Course]:
         students = people[ROSTERS[number]]
         dice = Random(f"course {number}")  # noqa: S311 - viewers
         seen = {
-            one.title: _watch(running.opencast.url, one, students, PLAYERS[number], first, dice)
-            for one in lectures
+            one.title: _watch(
+                running.opencast.url, one, students, PLAYERS[number], first + timedelta(days=day), dice
+            )
+            for day, one in enumerate(lectures)
         }
         found.append(Course(series, title, lectures, students, seen, {}, None))
     present, meeting = _meet(running.zoom.url, found[1], Random("class"))  # noqa: S311 - students
