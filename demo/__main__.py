@@ -96,8 +96,8 @@ def _show(running: Site, flower: Child, harvest: Settings) -> None:
 
 def _who_watched(running: Site) -> None:
     """Harvest what the students of two courses did, write a report on each, and compare these with the truth."""
-    held = courses.held(running)
     first, end = courses.days()
+    held = courses.held(running, first)
     class_day = held[1].lectures[0].start.date()
     print("\nWho watched what? The days on which two courses watched their recordings:", flush=True)
     _typed("backfill", "useractions", "--start", f"{first}", "--end", f"{end}")

@@ -81,9 +81,9 @@ def days() -> tuple[date, date]:
     return today - timedelta(days=DAYS + 2), today - timedelta(days=2)
 
 
-def held(running: Site) -> list[Course]:
-    """Let the students of two courses watch recordings, and those of the second one attend a class in Zoom."""
-    first = datetime.combine(days()[0], time(17), UTC)
+def held(running: Site, day: date) -> list[Course]:
+    """Let the students of two courses watch from a day on, and those of the second one attend a class in Zoom."""
+    first = datetime.combine(day, time(17), UTC)
     people = course(lectures=0, students=ROSTERS[-1].stop).people
     found = []
     for number, (series, title, lectures) in enumerate(_recorded(running.opencast.url, first)):
@@ -91,9 +91,9 @@ def held(running: Site) -> list[Course]:
         dice = Random(f"course {number}")  # noqa: S311 - viewers
         seen = {
             one.title: _watch(
-                running.opencast.url, one, students, PLAYERS[number], first + timedelta(days=day), dice
+                running.opencast.url, one, students, PLAYERS[number], first + timedelta(days=later), dice
             )
-            for day, one in enumerate(lectures)
+            for later, one in enumerate(lectures)
         }
         found.append(Course(series, title, lectures, students, seen, {}, None))
     present, meeting = _meet(running.zoom.url, found[1], Random("class"))  # noqa: S311 - students

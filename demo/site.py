@@ -15,6 +15,14 @@ from devservers.stack import Child
 from uaharvest.settings import ENV_FILE
 
 FLOWER_PORT = 5555
+FOREIGN = (
+    "CELERY_BROKER_URL",
+    "MAX_START_END_SPAN",
+    "INDEX_INFIX",
+    "GEOLITE_PATH",
+    "ZOOM_HEADER",
+    "REPORT_THRESHOLD",
+)
 DERIVED = {"VIEWINGS": "true", "ATTENDANCE": "true"}
 
 
@@ -29,7 +37,7 @@ def site() -> Iterator[tuple[Site, Child]]:
         running = children.enter_context(servers.started(servers.SQLITE, None, lambda _: None))
         running = dataclasses.replace(running, environment={**running.environment, **DERIVED})
         # The user's own settings must not affect the demo.
-        for name in ("CELERY_BROKER_URL", "MAX_START_END_SPAN", "INDEX_INFIX", "GEOLITE_PATH", "ZOOM_HEADER"):
+        for name in FOREIGN:
             os.environ.pop(name, None)
         os.environ[ENV_FILE] = os.devnull
         for number in (1, 2):
