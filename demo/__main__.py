@@ -136,7 +136,7 @@ def _compare(held: list[Course]) -> None:
         f"\n{'':<24} {'reported':>10} {'in truth':>10}\n"
         + "\n".join(lines)
         + "\n\nNext: docs/getting-started.md · docs/report.md · python manage.py --help"
-        f"\nOpen {REPORTS / 'index.html'}",
+        f"\nOpen {os.path.relpath(REPORTS / 'index.html')}",
         flush=True,
     )
     if not agree:
