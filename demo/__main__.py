@@ -1,20 +1,22 @@
-"""`make demo`: a backlog, some live ticks, late rows and documents, and a final check that all counts agree."""
+"""`make demo`: a backlog, live ticks, late rows, documents and reports on two courses, compared with the truth."""
 
 import argparse
 import contextlib
 import os
 import platform
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from types import FrameType
 
 import requests
 
-from demo import count
+from demo import count, courses
+from demo.courses import Course
 from demo.site import beat, site
 from devservers.keeper import SETTINGS
 from devservers.site import EVENTS_PER_MESSAGE, FLOWER_LOGIN, TICK, Site, meetings_day, write_settings
@@ -25,6 +27,19 @@ from uaharvest.settings import Settings
 
 LATE_ROWS = 25
 TICKS = 3
+REPORTS = ROOT / ".cache" / "demo" / "report"  # stays when the demo has ended
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Courses of the demo</title>
+<link rel="stylesheet" href="{series}/assets/report.css">
+<main>
+<h1>Courses of the demo</h1>
+<ul>
+{links}
+</ul>
+</main>
+"""
 PATIENCE = 90  # seconds until the demo gives up waiting for something
 
 
@@ -76,6 +91,66 @@ def _show(running: Site, flower: Child, harvest: Settings) -> None:
     print(f"\nZoom's meetings of a day:\n  python manage.py enqueue zoom --date {day} --follow", flush=True)
     _manage("enqueue", "zoom", "--date", day, "--follow")
     _report(running, harvest, late, rate)
+    _who_watched(running)
+
+
+def _who_watched(running: Site) -> None:
+    """Harvest what the students of two courses did, write a report on each, and compare these with the truth."""
+    first, end = courses.days()
+    held = courses.held(running, first)
+    class_day = held[1].lectures[0].start.date()
+    print("\nWho watched what? The days on which two courses watched their recordings:", flush=True)
+    _typed("backfill", "useractions", "--start", f"{first}", "--end", f"{end}")
+    _typed("run", "index")
+    print("\nA class of the second course, which was in Zoom too:", flush=True)
+    _typed("enqueue", "zoom", "--date", f"{class_day}", "--follow")
+    print("\nWhat each viewer watched, and who was in the class:", flush=True)
+    _typed("run", "viewings", *_span(first, end))
+    _typed("run", "attendance", *_span(class_day, class_day + timedelta(days=1)))
+    print("\nA report on each course, for its roster:", flush=True)
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    for one in held:
+        roster = running.folder / f"{one.series}.csv"
+        one.write_roster(roster)
+        zoom = ("--zoom", one.meeting) if one.meeting else ()
+        output = os.path.relpath(REPORTS / one.series, ROOT)
+        title = ("--title", one.title)
+        _typed("report", "course", one.series, "--roster", f"{roster}", *zoom, *title, "--output", output)
+    links = "\n".join(f'<li><a href="{one.series}/index.html">{one.title}</a></li>' for one in held)
+    page = PAGE.format(series=held[0].series, links=links)
+    (REPORTS / "index.html").write_text(page, encoding="utf-8")
+    _compare(held)
+
+
+def _compare(held: list[Course]) -> None:
+    """Print the reports' numbers beside the simulators' truth."""
+    lines = []
+    agree = True
+    for one in held:
+        lines.append(f"  {one.title}, {len(one.students)} students, {len(one.lectures)} lectures")
+        for line in courses.compared(one, REPORTS / one.series):
+            agree &= line.agree
+            said = "agrees" if line.agree else "THEY DO NOT AGREE"
+            lines.append(f"    {line.what:<20} {line.reported:>10} {line.truth:>10}   {said}")
+    print(
+        f"\n{'':<24} {'reported':>10} {'in truth':>10}\n"
+        + "\n".join(lines)
+        + "\n\nNext: docs/getting-started.md · docs/report.md · python manage.py --help"
+        f"\nOpen {os.path.relpath(REPORTS / 'index.html')}",
+        flush=True,
+    )
+    if not agree:
+        raise HarvestError("the reports do not agree: this is a defect, please report it with the lines above")
+
+
+def _typed(*arguments: str) -> None:
+    """Show a command as a person would type it, and run it."""
+    print(f"  python manage.py {shlex.join(arguments)}", flush=True)
+    _manage(*arguments)
+
+
+def _span(first: date, end: date) -> tuple[str, str, str, str]:
+    return "--start", f"{first}T00:00:00Z", "--end", f"{end}T00:00:00Z"
 
 
 def _manage(*arguments: str) -> None:
@@ -154,8 +229,7 @@ def _report(running: Site, harvest: Settings, late: set[int], rate: float) -> No
         f"  Zoom meetings   {len(meetings):>12,} {'':>12} {len(found.meetings):>14,}\n"
         f"  their sessions  {sessions:>12,} {'':>12} {found.sessions:>14,}\n\n"
         f"The backlog went at {rate:,.0f} useractions a second, {EVENTS_PER_MESSAGE} to a message.\n"
-        f"The watermark is {mark.at:%F %H:%M:%S} UTC, at s3://{harvest.bucket}/{harvest.watermark_key}.\n"
-        "Next: docs/getting-started.md · python manage.py --help",
+        f"The watermark is {mark.at:%F %H:%M:%S} UTC, at s3://{harvest.bucket}/{harvest.watermark_key}.",
         flush=True,
     )
     if not agree:

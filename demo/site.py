@@ -4,6 +4,7 @@ Documents are stored in SQLite here, but in Elasticsearch in production.
 """
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 
@@ -14,6 +15,15 @@ from devservers.stack import Child
 from uaharvest.settings import ENV_FILE
 
 FLOWER_PORT = 5555
+FOREIGN = (
+    "CELERY_BROKER_URL",
+    "MAX_START_END_SPAN",
+    "INDEX_INFIX",
+    "GEOLITE_PATH",
+    "ZOOM_HEADER",
+    "REPORT_THRESHOLD",
+)
+DERIVED = {"VIEWINGS": "true", "ATTENDANCE": "true"}
 
 
 @contextlib.contextmanager
@@ -25,8 +35,9 @@ def site() -> Iterator[tuple[Site, Child]]:
     """
     with contextlib.ExitStack() as children:
         running = children.enter_context(servers.started(servers.SQLITE, None, lambda _: None))
+        running = dataclasses.replace(running, environment={**running.environment, **DERIVED})
         # The user's own settings must not affect the demo.
-        for name in ("CELERY_BROKER_URL", "MAX_START_END_SPAN", "INDEX_INFIX", "GEOLITE_PATH", "ZOOM_HEADER"):
+        for name in FOREIGN:
             os.environ.pop(name, None)
         os.environ[ENV_FILE] = os.devnull
         for number in (1, 2):

@@ -1,6 +1,7 @@
 """The control interface under /_sim/: no login, JSON in and out, errors that say what was expected."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from random import Random
 
@@ -92,7 +93,7 @@ class Control(Controls):
 
     def _viewers(self, request: Request) -> object:
         members = read_members(
-            request, {"viewers", "player", "mediapackage", "duration", "start", "lost", "seed", "live"}
+            request, {"viewers", "users", "player", "mediapackage", "duration", "start", "lost", "seed", "live"}
         )
         player, recording = read_text(members, "player", "heartbeats"), read_text(members, "mediapackage", None)
         if player not in PLAYERS:
@@ -105,10 +106,10 @@ class Control(Controls):
         start, live = read_number(members, "start"), members.get("live") is True
         rng = Random(f"viewers {read_whole(members, 'seed', 1)}")
         viewers = [
-            make_live_viewer(rng, recording, duration, start)
+            make_live_viewer(rng, recording, duration, start, user)
             if live
-            else make_viewer(rng, recording, duration, start, Habits())
-            for _ in range(read_whole(members, "viewers", 1))
+            else make_viewer(rng, recording, duration, start, Habits(), user)
+            for user in _users(members)
         ]
         ids = self._site.report(viewers, PLAYERS[player], rng, lost)
         return {"ids": ids, "viewers": [_truth(viewer) for viewer in viewers]}
@@ -157,6 +158,16 @@ class Control(Controls):
             raise ValueError("rows_per_request, back_seconds: expected at least 0")
         self._site.insert_while_reading(rows, back_seconds)
         return {"rows_per_request": rows, "back_seconds": back_seconds}
+
+
+def _users(members: Members) -> Sequence[str | None]:
+    """Return the viewers' users: those that `users` names, or None for each of `viewers`."""
+    users = members.get("users")
+    if users is None:
+        return [None] * read_whole(members, "viewers", 1)
+    if "viewers" in members or not isinstance(users, list) or not all(users) or set(map(type, users)) - {str}:
+        raise ValueError(f"users: expected a list of users, and no viewers, got {users!r}")
+    return users
 
 
 def _truth(viewer: Viewer) -> dict[str, object]:

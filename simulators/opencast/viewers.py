@@ -136,9 +136,11 @@ class Habits:
     speeds: tuple[float, ...] = _SPEEDS
 
 
-def make_viewer(rng: Random, recording: str, duration: float, loaded: float, habits: Habits) -> Viewer:
+def make_viewer(  # noqa: PLR0917
+    rng: Random, recording: str, duration: float, loaded: float, habits: Habits, user: str | None = None
+) -> Viewer:
     """Make up a person who comes one to three times, from `loaded` (epoch seconds) on, on each device."""
-    user = f"{rng.randrange(10**8):08d}"
+    user = user or _user(rng)
     visits = []
     for _ in range(habits.devices):
         begin, position = loaded + rng.uniform(0, 120), 0.0
@@ -151,13 +153,19 @@ def make_viewer(rng: Random, recording: str, duration: float, loaded: float, hab
     return Viewer(user, recording, duration, tuple(visits))
 
 
-def make_live_viewer(rng: Random, recording: str, duration: float, start: float) -> Viewer:
+def make_live_viewer(
+    rng: Random, recording: str, duration: float, start: float, user: str | None = None
+) -> Viewer:
     """Make up a person who is at a live stream from `start` (epoch seconds) on for some of its duration (seconds)."""
-    user = f"{rng.randrange(10**8):08d}"
+    user = user or _user(rng)
     come = rng.uniform(0, duration / 4)
     stay = rng.uniform(60, duration - come)
     session = Session(f"node0{rng.randrange(16**10):010x}", user, "192.0.2.7", "Mozilla/5.0 (X11)")
     return Viewer(user, recording, duration, (Visit(session, start + come, (Piece(0, stay, 0, 1.0),), live=True),))
+
+
+def _user(rng: Random) -> str:
+    return f"{rng.randrange(10**8):08d}"
 
 
 class _Watching:

@@ -108,6 +108,15 @@ def test_a_running_simulator_lets_viewers_watch_and_says_what_is_true(start):
     assert not set(again["ids"]) & set(found["ids"])
 
 
+def test_a_running_simulator_lets_known_users_watch(start):
+    simulator = start("--rows", 0)
+    asked = {"users": ["60002627", "60002628"], "mediapackage": "r", "start": 1_795_190_400}
+    found = simulator.control("POST", "viewers", asked)
+    assert [viewer["user"] for viewer in found["viewers"]] == asked["users"]
+    assert found["viewers"][0]["seen"] != found["viewers"][1]["seen"]
+    assert {action["sessionId"]["userId"] for action in simulator.actions()} == {60002627, 60002628}
+
+
 @pytest.mark.parametrize(
     ("asked", "named"),
     [
@@ -116,6 +125,9 @@ def test_a_running_simulator_lets_viewers_watch_and_says_what_is_true(start):
         ({"duration": 5}, "duration"),
         ({"lost": 2}, "lost"),
         ({"viewer": 2}, "viewer"),
+        ({"users": "60002627"}, "users"),
+        ({"users": [60002627]}, "users"),
+        ({"users": ["60002627"], "viewers": 1}, "users"),
     ],
 )
 def test_a_running_simulator_refuses_viewers_that_cannot_be(shared, asked, named):
