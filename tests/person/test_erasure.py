@@ -168,6 +168,19 @@ def test_after_an_erasure_nothing_names_the_person_and_nothing_brings_them_back(
     assert receipt["tombstone"] in (tmp_path / "access.log").read_text()
 
 
+def test_nobody_is_erased_without_the_receipt_that_was_asked_for(site, keys, tmp_path):
+    fill(site)
+    before = site.store.indices()
+    nowhere = str(tmp_path / "none" / "receipt.json")
+    _, said = site.manage("person", "erase", "--yes", "--receipt", nowhere, *IDS, code=2)
+    assert "receipt.json: No such file" in said
+    assert site.store.indices() == before
+    path = tmp_path / "receipt.json"
+    site.manage("person", "erase", "--yes", "--receipt", str(path), *IDS)
+    assert json.loads(path.read_text())["left"] == []
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_messages_that_wait_in_the_queue_are_left_out_when_they_are_indexed(site, keys):
     site.harvest_to_queue(*rows())
     said, words = site.manage("person", "erase", "--yes", *IDS)

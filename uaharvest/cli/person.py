@@ -1,7 +1,7 @@
 """`person`: find, export or erase what is stored about one person."""
 
+import contextlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +11,7 @@ import click
 from uaharvest import plain
 from uaharvest.cli.context import Context
 from uaharvest.errors import BadInputError, HarvestError
+from uaharvest.exporting.files import replaced
 from uaharvest.person import archive
 from uaharvest.person.eraser import Look, Person
 
@@ -97,14 +98,16 @@ def erase(context: Context, *, ids: tuple[str, ...], dry_run: bool, yes: bool, r
         return
     if not yes:
         click.confirm("This cannot be undone. Continue?", abort=True, err=True)
-    done = somebody.erase(look, lambda line: click.echo(line, err=True))
-    text = json.dumps(done, indent=2)
-    if receipt is None:
-        click.echo(text)
-    else:
-        descriptor = os.open(receipt, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{text}\n")
+    with contextlib.ExitStack() as stack:
+        # Created first: an erasure without its receipt could not be proved.
+        new = stack.enter_context(replaced(receipt)) if receipt else None
+        done = somebody.erase(look, lambda line: click.echo(line, err=True))
+        text = json.dumps(done, indent=2)
+        if new is None:
+            click.echo(text)
+        else:
+            new.chmod(0o600)
+            new.write_text(f"{text}\n")
     if done["left"]:
         raise HarvestError(f"not all is erased: {'; '.join(done['left'])}.")
 
