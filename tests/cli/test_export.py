@@ -94,6 +94,12 @@ def test_rollcall_takes_a_roster(manage, tmp_path):
     )
 
 
+def test_rollcall_without_a_readable_roster_prints_nothing(manage, tmp_path):
+    code, said, error = manage("rollcall", *TERM, "--roster", tmp_path / "none.csv")
+    assert (code, said) == (Exit.USAGE, "")
+    assert "none.csv: No such file" in error
+
+
 def test_rollcall_asks_banner_for_the_series_of_the_term(manage):
     with responses.RequestsMock() as mock:
         mock.get(

@@ -159,7 +159,7 @@ def export_rollcall(
     chosen = _chosen(year, term, series)
     people: Iterable[Mapping[str, Any]]
     if roster is not None:
-        people = rollcall.people_of(roster, chosen.__contains__)
+        people = list(rollcall.people_of(roster, chosen.__contains__))  # an error comes before the header
     else:
         source = _source(context)
         known = {str(episode["series"]) for episode in source.episodes(chosen).values()}
