@@ -58,6 +58,13 @@ STORES = (
         "forever",
     ),
     Store("positions of imports in S3 (`imports/`)", "paths of files", "imports can be continued", "forever"),
+    Store("positions of exports in S3 (`exports/`)", _NOTHING, "exports to an LRS can be continued", "until sent"),
+    Store(
+        "LRS (`LRS_URL`), and files that `export`, `report` and `person export` write",
+        "what somebody has asked for: viewers by login or pseudonym, with names in reports",
+        "handing it on",
+        "outside of uaharvest: nothing deletes it, and `person erase` does not reach it",
+    ),
     Store("Redis (`REDIS_URL`)", "the keys below", "the state of the harvest", "see below"),
     Store("memory of workers", "rows in work; caches of pseudonyms", "the harvest", "until the worker ends"),
     Store("logs, Loggly, alerts, metrics", _NOTHING, "operation", "as they are configured"),
