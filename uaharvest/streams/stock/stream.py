@@ -48,7 +48,7 @@ class StockUseractions:
         *,
         erased: Erased = NO_ONE,
     ) -> None:
-        """Read from `source`, enrich from `episodes`, deliver to `sink`; undeliverable rows go to `letters`.
+        """Read from `source`, enrich from `episodes`, deliver to `sink`; undeliverable rows go to `dead_letters`.
 
         Rows of people in `erased` are left out.
         """

@@ -41,7 +41,7 @@ class MeetingDocuments:
         locate: Locate,
         erased: Erased = NO_ONE,
     ) -> None:
-        """Write to `store` and `letters`; see `Meetings` for the rest."""
+        """Write to `store` and `dead_letters`; see `Meetings` for the rest."""
         self._store = store
         self._dead_letters = dead_letters
         self._settings = settings
