@@ -16,8 +16,18 @@ case "$1 $2" in
     "-m venv") rm -rf "$4" && mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
     "-m pip")
         [ ! -e interrupted ] || kill -s KILL $PPID
-        [ ! -e disk-full ] || { echo "ERROR: No space left on device"; exit 1; } ;;
+        [ ! -e disk-full ] || { echo "ERROR: No space left on device"; exit 1; }
+        case "$*" in
+            *" config list") cat pip-settings ;;
+            *" uv=="*) [ ! -e uv ] || cp uv "${0%python}uv" ;;
+            *" -r requirements-dev.txt "*) echo pip >>installed-by ;;
+        esac ;;
 esac
+"""
+
+FAKE_UV = """#!/bin/sh
+echo "uv $UV_DEFAULT_INDEX $UV_INDEX $UV_FIND_LINKS $SSL_CERT_FILE" >>installed-by
+[ ! -e uv-fails ]
 """
 
 REQUIREMENTS = sorted(path.name for path in stack.ROOT.glob("requirements*.txt"))
@@ -36,6 +46,7 @@ def project(tmp_path):
         "cp",
         "date",
         "dirname",
+        "env",
         "grep",
         "head",
         "mkdir",
@@ -138,6 +149,43 @@ def test_a_failed_installation_gives_pips_last_error_and_does_not_count_as_done(
     )
     (project / "disk-full").unlink()
     assert "ready" in run(project).stdout
+
+
+@pytest.fixture
+def project_with_uv(project):
+    put_python(project, "3.12")
+    (project / "uv").write_text(FAKE_UV)
+    (project / "uv").chmod(0o755)
+    (project / "pip-settings").write_text(
+        ":env:.find-links='/wheels'\n"
+        "global.cert='/our.pem'\n"
+        "global.extra-index-url='http://more/simple'\n"
+        "global.find-links='/less-wanted'\n"
+        "global.index-url='http://ours/simple'\n"
+    )
+    return project
+
+
+def installed_by(project):
+    return (project / "installed-by").read_text().splitlines()
+
+
+def test_uv_installs_with_pips_settings(project_with_uv):
+    assert "ready" in run(project_with_uv).stdout
+    assert installed_by(project_with_uv) == ["uv http://ours/simple http://more/simple /wheels /our.pem"]
+
+
+def test_pip_installs_what_uv_cannot(project_with_uv):
+    (project_with_uv / "uv-fails").touch()
+    assert "ready" in run(project_with_uv).stdout
+    assert installed_by(project_with_uv)[1:] == ["pip"]
+
+
+def test_pip_installs_where_no_index_may_be_asked(project_with_uv):
+    with (project_with_uv / "pip-settings").open("a") as settings:
+        settings.write("install.no-index='true'\n")
+    assert "ready" in run(project_with_uv).stdout
+    assert installed_by(project_with_uv) == ["pip"]
 
 
 @pytest.mark.fault
