@@ -107,9 +107,9 @@ class ActionsAudit:
         index = index_name("useractions", piece.start.date(), self._settings.index_infix)
         ids: set[int] = set()
         foreign = 0
-        for id_ in self._store.ids(index, Within("@timestamp", piece)):
+        for one in self._store.select(index, Within("@timestamp", piece.start, piece.end), fields=()):
             try:
-                ids.add(int(id_))
+                ids.add(int(one["_id"]))
             except ValueError:
                 foreign += 1
         return ids, foreign

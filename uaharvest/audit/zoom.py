@@ -70,8 +70,9 @@ class ZoomAudit:
         """
         day = piece.start.date()
         listed = {uuid: one for one in self._listed(day) if (uuid := meeting.uuid(one.row)) is not None}
-        there = set(self._store.ids(self._index("meetings", day)))
-        sessions = self._store.tally(self._index("sessions", day), "meeting")
+        there = {one["_id"] for one in self._store.select(self._index("meetings", day), fields=())}
+        groups = self._store.groups(self._index("sessions", day), ["meeting"])
+        sessions = {uuid: count for (uuid,), count, _ in groups if uuid is not None}
         dead_letters = self._given_up()
         lacking = listed.keys() - there
         short = {

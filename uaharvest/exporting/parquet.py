@@ -70,7 +70,7 @@ class Parquet:
                 self._remove(folder, {day} - counts.keys())
                 yield day, counts.get(day, 0)
         else:
-            documents = source.store.export(source.index(table.name))
+            documents = source.store.select(source.index(table.name))
             counts = self._write(folder, table, documents)
             self._remove(folder, _days(folder) - counts.keys())
             yield from counts.items()
