@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from uaharvest.coerce import instant
 from uaharvest.errors import BadInputError, HarvestError
 from uaharvest.exporting.files import replaced
 from uaharvest.exporting.source import Source
 from uaharvest.exporting.tables import Table
-from uaharvest.exporting.useractions import instant
 
 if TYPE_CHECKING:
     import duckdb

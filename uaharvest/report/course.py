@@ -6,7 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
-from uaharvest.report.lectures import Lecture, instant
+from uaharvest.coerce import instant
+from uaharvest.intervals import union
+from uaharvest.report.lectures import Lecture
 from uaharvest.report.matching import By, KnownAs, Match, Matcher, Seen, Stay, Why, as_it_is
 from uaharvest.report.roster import Student
 from uaharvest.report.source import CourseDocuments, Fields
@@ -290,11 +292,7 @@ def _clipped(stays: Iterable[Stay], begin: float, end: float) -> list[Stay]:
 
 def _length(stays: Iterable[Stay]) -> float:
     """Return the seconds in the union of some stays."""
-    total, reached = 0.0, float("-inf")
-    for since, until in sorted(stays):
-        total += max(0.0, until - max(since, reached))
-        reached = max(reached, until)
-    return total
+    return sum(until - since for since, until in union(stays))
 
 
 def _sessions(fields: Fields) -> int:

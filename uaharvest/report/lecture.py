@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 
+from uaharvest.coerce import instant
 from uaharvest.report import groups
 from uaharvest.report.course import Cell, Course
 from uaharvest.report.groups import Shown
-from uaharvest.report.lectures import instant
 from uaharvest.report.matching import Stay
 from uaharvest.report.source import UNKNOWN, Fields
 from uaharvest.report.tables import Column, Table
