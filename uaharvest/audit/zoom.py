@@ -20,7 +20,7 @@ from uaharvest.streams.zoom import Meetings
 from uaharvest.zoom.client import Zoom
 from uaharvest.zoom.endpoints import KINDS, ListKind, Source
 
-PATIENCE = 90.0  # the longest wait for the next page of a list, seconds: a minute's quota may be used up
+PAGE_WAIT = 90.0  # the longest wait for the next page of a list, seconds: a minute's quota may be used up
 
 
 class _Listed(NamedTuple):
@@ -148,7 +148,7 @@ class ZoomAudit:
                         token = page.next_token
                 except PutOffError as error:
                     wait = (error.due - datetime.now(UTC)).total_seconds()
-                    if wait > PATIENCE:
+                    if wait > PAGE_WAIT:
                         raise
                     self._pause(max(wait, 0.0))
                 else:

@@ -15,7 +15,7 @@ Document = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenSeries:
     """Chooses recordings by their series.
 
     Attributes:
@@ -82,7 +82,7 @@ class Source:
         """Yield how these recordings were watched; nothing without this stream."""
         return self.store.select(self.index("recordings"), Has("mpid", mpids))
 
-    def episodes(self, chosen: Chosen) -> dict[str, Document]:
+    def episodes(self, chosen: ChosenSeries) -> dict[str, Document]:
         """Return the chosen episodes by recording.
 
         A recording that has no episode, but that viewers watched, has what is known of it in `recordings`.
@@ -98,7 +98,7 @@ class Source:
                 found[mpid] = document
         return dict(sorted(found.items()))
 
-    def _of_series(self, family: str, chosen: Chosen) -> Iterator[Document]:
+    def _of_series(self, family: str, chosen: ChosenSeries) -> Iterator[Document]:
         """Yield the chosen documents of a family, and perhaps others."""
         if chosen.year is None:
             return self.store.select(self.index(family), Has("series", chosen.series))

@@ -111,11 +111,11 @@ class PersonDocuments:
 
         In this order, because the next look finds sessions that were left, but not figures.
         """
-        gone: dict[Key, list[str]] = {}
+        erased: dict[Key, list[str]] = {}
         for one in ones:
             index, id_ = one.key
-            gone.setdefault((index, str(one.fields.get("meeting"))), []).append(id_)
-        for (index, uuid), ids in gone.items():
+            erased.setdefault((index, str(one.fields.get("meeting"))), []).append(id_)
+        for (index, uuid), ids in erased.items():
             key = ("meetings" + index.removeprefix("sessions"), uuid)
             if known := self._store.get(*key):
                 rest = [
