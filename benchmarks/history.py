@@ -234,7 +234,7 @@ def _check(servers: Servers, rows: int, allowed: int) -> int:
     there = bytearray(rows + 1)
     for index in store.indices():
         if index.startswith("useractions-"):
-            for number in store.ids(index):
+            for number in (one["_id"] for one in store.select(index, fields=())):
                 there[int(number)] += 1
     if (lacking := there[1:].count(0)) or sum(there) != rows:
         raise HarvestError(f"{lacking:,} of {rows:,} rows are missing. This is a defect: please report it.")

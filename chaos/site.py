@@ -308,4 +308,4 @@ def _child(server: servers.Server) -> Child:
 def document_ids(settings: Settings) -> frozenset[int]:
     """Return the ids of all useractions in the documents."""
     store = assembly.document_store(settings)
-    return frozenset(int(document["action_id"]) for document in store.export("useractions-*"))
+    return frozenset(int(document["action_id"]) for document in store.select("useractions-*"))

@@ -34,14 +34,14 @@ class Documents:
 def documents(settings: Settings) -> Documents:
     """Read the document store, as `manage.py documents export` does."""
     store = assembly.document_store(settings)
-    actions = list(store.export(ACTIONS))
+    actions = list(store.select(ACTIONS))
     return Documents(
         ids=frozenset(action["action_id"] for action in actions),
         named=frozenset(action["mpid"] for action in actions),
         unpublished=frozenset(action["mpid"] for action in actions if not action["episode"]),
-        episodes=frozenset(episode["mpid"] for episode in store.export(EPISODES)),
-        meetings=frozenset(meeting["uuid"] for meeting in store.export(MEETINGS)),
-        sessions=sum(1 for _ in store.export(SESSIONS)),
+        episodes=frozenset(episode["mpid"] for episode in store.select(EPISODES)),
+        meetings=frozenset(meeting["uuid"] for meeting in store.select(MEETINGS)),
+        sessions=sum(1 for _ in store.select(SESSIONS)),
     )
 
 

@@ -1,8 +1,9 @@
 import math
+from datetime import UTC, datetime
 
 import pytest
 
-from uaharvest.coerce import many, members, text, whole
+from uaharvest.coerce import instant, many, members, text, whole
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,15 @@ def test_a_guessed_type_is_the_text_again_that_it_was(value, expected):
 )
 def test_a_number_is_whole_however_it_is_written(value, expected):
     assert whole(value) == expected
+
+
+@pytest.mark.parametrize("value", ["2026-11-20T07:00:00Z", "2026-11-20T02:00:00-05:00", "20261120T070000+00:00"])
+def test_an_instant_is_in_utc(value):
+    assert instant(value) == datetime(2026, 11, 20, 7, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", "yesterday", 5, [], "2026-11-20T07:00:00", "0001-01-01T00:00:00+14:00"]
+)
+def test_what_is_no_instant_is_none(value):
+    assert instant(value) is None

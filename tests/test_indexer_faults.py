@@ -121,7 +121,7 @@ def test_an_indexer_that_is_killed_loses_nothing_with_sqlite(environment, tmp_pa
     environment["DOCUMENTS_URL"] = f"sqlite:///{tmp_path / 'documents.db'}"
     store = assembly.document_store(settings.load(environment))
     two_indexers_of_which_one_dies(environment, lambda: store.indices().get(INDEX, 0))
-    stored = [document["action_id"] for document in store.export("useractions-*")]
+    stored = [document["action_id"] for document in store.select("useractions-*")]
     assert sorted(stored) == list(range(RECORDS))
 
 
@@ -132,7 +132,7 @@ def test_an_indexer_that_is_killed_loses_nothing_with_elasticsearch(environment,
     store = assembly.document_store(settings.load(environment))
     two_indexers_of_which_one_dies(environment, lambda: store.indices().get(INDEX, 0))
     es.indices.refresh(index="useractions-*")
-    stored = [document["action_id"] for document in store.export("useractions-*")]
+    stored = [document["action_id"] for document in store.select("useractions-*")]
     assert sorted(stored) == list(range(RECORDS))
 
 
@@ -158,7 +158,7 @@ def test_an_elasticsearch_that_is_full_and_then_killed_loses_nothing(environment
         go_on(environment, Exit.ERROR)
         with OpenSearch(server.url, timeout=60) as client:
             client.indices.refresh(index="useractions-*")
-        assert sorted(document["action_id"] for document in store.export("useractions-*")) == list(range(RECORDS))
+        assert sorted(document["action_id"] for document in store.select("useractions-*")) == list(range(RECORDS))
     assert list(assembly.dead_letters(site).names("index")) == []
 
 

@@ -1,4 +1,4 @@
-"""Alerts: what a person is told when a stream is blocked, lags, makes a dead letter or loses data, and when it ends.
+"""Alerts: what a person is sent when a stream is blocked, lags, makes a dead letter or loses data, and when it ends.
 
 Pure functions decide from the report of `status` and from what was reported before. Alerts then wait in Redis until
 their receiver has taken them, so none is lost while it is down.
@@ -153,12 +153,12 @@ def _lags(part: Mapping[str, Any], before: Reported | None, now: str, *, known: 
 
 
 def _dead_letters(part: Mapping[str, Any], before: Reported | None, now: str, *, known: bool) -> Step:  # noqa: ARG001 - S3 knows them
-    count, told = part["dead_letters"], before.count if before else 0
+    count, reported = part["dead_letters"], before.count if before else 0
     if count is None:
         return before, ""
-    if count > told:
-        new = count - told
-        waiting = f", {count:,} wait" if told else ""
+    if count > reported:
+        new = count - reported
+        waiting = f", {count:,} wait" if reported else ""
         text = f"has {new:,} new dead letter{'s' * (new != 1)}{waiting}: manage.py dead-letters list"
         return Reported(since=before.since if before else now, count=count), text
     if before and count:

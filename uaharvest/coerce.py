@@ -6,6 +6,7 @@ which turns every number into a float (2.0150112345E10). Opencast <= 7 writes at
 numbers as strings, and null or "" for missing values.
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -44,4 +45,13 @@ def whole(value: Any) -> int | None:
     try:
         return None if isinstance(value, bool) else int(float(value))
     except (TypeError, ValueError, OverflowError):  # OverflowError: 1e400 in JSON is parsed as infinity
+        return None
+
+
+def instant(value: Any) -> datetime | None:
+    """Return an instant in UTC; None if the value is no time of ISO 8601 with a zone."""
+    try:
+        at = datetime.fromisoformat(value)
+        return at.astimezone(UTC) if at.tzinfo else None
+    except (TypeError, ValueError, OverflowError):
         return None

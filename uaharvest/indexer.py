@@ -132,7 +132,7 @@ class IndexerState:
         return {name: int(value or 0) for name, value in zip(("indexed", "dead"), values, strict=True)}
 
 
-class Origin(NamedTuple):
+class RecordOrigin(NamedTuple):
     """Where a document comes from: the message, and the record's position in it."""
 
     message: ReceivedMessage
@@ -144,7 +144,7 @@ class _Batch:
     """Some messages and their contents.
 
     Attributes:
-        documents: Each has an Origin.
+        documents: Each has an RecordOrigin.
         unreadable: Dead letters for records that could not be read, each with its message.
         erased: How many records are of people who were erased; no document is made of them.
         last: Whether the queue was empty after this batch.
@@ -161,7 +161,7 @@ class _Batch:
     def full(self) -> bool:
         return len(self.documents) >= MOST_DOCUMENTS or self.size >= MOST_BYTES
 
-    def settled(self, done: Collection[Origin], *, unreadable: bool) -> list[ReceivedMessage]:
+    def settled(self, done: Collection[RecordOrigin], *, unreadable: bool) -> list[ReceivedMessage]:
         """Return the messages that need no more work.
 
         Args:
@@ -337,7 +337,7 @@ class Indexer:
                 batch.unreadable.append((message, letter))
                 continue
             for place, record in enumerate(records):
-                origin = Origin(message, place)
+                origin = RecordOrigin(message, place)
                 if _is_about(knows, record):
                     batch.erased += 1
                     continue
@@ -362,7 +362,7 @@ class Indexer:
             )
         with drain.lock:
             asked = [document for document in batch.documents if document.index not in drain.refused]
-        confirmed: dict[Origin, str] = {}  # the index of each document
+        confirmed: dict[RecordOrigin, str] = {}  # the index of each document
         refused: list[tuple[Document, str]] = []
         blocked: Mapping[str, str] = {}
         try:
@@ -384,7 +384,7 @@ class Indexer:
         self,
         drain: _Drain,
         settled: Sequence[ReceivedMessage],
-        confirmed: Collection[Origin],
+        confirmed: Collection[RecordOrigin],
         dead_letters: Sequence[tuple[ReceivedMessage, DeadLetter]],
     ) -> None:
         """Write the dead letters of settled messages, delete these messages, and count their contents.
@@ -435,7 +435,7 @@ class Indexer:
         for age, messages in aside.items():
             drain.receiver.put_aside(messages.values(), min(age, LONGEST_ASIDE))
 
-    def _document(self, record: Any, origin: Origin | None = None) -> Document:
+    def _document(self, record: Any, origin: RecordOrigin | None = None) -> Document:
         return indexed.document(self._protection.record(record), self._locate, self._settings.index_infix, origin)
 
     def _letter(self, document: Document, reason: str) -> tuple[ReceivedMessage, DeadLetter]:

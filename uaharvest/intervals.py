@@ -5,7 +5,9 @@ import itertools
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import Self, TypeVar
+
+Bound = TypeVar("Bound", float, datetime)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -77,6 +79,17 @@ def common(intervals: Iterable[Interval], others: Iterable[Interval]) -> list[In
     others = list(others)
     pairs = ((max(one.start, other.start), min(one.end, other.end)) for one in intervals for other in others)
     return [Interval(start, end) for start, end in pairs if start < end]
+
+
+def union(intervals: Iterable[tuple[Bound, Bound]]) -> list[tuple[Bound, Bound]]:
+    """Return the union of half-open intervals as sorted intervals that do not touch."""
+    merged: list[tuple[Bound, Bound]] = []
+    for start, end in sorted(intervals):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return merged
 
 
 def gathered(instants: Iterable[float], most: int) -> list[Interval]:

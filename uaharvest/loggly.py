@@ -105,11 +105,11 @@ class LogglyHandler(logging.Handler):
 
     def _send_all(self) -> None:
         session = BoundedSession(pool_size=1)
-        told_at, told = -REPORT, 0
+        reported_at, reported = -REPORT, 0
         while batch := self._next_batch():
             trouble = self._post(session, batch)
             while trouble and trouble.passes:
-                told_at = self._tell(trouble.reason, told_at)
+                reported_at = self._report(trouble.reason, reported_at)
                 with self._changed:
                     if self._changed.wait_for(lambda: self._closed, RETRY):
                         return
@@ -118,10 +118,10 @@ class LogglyHandler(logging.Handler):
                 self._dropped += len(batch) if trouble else 0
                 self._in_flight = 0
                 self._changed.notify_all()
-            if self._dropped > told:
-                told_before = told_at
-                told_at = self._tell(trouble.reason if trouble else "they came too fast", told_at)
-                told = self._dropped if told_at > told_before else told
+            if self._dropped > reported:
+                reported_before = reported_at
+                reported_at = self._report(trouble.reason if trouble else "they came too fast", reported_at)
+                reported = self._dropped if reported_at > reported_before else reported
 
     def _next_batch(self) -> list[bytes]:
         """Return the records to send next; nothing once the handler is closed."""
@@ -151,11 +151,11 @@ class LogglyHandler(logging.Handler):
         hint = ", check LOGGLY_TOKEN" if answer.status_code in {401, 403, 404} else ""
         return _Trouble(f"it answered {answer.status_code}{hint}", passes=is_busy(answer.status_code))
 
-    def _tell(self, reason: str, told_at: float) -> float:
+    def _report(self, reason: str, reported_at: float) -> float:
         """Report on stderr, at most once every REPORT seconds; return when it was reported last."""
         now = time.monotonic()
-        if now - told_at < REPORT:
-            return told_at
+        if now - reported_at < REPORT:
+            return reported_at
         log.warning("Loggly does not take log lines: %s. Dropped so far: %s", reason, self._dropped)
         return now
 

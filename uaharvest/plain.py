@@ -1,4 +1,14 @@
-"""Makes foreign text safe for a terminal: it cannot move the cursor, change colours or hide other text."""
+"""Makes foreign text safe to show.
+
+On a terminal it cannot move the cursor, change colours or hide other text. A spreadsheet does not run it.
+"""
+
+import re
+from typing import Any
+
+# Spreadsheets run a cell as a formula if it begins with one of these, even behind white space.
+_FORMULA = re.compile(r"\s*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 
 def one_line(text: object) -> str:
@@ -15,3 +25,9 @@ def one_line(text: object) -> str:
 def lines(text: object) -> str:
     """Return a text of several lines, with each line escaped as by `one_line`."""
     return "\n".join(one_line(line) for line in str(text).split("\n"))
+
+
+def cell(value: Any) -> Any:
+    """Return a cell of a CSV file that no spreadsheet runs: text that would be a formula gets an apostrophe first."""
+    is_formula = isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value)
+    return f"'{value}" if is_formula else value

@@ -17,6 +17,7 @@ from uaharvest.opencast.times import look_back
 from uaharvest.privacy.people import Form
 from uaharvest.runs.days import DAY, midnight
 from uaharvest.settings import Settings
+from uaharvest.sinks.documents import Within
 from uaharvest.streams import registry
 from uaharvest.streams.specs import useractions, zoom
 
@@ -118,8 +119,8 @@ class Retention:
             for name in part.letters:
                 self._dead_letters.drop(name)
         elif part.what == "derived":
-            ids = self._store.before(part.name, "@timestamp", f"{part.before:%FT%T}")
-            for _ in self._store.delete([(part.name, id_) for id_ in ids]):
+            older = self._store.select(part.name, Within("@timestamp", end=part.before), fields=())
+            for _ in self._store.delete([(part.name, one["_id"]) for one in older]):
                 pass
         else:
             self._store.drop(part.name)
@@ -220,7 +221,7 @@ class Retention:
     def _derived(self, limit: Limit) -> Iterator[Part]:
         for form in DERIVED:
             name = "-".join(filter(None, (form, self._settings.index_infix)))
-            count = sum(1 for _ in self._store.before(name, "@timestamp", f"{limit.before:%FT%T}"))
+            count = sum(1 for _ in self._store.select(name, Within("@timestamp", end=limit.before), fields=()))
             if count:
                 yield Part(limit.what, name, count, limit.before)
 

@@ -891,7 +891,7 @@ def load(environment: Mapping[str, str] | None = None, dotenv: Path | None = Non
     errors = _misspelt_in_file(file, path)
     values: dict[str, Any] = {}
     passed_on: dict[str, str] = {}
-    for variable, reader in {**_READERS, **_foreign({*file, *given})}.items():
+    for variable, reader in {**_READERS, **_library_readers({*file, *given})}.items():
         secret = variable in _IN_FILES
         try:
             value, where = _written(variable, given, file, path)
@@ -985,7 +985,7 @@ def writable(value: str, *, secret: bool = False) -> str:
     return value
 
 
-def _foreign(names: set[str]) -> dict[str, Callable[[str], Any]]:
+def _library_readers(names: set[str]) -> dict[str, Callable[[str], Any]]:
     """Return readers for those of `names` that libraries read."""
     readers: dict[str, Callable[[str], Any]] = {}
     for name in sorted({*names, *_AWS_IN_FILES}):

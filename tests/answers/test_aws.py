@@ -112,7 +112,7 @@ def site(environment, client, monkeypatch):
 
 def indexed(site):
     store = assembly.document_store(site.settings)
-    return sorted(int(one["_id"]) for one in store.export("useractions*"))
+    return sorted(int(one["_id"]) for one in store.select("useractions*"))
 
 
 @pytest.mark.parametrize(("attack", "answer"), INDEXER_CASES)

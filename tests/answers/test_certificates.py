@@ -125,7 +125,7 @@ def test_zoom(*, server, environment, untrusted, trusted, zoom, client, tmp_path
     today = whole_second(datetime.now(UTC)).replace(hour=0, minute=0, second=0)
     site.begin(today - DAY)
     check(site, proxy, trusted, today)
-    assert len(list(SqliteStore(tmp_path / "documents.db").export("meetings*"))) == 2
+    assert len(list(SqliteStore(tmp_path / "documents.db").select("meetings*"))) == 2
 
 
 def test_elasticsearch(*, environment, untrusted, trusted, es, templates, elasticsearch_url, client, monkeypatch):

@@ -114,7 +114,7 @@ def make(*, proxies, aws, client, valkey_url, bucket, tmp_path, monkeypatch):
 
 
 def indexed(store):
-    return {document["_id"]: document for document in store.export("episodes*")}
+    return {document["_id"]: document for document in store.select("episodes*")}
 
 
 @pytest.mark.parametrize(("attack", "answer"), CASES)

@@ -354,7 +354,7 @@ class RedisIndexedSite(IndexedSite):
 
     def indexed(self):
         """Return the ids of all documents."""
-        return sorted(int(one["_id"]) for one in assembly.document_store(self.settings).export("useractions*"))
+        return sorted(int(one["_id"]) for one in assembly.document_store(self.settings).select("useractions*"))
 
 
 @pytest.fixture(scope="module")
@@ -468,8 +468,8 @@ def test_a_redis_that_fails_is_named_and_loses_no_meeting(
     day = {"from": f"{yesterday:%F}", "to": f"{yesterday:%F}", "sessions": 1}
     truth = requests.get(f"http://{zoom_proxy.upstream.netloc}/_sim/truth", params=day, timeout=10).json()
     store = SqliteStore(tmp_path / "documents.db")
-    assert {one["uuid"] for one in store.export("meetings*")} == {one["uuid"] for one in truth["meetings"]}
-    assert len(list(store.export("sessions*"))) == sum(len(one["sessions"]) for one in truth["meetings"])
+    assert {one["uuid"] for one in store.select("meetings*")} == {one["uuid"] for one in truth["meetings"]}
+    assert len(list(store.select("sessions*"))) == sum(len(one["sessions"]) for one in truth["meetings"])
     assert zoom_site.dead_letters() == []
     assert zoom_site.report()[1] == 0
 

@@ -261,8 +261,8 @@ def test_zoom(*, environment, zoom_proxy, client, tmp_path, monkeypatch, row):
             assert site.manage("dead-letters", "replay", "--all")[0] == Exit.DONE
         site.is_well()
     store = SqliteStore(tmp_path / "documents.db")
-    assert sorted(one["uuid"] for one in store.export("meetings*")) == sorted(one["uuid"] for one in meetings)
-    assert len(list(store.export("sessions*"))) == sum(len(one["sessions"]) for one in meetings)
+    assert sorted(one["uuid"] for one in store.select("meetings*")) == sorted(one["uuid"] for one in meetings)
+    assert len(list(store.select("sessions*"))) == sum(len(one["sessions"]) for one in meetings)
 
 
 @pytest.fixture(scope="module")

@@ -187,7 +187,7 @@ def test_an_answer_gets_the_verdict_of_the_policy_and_nothing_is_lost(
     store, sessions = SqliteStore(tmp_path / "documents.db"), truth[attack.proxy][1]
     if item and answer.kind != "throttled":
         refused = set(HOSTED) if attack is R_HOST else {MEETING[0]}
-        found_sessions = {one["meeting"] for one in store.export("sessions*")}
+        found_sessions = {one["meeting"] for one in store.select("sessions*")}
         assert {uuid for uuid, count in sessions.items() if count} - refused <= found_sessions
         assert len(dead_letters) == 1
         assert code == 5
@@ -197,8 +197,8 @@ def test_an_answer_gets_the_verdict_of_the_policy_and_nothing_is_lost(
         assert code == Exit.BLOCKED
         assert any(attack.culprit in line for line in lines), lines
     assert site.heals(yesterday + DAY)
-    assert {one["uuid"] for one in store.export("meetings*")} == set(sessions)
-    assert len(list(store.export("sessions*"))) == sum(sessions.values())
+    assert {one["uuid"] for one in store.select("meetings*")} == set(sessions)
+    assert len(list(store.select("sessions*"))) == sum(sessions.values())
     assert site.report()[1] == 0
 
 
@@ -210,9 +210,9 @@ def test_fewer_participants_than_their_total_count_as_incomplete_and_are_read_ag
     site.begin(yesterday - DAY)
     with proxies[attack.proxy].answering(attack.concerns, answer.reply):
         site.tick()
-    assert len(list(store.export("sessions*"))) < sum(days[0].values())
+    assert len(list(store.select("sessions*"))) < sum(days[0].values())
     assert site.heals(yesterday + DAY)
     first = site.report()[0]["streams"]["zoom"]["last_runs"][-1]
     assert first["counts"]["incomplete"] == sum(count > 1 for count in days[0].values())
-    assert len(list(store.export("sessions*"))) == sum(map(sum, (day.values() for day in days)))
+    assert len(list(store.select("sessions*"))) == sum(map(sum, (day.values() for day in days)))
     assert site.report()[1] == 0

@@ -88,7 +88,7 @@ class Site:
         )
 
     def documents(self, index=INDEX):
-        return set(self.store.ids(index))
+        return {one["_id"] for one in self.store.select(index, fields=())}
 
 
 def day_of(row):

@@ -74,7 +74,7 @@ class Site:
         )
 
     def indexed(self, index="episodes"):
-        return {document["_id"] for document in self.store.export(index)}
+        return {document["_id"] for document in self.store.select(index)}
 
     def status(self):
         return json.loads(self.manage("status", "--json").stdout)["streams"]["episodes"]

@@ -7,7 +7,7 @@ import time
 import pytest
 from rich.console import Console
 
-from uaharvest.cli.progress import STILL, Clock, _bar, shown
+from uaharvest.cli.progress import STILL, RateEstimate, _bar, shown
 from uaharvest.runs.watch import Snapshot
 
 
@@ -26,13 +26,13 @@ def clock(monkeypatch):
 
 
 def test_rate_and_what_is_left_are_told(clock):
-    told = Clock()
+    told = RateEstimate()
     clock[0] += 10
     assert told.pace(snapshot()) == "10/s    about 30 s left"
 
 
 def test_at_the_end_nothing_is_left(clock):
-    told = Clock()
+    told = RateEstimate()
     clock[0] += 10
     assert told.pace(snapshot(ended=True)) == "10/s"
 

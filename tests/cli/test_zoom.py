@@ -92,7 +92,7 @@ class Site:
         )
 
     def documents(self, pattern):
-        return list(self.store.export(pattern))
+        return list(self.store.select(pattern))
 
     def status(self):
         return json.loads(self.manage("status", "--json").stdout)["streams"]["zoom"]
@@ -351,7 +351,7 @@ def test_without_the_dashboard_the_same_sessions_are_there_with_less_in_them(sit
         site.simulator("options", {"dashboard": True})
     assert without.exit_code == 0, without.stderr
     store = SqliteStore(Path(other.removeprefix("sqlite:///")))
-    sessions = {one["_id"]: one for one in store.export("sessions*")}
+    sessions = {one["_id"]: one for one in store.select("sessions*")}
     assert set(sessions) <= set(before)  # a site that gets a Dashboard has no session twice
     # Reports have no sessions of who was alone, and are asked for by host: not of one who has left the account.
     meetings = site.truth()["meetings"]

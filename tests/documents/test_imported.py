@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uaharvest.documents import imported, indexed
-from uaharvest.documents.imported import Kind
+from uaharvest.documents.imported import LineKind
 from uaharvest.errors import PoisonError
 
 ZONE = ZoneInfo("America/New_York")
@@ -81,7 +81,7 @@ def test_a_message_becomes_the_document_that_the_indexer_makes():
     [found] = read(MESSAGE)
     made = imported.as_document(found, lambda _: BOSTON, "stack")
     expected = indexed.document(copy.deepcopy(MESSAGE), lambda _: BOSTON, "stack")
-    assert (found.kind, made) == (Kind.MESSAGE, expected)
+    assert (found.kind, made) == (LineKind.MESSAGE, expected)
     assert made.index == "useractions-stack-2019.03.20"
 
 
@@ -92,7 +92,7 @@ def test_a_line_may_hold_several_messages():
 def test_a_document_of_elasticdump_keeps_the_place_and_the_browser_that_it_has():
     [found] = read(dumped(useragent="Mozilla/5.0 (another)"))
     made = imported.as_document(found, lambda _: {"country_code2": "CA"}, None)
-    assert found.kind is Kind.DOCUMENT
+    assert found.kind is LineKind.DOCUMENT
     assert made.body == STORED
     assert (made.index, made.id) == ("useractions-2019.03.20", "12580")
 
@@ -125,7 +125,7 @@ def test_the_id_may_be_a_text_or_only_the_documents():
 )
 def test_older_dumps_have_created_in_place_of_a_utc_timestamp(created, instant):
     line = {**without("timestamp", MESSAGE), "created": created}
-    assert read(line)[0].kind is Kind.DUMP
+    assert read(line)[0].kind is LineKind.DUMP
     made = body(line)
     assert made["@timestamp"] == instant
     assert "created" not in made

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from simulators.zoom.generator import Generator, make_people
 from simulators.zoom.rows import dashboard_participant, participant_rows, report_participant
-from uaharvest.documents.meeting import attendance, fields, union, uuid
+from uaharvest.documents.meeting import attendance, fields, uuid
 from uaharvest.documents.session import sessions
+from uaharvest.intervals import union
 from uaharvest.zoom.rows import read_meeting, read_participant, read_reported_participant
 
 # Zoom's own sample; with end before start, as it is there.

@@ -10,8 +10,8 @@ from tests.fakes import FakeS3, unavailable
 from uaharvest.errors import BadInputError, BlockedError, HarvestError, RetryableError
 from uaharvest.exporting.xapi import lrs
 from uaharvest.exporting.xapi.export import Unit
-from uaharvest.exporting.xapi.lrs import Lrs, Sent, deliver
-from uaharvest.exporting.xapi.positions import Position
+from uaharvest.exporting.xapi.lrs import Lrs, StatementCounts, deliver
+from uaharvest.exporting.xapi.positions import ExportPosition
 from uaharvest.settings import Settings
 
 URL = "https://lrs.example.edu/xAPI"
@@ -70,7 +70,7 @@ def client(pauses):
 
 
 def test_statements_are_posted_with_version_and_login(store, client):
-    assert client.send(statements(3)) == Sent(taken=3)
+    assert client.send(statements(3)) == StatementCounts(taken=3)
     [request] = store.requests
     assert request.headers["X-Experience-API-Version"] == "1.0.3"
     assert base64.b64decode(request.headers["Authorization"].removeprefix("Basic ")).decode() == "key:söcret"
@@ -79,8 +79,8 @@ def test_statements_are_posted_with_version_and_login(store, client):
 
 def test_a_repeat_adds_nothing(store, client):
     client.send(statements(3))
-    assert client.send(statements(4)) == Sent(taken=4)
-    assert client.send(statements(4)) == Sent(taken=4)
+    assert client.send(statements(4)) == StatementCounts(taken=4)
+    assert client.send(statements(4)) == StatementCounts(taken=4)
     assert len(store.kept) == 4
 
 
@@ -91,19 +91,19 @@ def test_without_a_login_none_is_sent(store):
 
 def test_an_id_that_stands_for_another_statement_does_not_stop_the_others(store, client):
     store.kept[statement(5)["id"]] = {"other": 1}
-    assert client.send(statements(20)) == Sent(taken=19, different=1)
+    assert client.send(statements(20)) == StatementCounts(taken=19, different=1)
     assert store.kept[statement(5)["id"]] == {"other": 1}
 
 
 def test_a_refused_statement_does_not_stop_the_others(store, client):
     store.bad = {statement(7)["id"]}
-    assert client.send(statements(200)) == Sent(taken=199, refused=((statement(7)["id"], 400),))
+    assert client.send(statements(200)) == StatementCounts(taken=199, refused=((statement(7)["id"], 400),))
     assert len(store.kept) == 199
 
 
 def test_a_batch_that_is_too_large_is_halved(store, client):
     store.largest = 300
-    assert client.send(statements(20)) == Sent(taken=20)
+    assert client.send(statements(20)) == StatementCounts(taken=20)
 
 
 def test_many_refused_statements_stop_the_export(store, client):
@@ -115,7 +115,7 @@ def test_many_refused_statements_stop_the_export(store, client):
 
 def test_a_busy_lrs_is_asked_again_and_its_retry_after_is_heeded(store, client, pauses):
     store.answers = [(429, {"Retry-After": "7"}, ""), (503, {}, ""), (502, {"Retry-After": "99999"}, "")]
-    assert client.send(statements(2)) == Sent(taken=2)
+    assert client.send(statements(2)) == StatementCounts(taken=2)
     assert (pauses[0], pauses[2]) == (7.0, 60.0)
     store.answers = [(503, {}, "")] * 6
     with pytest.raises(RetryableError, match="is busy \\(503\\)"):
@@ -146,7 +146,7 @@ def test_ralph_that_takes_a_part_of_a_batch_is_understood(store, client):
     one = json.dumps({"inserted": 1, "rejected": 1, "ids": [statement(0)["id"]], "errors": [{"index": 1}]})
     whole = json.dumps({"inserted": 1, "rejected": 0, "ids": [statement(0)["id"]], "errors": []})
     store.answers = [(200, {}, one), (200, {}, whole), (400, {}, "")]
-    assert client.send(statements(2)) == Sent(taken=1, refused=((statement(1)["id"], 400),))
+    assert client.send(statements(2)) == StatementCounts(taken=1, refused=((statement(1)["id"], 400),))
 
 
 def test_settings_that_are_missing_are_named():
@@ -168,7 +168,7 @@ def units(*counts):
 
 
 def position(s3):
-    return Position(s3, "bucket", "all to lrs")
+    return ExportPosition(s3, "bucket", "all to lrs")
 
 
 def test_small_units_share_a_batch_and_large_ones_are_cut(store, client):

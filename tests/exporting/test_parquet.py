@@ -155,7 +155,7 @@ def test_sessions_have_persons_without_names(tmp_path, folder):
 def test_a_day_without_rows_has_no_file(tmp_path, folder):
     source = site.source(tmp_path, [site.useraction(1, T0, "PLAY")])
     write(source, folder, USERACTIONS)
-    source.store.export = lambda index: iter(())
+    source.store.select = lambda index: iter(())
     assert write(source, folder, USERACTIONS) == {site.MONDAY.date(): 0}
     assert files(folder) == []
 
@@ -178,11 +178,11 @@ def test_a_failure_leaves_the_former_file_and_nothing_else(tmp_path, folder, mon
 def test_a_store_that_fails_half_way_leaves_no_file(tmp_path, folder):
     source = site.source(tmp_path, [site.useraction(1, T0, "PLAY")])
 
-    def export(index):
+    def select(index):
         yield site.useraction(1, T0, "PLAY").body
         raise HarvestError("the store is down")
 
-    source.store.export = export
+    source.store.select = select
     with pytest.raises(HarvestError, match="the store is down"):
         write(source, folder, USERACTIONS)
     assert files(folder) == []

@@ -8,7 +8,7 @@ import pytest
 from tests.exporting import site
 from uaharvest.documents import indexed
 from uaharvest.documents.useraction import record
-from uaharvest.exporting.source import Chosen
+from uaharvest.exporting.source import ChosenSeries
 from uaharvest.exporting.useractions import Facts, Grouped, action_of, facts
 from uaharvest.geolite import nowhere
 from uaharvest.rows.useractions import UserAction
@@ -92,12 +92,12 @@ def test_what_is_known_of_a_recording_is_the_latest_and_never_becomes_less():
 
 
 def test_recordings_are_chosen_by_series_or_term():
-    term = Chosen(year="2026", term="03")
+    term = ChosenSeries(year="2026", term="03")
     assert site.SERIES in term
     for other in ("20260110002", "20250310002", "2026031", "c5ef-03", None, 20260310002):
         assert other not in term
-    assert "another" in Chosen(frozenset({"another"}), "2026", "03")
-    assert site.SERIES not in Chosen(frozenset({"another"}))
+    assert "another" in ChosenSeries(frozenset({"another"}), "2026", "03")
+    assert site.SERIES not in ChosenSeries(frozenset({"another"}))
 
 
 def test_episodes_are_completed_by_recordings_that_viewers_watched(tmp_path):
@@ -106,14 +106,14 @@ def test_episodes_are_completed_by_recordings_that_viewers_watched(tmp_path):
         *(site.recording("a", title="of recordings"), site.recording("gone")),
     ]
     source = site.source(tmp_path, documents)
-    for chosen in (Chosen(year="2026", term="03"), Chosen(frozenset({site.SERIES}))):
+    for chosen in (ChosenSeries(year="2026", term="03"), ChosenSeries(frozenset({site.SERIES}))):
         found = source.episodes(chosen)
         assert {mpid: episode["title"] for mpid, episode in found.items()} == {
             "a": "Lecture 1",
             "gone": "Lecture 1",
         }
         assert found["gone"]["duration"] == 3_000_000
-    both = source.episodes(Chosen(frozenset({"another"}), "2026", "03"))
+    both = source.episodes(ChosenSeries(frozenset({"another"}), "2026", "03"))
     assert list(both) == ["a", "gone", "of-another"]
 
 

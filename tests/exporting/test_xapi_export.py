@@ -10,7 +10,7 @@ from ralph.models.xapi.virtual_classroom.statements import VirtualClassroomJoine
 from simulators.opencast import viewers as sim
 from tests.exporting import site
 from uaharvest.errors import BadInputError
-from uaharvest.exporting.source import Chosen
+from uaharvest.exporting.source import ChosenSeries
 from uaharvest.exporting.xapi import classroom
 from uaharvest.exporting.xapi.export import Export
 from uaharvest.exporting.xapi.video import Video
@@ -62,10 +62,10 @@ def test_units_ascend_and_an_export_can_go_on_after_one(busy_site):
 
 
 def test_a_series_has_its_recordings_only(busy_site):
-    found = export(busy_site, chosen=Chosen(frozenset({"other"})))
+    found = export(busy_site, chosen=ChosenSeries(frozenset({"other"})))
     assert [unit.name for unit in found.units()] == ["recording other"]
     with pytest.raises(BadInputError, match="--series: no recording of these series"):
-        list(export(busy_site, chosen=Chosen(frozenset({"none"}))).units())
+        list(export(busy_site, chosen=ChosenSeries(frozenset({"none"}))).units())
 
 
 def test_what_viewings_know_of_former_days_counts_for_progress(tmp_path):

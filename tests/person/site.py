@@ -149,6 +149,6 @@ class Site:
         bucket = self.environment["S3_HARVEST_TS_BUCKET"]
         keys = [one["Key"] for one in s3.list_objects_v2(Bucket=bucket).get("Contents", ())]
         objects = [s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys]
-        documents = [json.dumps(one).encode() for one in self.store.export("*")]
+        documents = [json.dumps(one).encode() for one in self.store.select("*")]
         files = [path.read_bytes() for path in self.path.parent.glob(f"{self.path.name}*")]
         return b"\n".join([*map(str.encode, keys), *objects, *documents, *files])

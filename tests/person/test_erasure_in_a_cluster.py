@@ -43,7 +43,7 @@ def test_a_person_is_erased_and_does_not_come_back(site, es):
     site.harvest_to_documents(*rows())
     site.zoom()
     es.indices.refresh(index="_all")
-    documents = list(site.store.export("useractions*,sessions*,meetings*"))
+    documents = list(site.store.select("useractions*,sessions*,meetings*"))
     assert len(documents) == 8 + 2 + 2
     assert found(json.dumps(documents), planted.IDENTITIES) == []
     assert {one["erased_sessions"] for one in documents if "host" in one or "participant_sessions" in one} == {1}

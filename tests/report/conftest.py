@@ -8,7 +8,7 @@ import pytest
 
 from simulators import course as simulated
 from uaharvest.report import lectures as lectures_
-from uaharvest.report.course import Course, Question, Rule, course
+from uaharvest.report.course import Attending, Course, Question, course
 from uaharvest.report.pages import folder, model
 from uaharvest.report.roster import Student
 from uaharvest.report.source import CourseDocuments
@@ -26,7 +26,17 @@ class Made:
     folder: Path
 
 
-def made(path, *, lectures=5, students=80, least=5, rule=Rule.EITHER, title="Linguistics <1>", truth=None, **look):
+def made(
+    path,
+    *,
+    lectures=5,
+    students=80,
+    least=5,
+    rule=Attending.EITHER,
+    title="Linguistics <1>",
+    truth=None,
+    **look,
+):
     """Make a report on a simulated course."""
     truth = truth or simulated.course(lectures=lectures, students=students)
     documents = CourseDocuments(truth.viewings, truth.recordings, truth.attendance, truth.whereabouts)

@@ -5,7 +5,7 @@ import pytest
 from simulators import course as simulated
 from uaharvest.documents.attendance import attendance as attendance_of
 from uaharvest.report import lectures as lectures_
-from uaharvest.report.course import Question, Rule, State, course
+from uaharvest.report.course import Attending, Question, State, course
 from uaharvest.report.lectures import Link, lectures, meetings, propose
 from uaharvest.report.matching import Why
 from uaharvest.report.roster import Student
@@ -51,7 +51,7 @@ def zoom(*stays, person="acc", email="ann@x.edu", **fields):
     return {"uuid": "m", "meeting_id": "912", "person": person, "user_email": email, **times, **fields}
 
 
-def join(viewings=(), attendance=(), rule=Rule.EITHER, threshold=0.5, recordings=None):
+def join(viewings=(), attendance=(), rule=Attending.EITHER, threshold=0.5, recordings=None):
     documents = CourseDocuments(
         list(viewings), [recording()] if recordings is None else recordings, list(attendance)
     )
@@ -89,7 +89,11 @@ def test_a_student_attended_by_the_share_of_the_lecture_or_of_the_recording(docu
 
 @pytest.mark.parametrize(
     ("rule", "attended"),
-    [(Rule.LIVE, [True, False]), (Rule.RECORDING, [False, True]), (Rule.EITHER, [True, True])],
+    [
+        (Attending.LIVE, [True, False]),
+        (Attending.RECORDING, [False, True]),
+        (Attending.EITHER, [True, True]),
+    ],
 )
 def test_the_rule_says_what_counts(rule, attended):
     found = join([live(0, 60), seen(1.0, viewer="22")], rule=rule)
@@ -154,7 +158,10 @@ def test_documents_of_other_lectures_are_left_out_but_their_names_are_seen():
     links = [Link(meetings(documents.attendance)[0], "a", "")]
     day = START.date()
     found = course(
-        Question("s", "S", 0.5, Rule.EITHER), ROSTER, lectures(documents, links, UTC, (day, day)), documents
+        Question("s", "S", 0.5, Attending.EITHER),
+        ROSTER,
+        lectures(documents, links, UTC, (day, day)),
+        documents,
     )
     assert [one.why for one in found.unmatched] == [Why.NAMESAKE]
     assert [tally.sessions for tally in found.tallies] == [0, 1]
@@ -168,7 +175,7 @@ def test_of_a_simulated_course_every_student_is_present_or_absent_and_every_sess
     ]
     links = propose(documents.recordings, lectures_.meetings(documents.attendance))
     assert {link.why for link in links} == {"at the same time"}
-    found = course(Question("s", "S", 0.5, Rule.EITHER), roster, lectures(documents, links, UTC), documents)
+    found = course(Question("s", "S", 0.5, Attending.EITHER), roster, lectures(documents, links, UTC), documents)
     assert len(found.lectures) == 6
     for place in range(6):
         assert len(found.column(place)) == 60

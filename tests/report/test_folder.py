@@ -9,7 +9,7 @@ import pytest
 
 from uaharvest.errors import BadInputError
 from uaharvest.report import lectures
-from uaharvest.report.course import Question, Rule, course
+from uaharvest.report.course import Attending, Question, course
 from uaharvest.report.groups import Hidden
 from uaharvest.report.pages import folder, model
 from uaharvest.report.roster import Student
@@ -187,7 +187,7 @@ def test_documents_that_know_little_make_a_report_too(tmp_path):
     )
     links = lectures.propose(documents.recordings, lectures.meetings(documents.attendance))
     found = lectures.lectures(documents, links, UTC)
-    whole = course(Question("s", "S", 0.5, Rule.EITHER), [Student("11")], found, documents)
+    whole = course(Question("s", "S", 0.5, Attending.EITHER), [Student("11")], found, documents)
     for least in (1, 5):
         folder.write(model.site(whole, documents, model.Look(UTC, least)), tmp_path / "out", {})
         pages = {path.name: path.read_text() for path in (tmp_path / "out").glob("lecture-*.html")}

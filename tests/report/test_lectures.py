@@ -11,7 +11,6 @@ from uaharvest.report.lectures import (
     NO_LECTURE,
     Link,
     Meeting,
-    instant,
     lectures,
     meetings,
     propose,
@@ -39,11 +38,6 @@ def test_meetings_are_named_by_their_attendance_each_once():
     found = meetings([later, {**stays, "uuid": "a"}, {**stays, "uuid": "a"}, {"uuid": "no times"}])
     assert [(one.uuid, one.meeting_id, one.topic) for one in found] == [("a", "912", ""), ("b", "912", "")]
     assert found[0].end == START + timedelta(minutes=80)
-
-
-@pytest.mark.parametrize("text", [None, "", "yesterday", 5])
-def test_what_is_no_instant_is_none(text):
-    assert instant(text) is None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from simulators import course as simulated
 from uaharvest.privacy.pseudonyms import Key, Pseudonyms
 from uaharvest.report.course import seen
-from uaharvest.report.matching import By, Match, Matcher, Seen, Why, normalised
+from uaharvest.report.matching import Attendee, By, Match, Matcher, Why, normalised
 from uaharvest.report.roster import Student
 
 ROSTER = [
@@ -23,7 +23,9 @@ ANN, BEN, LI = 0, 1, 4
 def zoom(*people, meeting="m"):
     """Match people who were in one meeting, all of the time unless they say otherwise."""
     usual = {"meeting": meeting, "stays": ((0.0, 3600.0),)}
-    return Matcher(ROSTER).zoom([Seen(**{**usual, "person": f"name:{one.get('name')}", **one}) for one in people])
+    return Matcher(ROSTER).zoom(
+        [Attendee(**{**usual, "person": f"name:{one.get('name')}", **one}) for one in people]
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def test_people_are_known_by_pseudonyms_that_the_sites_keys_make():
     new, old = pseudonyms.every("11")
     assert [matcher.viewer(one, one).student for one in (new, old, "11")] == [ANN, ANN, ANN]
     email, _ = pseudonyms.every("Ben@X.edu")
-    [match] = matcher.zoom([Seen("m", "zoom-1", email=email, name=pseudonyms.of("Ben García"))])
+    [match] = matcher.zoom([Attendee("m", "zoom-1", email=email, name=pseudonyms.of("Ben García"))])
     assert match == Match(BEN, By.EMAIL)
 
 
@@ -78,7 +80,11 @@ def test_somebody_in_zoom_is_known_by_the_strongest_identity_or_not_at_all(perso
 
 
 def test_an_account_that_showed_its_address_once_is_known_in_every_meeting():
-    people = [Seen("m1", "acc", email="ben@x.edu"), Seen("m2", "acc", name="Bee"), Seen("m2", "acc2", name="Bee")]
+    people = [
+        Attendee("m1", "acc", email="ben@x.edu"),
+        Attendee("m2", "acc", name="Bee"),
+        Attendee("m2", "acc2", name="Bee"),
+    ]
     assert Matcher(ROSTER).zoom(people) == [
         Match(BEN, By.EMAIL),
         Match(BEN, By.ACCOUNT),
@@ -87,28 +93,28 @@ def test_an_account_that_showed_its_address_once_is_known_in_every_meeting():
 
 
 def test_an_account_that_showed_two_students_addresses_is_nobodys():
-    people = [Seen("m1", "acc", email="ben@x.edu"), Seen("m2", "acc", email="ann@x.edu")]
+    people = [Attendee("m1", "acc", email="ben@x.edu"), Attendee("m2", "acc", email="ann@x.edu")]
     assert {match.by for match in Matcher(ROSTER).zoom(people)} == {Why.TWO_STUDENTS}
 
 
 @pytest.mark.parametrize("key", ["name:iPad", "participant:16778240"])
 def test_people_who_share_nothing_but_a_name_or_a_number_in_the_meeting_are_not_one_account(key):
-    people = [Seen("m1", key, email="ben@x.edu"), Seen("m2", key, name="iPad")]
+    people = [Attendee("m1", key, email="ben@x.edu"), Attendee("m2", key, name="iPad")]
     assert [match.student for match in Matcher(ROSTER).zoom(people)] == [BEN, None]
 
 
 def test_a_name_that_a_stranger_has_in_another_meeting_is_nobodys():
     people = [
-        Seen("m1", "acc9", name="Ben García", email="ben@elsewhere.org"),
-        Seen("m2", "name:Ben Garcia", name="Ben Garcia"),
-        Seen("m2", "name:x", name="Benny García"),
+        Attendee("m1", "acc9", name="Ben García", email="ben@elsewhere.org"),
+        Attendee("m2", "name:Ben Garcia", name="Ben Garcia"),
+        Attendee("m2", "name:x", name="Benny García"),
     ]
     assert [match.by for match in Matcher(ROSTER).zoom(people)] == [Why.OTHER_EMAIL, Why.NAMESAKE, By.NAME]
 
 
 def test_a_name_is_not_believed_while_that_student_is_there():
-    known = Seen("m", "acc", email="ben@x.edu", stays=((0.0, 1800.0),))
-    same_time = Seen("m", "name:1", name="Ben García", stays=((1000.0, 3600.0),))
+    known = Attendee("m", "acc", email="ben@x.edu", stays=((0.0, 1800.0),))
+    same_time = Attendee("m", "name:1", name="Ben García", stays=((1000.0, 3600.0),))
     came_back = dataclasses.replace(same_time, stays=((1700.0, 3600.0),))  # the connection broke
     assert [match.by for match in Matcher(ROSTER).zoom([known, same_time])] == [By.EMAIL, Why.ALREADY_THERE]
     assert [match.by for match in Matcher(ROSTER).zoom([known, came_back])] == [By.EMAIL, By.NAME]

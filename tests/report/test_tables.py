@@ -46,7 +46,7 @@ def test_a_csv_file_has_the_values_and_no_formula():
     ]
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "=cmd|'/c calc'!A1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1x", "-1-1", " =1", "@SUM(A1)", "\t=1", "\r=1", "=cmd|'/c calc'!A1"])
 def test_text_that_a_spreadsheet_would_run_is_written_as_text(text):
     [[cell]] = list(csv.reader(io.StringIO(Table("t", "", COLUMNS[:1], [[text]]).csv(), newline="")))[1:]
     assert cell == f"'{text}"

@@ -415,14 +415,14 @@ WHOLE = {
     "timed_out": False,
     "_shards": SHARDS,
     "aggregations": {
-        "values": {"buckets": [{"key": {"value": "a"}, "doc_count": 1}]},
+        "values": {"buckets": [{"key": {"field0": "a"}, "doc_count": 1, "writes": {"value": 0}}]},
         "indices": {"buckets": [{"key": DAY, "doc_count": 1}], "sum_other_doc_count": 0},
     },
     "hits": {"total": {"value": 0}, "hits": []},
 }
 READS = {
-    "distinct": lambda store: list(store.distinct(DAY, "mpid")),
-    "export": lambda store: list(store.export(DAY)),
+    "groups": lambda store: list(store.groups(DAY, ["mpid"])),
+    "select": lambda store: list(store.select(DAY)),
     "indices": lambda store: store.indices(),
 }
 
@@ -457,15 +457,18 @@ def test_what_a_search_leaves_out_is_no_answer(read, changes):
 
 def test_searches_ask_for_no_partial_answers():
     server = searched({"timed_out": False, "_shards": SHARDS, "aggregations": {"values": {"buckets": []}}})
-    assert list(server.store.distinct(DAY, "mpid")) == []
+    assert list(server.store.groups(DAY, ["mpid"])) == []
     assert all("allow_partial_search_results=false" in asked for asked in server.asked if "_search" in asked)
 
 
 def test_pages_of_values_that_never_end_are_left():
-    page = {"buckets": [{"key": {"value": "a"}, "doc_count": 1}], "after_key": {"value": "a"}}
+    page = {
+        "buckets": [{"key": {"field0": "a"}, "doc_count": 1, "writes": {"value": 0}}],
+        "after_key": {"field0": "a"},
+    }
     server = searched({"timed_out": False, "_shards": SHARDS, "aggregations": {"values": page}})
     with pytest.raises(RetryableError, match="do not end"):
-        list(server.store.distinct(DAY, "mpid"))
+        list(server.store.groups(DAY, ["mpid"]))
     assert len(server.asked) < 5
 
 
@@ -484,7 +487,7 @@ def test_an_export_with_other_documents_than_its_total_is_not_whole(total):
 
     server = searched(answer)
     with pytest.raises(RetryableError, match="no whole answer"):
-        list(server.store.export(DAY))
+        list(server.store.select(DAY))
 
 
 # Other servers, other paths
@@ -836,7 +839,7 @@ def test_each_product_opens_and_closes_a_snapshot_in_its_own_way(product):
         return 200, {DAY: {}}
 
     server.answer = answer
-    assert [one["_id"] for one in server.store.export(DAY)] == [str(number) for number in range(shards)]
+    assert [one["_id"] for one in server.store.select(DAY)] == [str(number) for number in range(shards)]
     opened, closed = {
         "elasticsearch": (f"/{DAY}/_pit", "/_pit"),
         "opensearch": (f"/{DAY}/_search/point_in_time", "/_search/point_in_time"),
@@ -860,7 +863,7 @@ def test_a_snapshot_with_a_shard_that_is_not_searched_is_not_whole():
 
     server.answer = answer
     with pytest.raises(RetryableError, match="no whole answer: 0 documents of 3"):
-        list(server.store.export(DAY))
+        list(server.store.select(DAY))
 
 
 @pytest.mark.parametrize("at", ["yesterday", "2026-11-20T16:00:00", "2026-13-20T16:00:00Z", 7, [], {}])
@@ -881,7 +884,7 @@ def test_an_export_over_several_shards_has_each_document_once(store, es):
     list(store.write(documents(3500)))
     es.delete(index=DAY, id="17", refresh=True)
     es.indices.refresh(index=DAY)
-    found = [one["action_id"] for one in store.export(DAY)]
+    found = [one["action_id"] for one in store.select(DAY)]
     assert sorted(found) == sorted({*range(3500)} - {17})
 
 
@@ -940,7 +943,7 @@ def test_one_closed_and_one_read_only_index_hold_back_no_other_and_heal(store, e
     assert f"POST /{closed}/_open" in error.indices[closed]
     assert "index.blocks" in error.indices[read_only]
     with pytest.raises(BlockedError, match=rf"index_closed_exception: closed \[{closed}\].*_open"):
-        list(store.distinct("useractions-2026.10.*", "mpid"))
+        list(store.groups("useractions-2026.10.*", ["mpid"]))
     assert store.matching("useractions-2026.10.*") == [closed, read_only]
     es.indices.open(index=closed)
     es.indices.put_settings(index=read_only, body={"index.blocks.write": None})
@@ -956,7 +959,7 @@ def test_an_index_without_its_shard_holds_back_no_other(store, es, monkeypatch):
     assert confirmed == ["0", "1", "2"]
     assert list(error.indices) == [lost]
     with pytest.raises(HarvestError):
-        list(store.distinct("useractions-*", "mpid"))
+        list(store.groups("useractions-*", ["mpid"]))
 
 
 def test_templates_and_an_index_that_are_removed_are_noticed_before_the_next_document(store, es):

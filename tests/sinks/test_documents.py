@@ -7,10 +7,9 @@ import pytest
 
 from uaharvest.documents.document import Document
 from uaharvest.errors import BlockedError
-from uaharvest.intervals import Interval
 from uaharvest.sinks import Receipt
 from uaharvest.sinks.cluster.store import ClusterStore
-from uaharvest.sinks.documents import Within, require_few
+from uaharvest.sinks.documents import Has, Mentions, Within, require_few
 from uaharvest.sinks.sqlite import SqliteStore
 
 DAY = "useractions-2026.11.20"
@@ -67,12 +66,12 @@ def test_documents_are_selected_by_the_values_of_a_field(store, settled):
         Document("episodes", "m1", {"mpid": "m1"}),
     )
     settled()
-    found = list(store.having("useractions-*", "mpid", {"m1", "m2", "none"}))
+    found = list(store.select("useractions-*", Has("mpid", {"m1", "m2", "none"})))
     assert sorted(document["_id"] for document in found) == ["1", "2", "4", "5", "7", "8", "9"]
     assert {"_index": "useractions-2026.11.21", "_id": "9", "mpid": "m1"} in found
-    assert len(list(store.having(DAY, "episode.series", ["s"]))) == 9
-    assert list(store.having(DAY, "mpid", [])) == []
-    assert list(store.having("meetings-*", "mpid", ["m1"])) == []
+    assert len(list(store.select(DAY, Has("episode.series", ["s"])))) == 9
+    assert list(store.select(DAY, Has("mpid", []))) == []
+    assert list(store.select("meetings-*", Has("mpid", ["m1"]))) == []
 
 
 def test_of_many_documents_those_that_exist_are_returned(store):
@@ -156,22 +155,26 @@ def test_export_gives_every_document_of_the_matching_indices_index_by_index(stor
         store, *(Document(day, str(number), {"action_id": number}) for number in range(1200) for day in days[::-1])
     )
     settled()
-    exported = list(store.export("useractions-a-*,useractions-c*"))
+    exported = list(store.select("useractions-a-*,useractions-c*"))
     assert [document["_index"] for document in exported] == [days[0]] * 1200 + [days[1]] * 1200
     assert {document["_id"] for document in exported} == {str(number) for number in range(1200)}
     assert all(document == {**document, "action_id": int(document["_id"])} for document in exported)
-    assert list(store.export("sessions-*")) == []
+    assert list(store.select("sessions-*")) == []
 
 
 def test_an_export_may_be_left_half_way(store, settled):
     write(store, *(Document(DAY, str(number), {}) for number in range(3)))
     settled()
-    export = store.export(DAY)
+    export = store.select(DAY)
     next(export)
     export.close()
 
 
-def test_distinct_gives_every_value_of_a_field_once(store, settled):
+def distinct(store, pattern, field):
+    return sorted(value for (value,), _, _ in store.groups(pattern, [field]) if value is not None)
+
+
+def test_groups_have_every_value_of_a_field_once(store, settled):
     documents = [
         Document(f"useractions-2026.11.{20 + number % 2}", str(number), {"mpid": f"m{number % 1100}"})
         for number in range(2200)
@@ -180,10 +183,10 @@ def test_distinct_gives_every_value_of_a_field_once(store, settled):
     documents.append(Document(DAY, "nested", {"episode": {"series": "20260210038"}}))
     write(store, *documents)
     settled()
-    assert sorted(store.distinct("useractions-*", "mpid")) == sorted(f"m{number}" for number in range(1100))
-    assert list(store.distinct("useractions-*", "episode.series")) == ["20260210038"]
-    assert list(store.distinct("useractions-2026.11.20", "huid")) == []
-    assert list(store.distinct("useractions-1999*", "mpid")) == []
+    assert distinct(store, "useractions-*", "mpid") == sorted(f"m{number}" for number in range(1100))
+    assert distinct(store, "useractions-*", "episode.series") == ["20260210038"]
+    assert distinct(store, "useractions-2026.11.20", "huid") == []
+    assert distinct(store, "useractions-1999*", "mpid") == []
 
 
 def test_a_lone_surrogate_harms_nobody(store):
@@ -210,9 +213,15 @@ def test_documents_show_no_content_in_their_repr():
     assert "60002627" not in repr(Receipt(confirmed=[document]))
 
 
+def ids(store, index, where=None):
+    found = list(store.select(index, where, fields=()))
+    assert all(document.keys() == {"_index", "_id"} for document in found)
+    return [document["_id"] for document in found]
+
+
 def test_ids_are_those_of_one_index_and_of_a_half_open_interval(store, settled):
     begin = datetime(2026, 11, 20, 7, tzinfo=UTC)
-    hour = Interval(begin, begin + timedelta(hours=1))
+    hour = Within("@timestamp", begin, begin + timedelta(hours=1))
     instants = {"1": "06:59:59.999", "2": "07:00:00.000", "3": "07:59:59.999", "4": "08:00:00.000"}
     write(
         store,
@@ -220,29 +229,33 @@ def test_ids_are_those_of_one_index_and_of_a_half_open_interval(store, settled):
         Document("useractions-2026.11.21", "5", {"@timestamp": "2026-11-20T07:30:00.000Z"}),
     )
     settled()
-    assert sorted(store.ids(DAY)) == ["1", "2", "3", "4"]
-    assert sorted(store.ids(DAY, Within("@timestamp", hour))) == ["2", "3"]
-    assert list(store.ids("useractions-1999.01.01", Within("@timestamp", hour))) == []
+    assert sorted(ids(store, DAY)) == ["1", "2", "3", "4"]
+    assert sorted(ids(store, DAY, hour)) == ["2", "3"]
+    assert ids(store, "useractions-1999.01.01", hour) == []
 
 
 def test_more_ids_than_a_page_are_each_returned_once(store, settled):
     write(store, *(Document(DAY, str(number), {"action_id": number}) for number in range(10_050)))
     settled()
-    found = list(store.ids(DAY))
+    found = ids(store, DAY)
     assert len(found) == 10_050
     assert len(set(found)) == 10_050
 
 
-def test_a_tally_counts_the_documents_by_the_value_of_a_field(store, settled):
+def tally(store, index, field):
+    return {value: count for (value,), count, _ in store.groups(index, [field]) if value is not None}
+
+
+def test_groups_count_the_documents_by_the_value_of_a_field(store, settled):
     index = "sessions-2026.11.20"
     write(store, *(Document(index, str(number), {"meeting": f"m{number % 3}"}) for number in range(7)))
     write(store, Document(index, "none", {"user_name": "Kim"}))
     settled()
-    assert store.tally(index, "meeting") == {"m0": 3, "m1": 2, "m2": 2}
-    assert store.tally("sessions-1999.01.01", "meeting") == {}
+    assert tally(store, index, "meeting") == {"m0": 3, "m1": 2, "m2": 2}
+    assert tally(store, "sessions-1999.01.01", "meeting") == {}
 
 
-def holding(store, pattern, fields, *values):
+def mentioning(store, pattern, fields, *values):
     """Return what holds a value, as a caller would use it: the store may yield others too."""
     wanted = {value.lower() for value in values}
 
@@ -251,7 +264,7 @@ def holding(store, pattern, fields, *values):
             document = (document or {}).get(name)
         return str(document).lower()
 
-    found = store.holding(pattern, fields, values)
+    found = store.select(pattern, Mentions(fields, values))
     return sorted(one["_id"] for one in found if {member(one, path) for path in fields} & wanted)
 
 
@@ -263,11 +276,15 @@ def test_documents_are_found_by_the_values_of_fields_as_soon_as_they_are_written
         Document("useractions-2026.11.21", "3", {"huid": "ann", "session_id": "%_!"}),
         Document("meetings-2026.11.21", "4", {"uuid": "u", "host": {"email": "Ann@Example.edu"}}),
     )
-    assert holding(store, "useractions-*", ["huid"], "ann", "bob") == ["1", "3"]
-    assert holding(store, DAY, ["huid", "session_id"], "ann") == ["1"]
-    assert holding(store, "useractions-*", ["session_id"], "%_!") == ["3"]
-    assert holding(store, "meetings*", ["host.email", "host.host_id"], "ann@example.edu") == ["4"]
-    assert holding(store, "useractions-*", ["huid"], "nobody") == holding(store, "nothing*", ["huid"], "ann") == []
+    assert mentioning(store, "useractions-*", ["huid"], "ann", "bob") == ["1", "3"]
+    assert mentioning(store, DAY, ["huid", "session_id"], "ann") == ["1"]
+    assert mentioning(store, "useractions-*", ["session_id"], "%_!") == ["3"]
+    assert mentioning(store, "meetings*", ["host.email", "host.host_id"], "ann@example.edu") == ["4"]
+    assert (
+        mentioning(store, "useractions-*", ["huid"], "nobody")
+        == mentioning(store, "nothing*", ["huid"], "ann")
+        == []
+    )
 
 
 def test_documents_are_deleted_by_index_and_id_and_those_that_were_there_are_counted(store, settled):
@@ -293,8 +310,9 @@ def test_documents_before_an_instant_are_those_of_one_index(store, settled):
     write(store, *(Document(DAY, id_, {"@timestamp": at}) for id_, at in times.items()), Document(DAY, "4", {}))
     write(store, Document("useractions-2026.11.21", "5", {"@timestamp": "2001-01-01T00:00:00+00:00"}))
     settled()
-    assert list(store.before(DAY, "@timestamp", "2026-11-20T00:00:00")) == ["1"]
-    assert list(store.before("useractions-2026.11.22", "@timestamp", "2026-11-20T00:00:00")) == []
+    older = Within("@timestamp", end=datetime(2026, 11, 20, tzinfo=UTC))
+    assert ids(store, DAY, older) == ["1"]
+    assert ids(store, "useractions-2026.11.22", older) == []
 
 
 # What is derived from documents
@@ -308,17 +326,17 @@ def test_the_documents_with_a_value_are_selected_across_pages_and_days(store, se
     ]
     write(store, *documents, Document(days[2], "1", {"mpid": "other"}), Document("episodes", "m1", {"mpid": "m1"}))
     settled()
-    found = list(store.select("useractions*-*", "mpid", "m1", ["action_id"]))
+    found = list(store.select("useractions*-*", Has("mpid", ["m1"]), ["action_id"]))
     assert sorted(document["action_id"] for document in found) == [n for n in range(20_100) if n // 2 % 2]
-    assert len(list(store.select(days[0], "mpid", "m1", ["action_id"]))) == 5025
-    assert [*store.select("useractions*-*", "mpid", "none", ["action_id"])] == []
-    assert [*store.select("sessions-*", "mpid", "m1", ["action_id"])] == []
+    assert len(list(store.select(days[0], Has("mpid", ["m1"]), ["action_id"]))) == 5025
+    assert [*store.select("useractions*-*", Has("mpid", ["none"]), ["action_id"])] == []
+    assert [*store.select("sessions-*", Has("mpid", ["m1"]), ["action_id"])] == []
 
 
 def test_a_selection_ignores_what_is_written_meanwhile(store, settled):
     write(store, *(Document(DAY, str(number), {"mpid": "m", "action_id": number}) for number in range(6000)))
     settled()
-    selection = store.select(DAY, "mpid", "m", ["action_id"])
+    selection = store.select(DAY, Has("mpid", ["m"]), ["action_id"])
     first = next(selection)
     write(store, *(Document(DAY, str(number), {"mpid": "m", "action_id": number}) for number in range(9000)))
     settled()
@@ -331,7 +349,7 @@ def test_a_value_is_selected_as_a_whole_and_with_its_nested_fields(store, settle
     write(store, Document(DAY, "1", {"mpid": 'a" OR *', "action": action, "episode": episode, "@timestamp": AT}))
     write(store, Document(DAY, "2", {"mpid": "a", "action": action}))
     settled()
-    [found] = store.select(DAY, "mpid", 'a" OR *', ["@timestamp", "action", "episode.title"])
+    [found] = store.select(DAY, Has("mpid", ['a" OR *']), ["@timestamp", "action", "episode.title"])
     assert (found["@timestamp"], found["action"], found["episode"]["title"]) == (AT, action, "t")
 
 
@@ -340,7 +358,7 @@ def test_a_state_changes_with_whatever_is_written_about_its_value_and_with_nothi
 
     def states():
         settled()
-        return dict(store.states(pattern, "mpid"))
+        return {value: state for (value,), _, state in store.groups(pattern, ["mpid"]) if value is not None}
 
     def changed(*documents):
         before = states()
@@ -361,7 +379,7 @@ def test_a_state_changes_with_whatever_is_written_about_its_value_and_with_nothi
     assert changed(Document("useractions-site-2026.11.20", "1", {"mpid": "m0"})) == {"m0"}
 
 
-def test_combinations_are_those_of_the_selected_documents(store, settled):
+def test_groups_are_those_of_the_selected_documents(store, settled):
     rows = [("m", "1", "iOS"), ("m", "1", "iOS"), ("m", "1", "Windows"), ("m", None, "iOS"), ("x", "2", "iOS")]
     documents = [
         Document(
@@ -373,19 +391,20 @@ def test_combinations_are_those_of_the_selected_documents(store, settled):
     write(store, *documents)
     settled()
     found = Counter()
-    for combination, count in store.combinations("useractions-*", "mpid", "m", ["huid", "ua.os_name"]):
+    for combination, count, _ in store.groups("useractions-*", ["huid", "ua.os_name"], Has("mpid", ["m"])):
         found[combination] += count
     assert found == {("1", "iOS"): 2, ("1", "Windows"): 1, (None, "iOS"): 1, (None, None): 1}
-    assert list(store.combinations("useractions-*", "mpid", "nothing", ["huid"])) == []
-    assert list(store.combinations("useractions-1999*", "mpid", "m", ["huid"])) == []
+    assert list(store.groups("useractions-*", ["huid"], Has("mpid", ["nothing"]))) == []
+    assert list(store.groups("useractions-1999*", ["huid"], Has("mpid", ["m"]))) == []
 
 
-def test_more_combinations_than_a_page_are_each_counted(store, settled):
+def test_more_groups_than_a_page_are_each_counted(store, settled):
     write(
         store,
         *(Document(DAY, str(n), {"mpid": "m", "huid": str(n), "session_id": str(n % 7)}) for n in range(2100)),
     )
     settled()
-    found = dict(store.combinations(DAY, "mpid", "m", ["huid", "session_id"]))
+    groups = store.groups(DAY, ["huid", "session_id"], Has("mpid", ["m"]))
+    found = {values: count for values, count, _ in groups}
     assert len(found) == 2100
     assert set(found.values()) == {1}

@@ -53,7 +53,7 @@ def test_the_documents_are_those_that_the_queue_and_the_indexer_give(valkey_url,
         else:
             sink = assembly.records_to_documents(settings)
             assert sum(len(stored.confirmed) for stored in sink.deliver(records)) == 5
-    documents = {way: list(store.export("useractions*")) for way, store in stores.items()}
+    documents = {way: list(store.select("useractions*")) for way, store in stores.items()}
     assert documents["documents"] == documents["queue"]
     assert len(documents["queue"]) == 4
     assert {one["action"]["outpoint"] for one in documents["queue"] if one["action"]["type"] == "FOOTPRINT"} == {

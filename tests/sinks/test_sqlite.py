@@ -76,7 +76,7 @@ def test_the_file_is_its_owners_alone(tmp_path, umask):
     try:
         store = SqliteStore(path)
         list(store.write([Document(DAY, "1", {})]))
-        export = store.export(DAY)
+        export = store.select(DAY)
         next(export)  # while it is open, its -wal and -shm are there
         list(store.write([Document(DAY, "2", {})]))
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
@@ -115,7 +115,7 @@ def test_what_was_confirmed_before_an_error_stays_and_the_rest_is_not_there(tmp_
     assert [document.id for document in next(writing).confirmed] == ["1", "2"]
     with pytest.raises(TypeError):
         next(writing)
-    assert [document["_id"] for document in store.export(DAY)] == ["1", "2"]
+    assert [document["_id"] for document in store.select(DAY)] == ["1", "2"]
 
 
 def test_a_folder_that_is_not_there_blocks_and_the_setting_is_named(tmp_path):
@@ -133,7 +133,7 @@ def test_a_file_of_another_kind_blocks(tmp_path):
 def test_an_export_is_in_the_order_of_ids(tmp_path):
     store = SqliteStore(tmp_path / "documents.db")
     list(store.write([Document(DAY, id_, {}) for id_ in ("b", "c", "a")]))
-    assert [document["_id"] for document in store.export(DAY)] == ["a", "b", "c"]
+    assert [document["_id"] for document in store.select(DAY)] == ["a", "b", "c"]
 
 
 def test_a_connection_of_another_thread_keeps_its_lock_while_the_file_is_opened_again(tmp_path):

@@ -24,6 +24,7 @@ from uaharvest.runs.policy import Policy
 from uaharvest.runs.watermark import WatermarkStore, first
 from uaharvest.settings import Settings
 from uaharvest.sinks import Receipt
+from uaharvest.sinks.documents import Has
 from uaharvest.sinks.sqlite import SqliteStore
 from uaharvest.streams.attendance import Meetings
 from uaharvest.streams.derived import Chunk, Derived
@@ -46,11 +47,12 @@ class Store(SqliteStore):
         self.error = None
         self.read = []
 
-    def select(self, index_pattern, field, value, fields):
-        self.read.append(value)
-        if self.error:
-            raise self.error
-        yield from super().select(index_pattern, field, value, fields)
+    def select(self, index_pattern, where=None, fields=None, *, only_open=False):
+        if isinstance(where, Has):
+            self.read += where.values
+            if self.error:
+                raise self.error
+        yield from super().select(index_pattern, where, fields, only_open=only_open)
 
     def write(self, documents):
         documents = list(documents)
@@ -188,14 +190,14 @@ class World:
             self.redis.unlink(key)
 
     def made(self, pattern="viewings,recordings"):
-        return {f"{one.pop('_index')}/{one.pop('_id')}": json.dumps(one) for one in self.store.export(pattern)}
+        return {f"{one.pop('_index')}/{one.pop('_id')}": json.dumps(one) for one in self.store.select(pattern)}
 
     def truth(self, *mpids):
         """Return the documents that follow from all useractions of some recordings."""
         found = {}
         for mpid in mpids:
             rows = Useractions(mpid, self.settings.anonymous_users)
-            for row in self.store.export("useractions-*"):
+            for row in self.store.select("useractions-*"):
                 if row["mpid"] == mpid:
                     rows.add(row)
             found |= {f"{body.family}/{body.id}": json.dumps(body.fields) for body in documents(rows, None)}

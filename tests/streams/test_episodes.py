@@ -176,7 +176,7 @@ class World:
 
     @property
     def indexed(self):
-        return sorted(document["_id"] for document in self.store.export("episodes*"))
+        return sorted(document["_id"] for document in self.store.select("episodes*"))
 
     def work(self):
         while self.mailbox.slices:

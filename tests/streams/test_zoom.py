@@ -241,13 +241,13 @@ class World:
             self.redis.unlink(key)
 
     def found(self, pattern):
-        return sorted(f"{one['_index']} {one['_id']}" for one in self.store.export(pattern))
+        return sorted(f"{one['_index']} {one['_id']}" for one in self.store.select(pattern))
 
     def meetings(self):
-        return [one["uuid"] for one in self.store.export("meetings*")]
+        return [one["uuid"] for one in self.store.select("meetings*")]
 
     def sessions(self):
-        return sorted(f"{one['meeting']} {one['user_name']}" for one in self.store.export("sessions*"))
+        return sorted(f"{one['meeting']} {one['user_name']}" for one in self.store.select("sessions*"))
 
     def dead(self):
         return [
@@ -415,7 +415,7 @@ def test_addresses_get_their_place(make):
     world.zoom.meet("a", TUESDAY + TEN, "Ann")
     world.zoom.rooms["a"][0]["ip_address"] = "192.0.2.1"
     world.harvest()
-    (session,) = world.store.export("sessions*")
+    (session,) = world.store.select("sessions*")
     assert session["geoip"] == {"ip": "192.0.2.1", "city_name": "Cambridge"}
 
 
@@ -743,7 +743,7 @@ def test_a_list_that_is_refused_blocks_and_heals(world):
 def test_a_document_that_is_refused_is_a_dead_letter_and_the_others_are_there(world):
     world.zoom.meet("a", TUESDAY + TEN, "Ann", "Bob")
     world.harvest()
-    (ann,) = (one["_id"] for one in world.store.export("sessions*") if one["user_name"] == "Ann")
+    (ann,) = (one["_id"] for one in world.store.select("sessions*") if one["user_name"] == "Ann")
     world.store.refuses = {ann}
     world.redis.flushall()
     world.ask(TUESDAY)
@@ -846,7 +846,7 @@ def assert_reports_take_nothing_away(world, store, refresh):
         row.update(richer)
     world.harvest()
     refresh()
-    sessions, details = list(store.export("sessions*")), store.get("meetings-2026.11.17", "a")
+    sessions, details = list(store.select("sessions*")), store.get("meetings-2026.11.17", "a")
     assert [(one["ip_address"], one["device"], one["city"]) for one in sessions] == [
         ("192.0.2.1", "Mac", "Cambridge")
     ] * 2
@@ -859,7 +859,7 @@ def assert_reports_take_nothing_away(world, store, refresh):
     assert world.last().delivered == 0  # what the Dashboard listed, and reports gave, is not known
     assert world.last().counts == {"sessions": 2, "from_report": 1}
     refresh()
-    assert sorted(store.export("sessions*"), key=lambda one: one["_id"]) == sorted(
+    assert sorted(store.select("sessions*"), key=lambda one: one["_id"]) == sorted(
         sessions, key=lambda one: one["_id"]
     )
     assert store.get("meetings-2026.11.17", "a") == details
@@ -883,7 +883,7 @@ def test_what_reports_gave_of_a_meeting_that_the_dashboard_listed_is_read_again(
     world.zoom.rooms["a"][0]["ip_address"] = "192.0.2.1"
     world.zoom.clock = THURSDAY + AT
     world.harvest()
-    (session,) = world.store.export("sessions*")
+    (session,) = world.store.select("sessions*")
     assert session["ip_address"] == "192.0.2.1"
 
 

@@ -51,7 +51,7 @@ def test_no_log_names_a_person_or_has_a_secret_at_any_level(start_site, tmp_path
         store = assembly.document_store(site.settings)
 
         def documents(family):
-            return list(store.export(f"{family}*"))
+            return list(store.select(f"{family}*"))
 
         site.until(lambda: site.mark() and site.mark().at >= site.end, ticking=False, patience=PATIENCE)
         site.until(lambda: documents("meetings") and documents("sessions"), ticking=False, patience=PATIENCE)

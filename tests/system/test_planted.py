@@ -124,7 +124,7 @@ def harvest(start_site, store_settings):
             ticking=False,
             patience=PATIENCE,
         )
-        site.until(lambda: list(store.export("sessions*")), ticking=False, patience=PATIENCE)
+        site.until(lambda: list(store.select("sessions*")), ticking=False, patience=PATIENCE)
         said = [site.manage("--debug", *words) for words in (("status",), ("status", "--json"), ("run", "index"))]
         said.append(site.manage("--debug", "dead-letters", "list"))
         beat.kill()
@@ -135,8 +135,8 @@ def harvest(start_site, store_settings):
 def of_person(store, site):
     """The planted person's documents, found by their pseudonyms."""
     person = protection(site.settings).id
-    actions = [one for one in store.export("useractions*") if one.get("huid") == person(planted.LOGIN)]
-    sessions = [one for one in store.export("sessions*") if one.get("email") == person(planted.EMAIL)]
+    actions = [one for one in store.select("useractions*") if one.get("huid") == person(planted.LOGIN)]
+    sessions = [one for one in store.select("sessions*") if one.get("email") == person(planted.EMAIL)]
     return actions, sessions
 
 
@@ -174,7 +174,7 @@ def test_elasticsearch_holds_nothing_of_the_planted_person(start_site, elasticse
         requests.post(f"{server.url}/_refresh", timeout=60).raise_for_status()
         actions, sessions = of_person(store, site)
         assert (len(actions), len(sessions)) == (ROWS, 2)
-        text = json.dumps([list(store.export(f"{family}*")) for family in ("useractions", "sessions", "meetings")])
+        text = json.dumps([list(store.select(f"{family}*")) for family in ("useractions", "sessions", "meetings")])
         assert actions[0]["huid"] in text
         assert found(text, PLACES) == []
         for order in ("_forcemerge?max_num_segments=1", "_flush?force=true"):

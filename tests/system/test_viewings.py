@@ -81,7 +81,7 @@ class Site:
     def truth(self):
         """Return the documents that follow from all useractions that are indexed."""
         recordings = {}
-        for row in self.store.export("useractions-*"):
+        for row in self.store.select("useractions-*"):
             recordings.setdefault(row["mpid"], Useractions(row["mpid"], {"anonymous"})).add(row)
         bodies = (body for rows in recordings.values() for body in documents(rows, None))
         return {(body.family, body.id): json.dumps(body.fields) for body in bodies}
@@ -89,7 +89,7 @@ class Site:
     def made(self):
         return {
             (one.pop("_index"), one.pop("_id")): json.dumps(one)
-            for one in self.store.export("viewings,recordings")
+            for one in self.store.select("viewings,recordings")
         }
 
     def until(self, condition):

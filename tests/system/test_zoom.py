@@ -100,11 +100,11 @@ class Site:
     def sessions(self):
         return Counter(
             (one["meeting"], one.get("participant_uuid", ""), one["user_id"] or "", millis(one["join_time"]))
-            for one in self.store.export("sessions*")
+            for one in self.store.select("sessions*")
         )
 
     def meetings(self):
-        return Counter(one["uuid"] for one in self.store.export("meetings*"))
+        return Counter(one["uuid"] for one in self.store.select("meetings*"))
 
 
 def millis(text):

@@ -65,9 +65,9 @@ class ActionsAudit:
 
     def audit(self, piece: Interval, *, repair: bool) -> Found:
         """Compare a piece; harvest what is missing if `repair` says so."""
-        indexed, foreign = self._indexed(piece)
+        indexed, unreadable = self._indexed(piece)
         dead_letters = self._dead_letters
-        documents = len(indexed) + foreign
+        documents = len(indexed) + unreadable
         repeated = len(dead_letters.ids & indexed)
         there, lacking = 0, set()
         left = indexed  # shrinks to the documents without a row: another set would double the memory
@@ -78,7 +78,7 @@ class ActionsAudit:
                     left.remove(row_id)
                 else:
                     lacking.add(row_id)
-        counts = Counts(source=there, indexed=documents, extra=len(left) + foreign, repeated=repeated)
+        counts = Counts(source=there, indexed=documents, extra=len(left) + unreadable, repeated=repeated)
         return {"useractions": counts + self._lacking(piece, lacking, repair=repair)}
 
     def _lacking(self, piece: Interval, lacking: set[int], *, repair: bool) -> Counts:
@@ -106,13 +106,13 @@ class ActionsAudit:
         """Return the ids of the documents of a piece, and how many documents have an id that is no row's."""
         index = index_name("useractions", piece.start.date(), self._settings.index_infix)
         ids: set[int] = set()
-        foreign = 0
-        for id_ in self._store.ids(index, Within("@timestamp", piece)):
+        unreadable = 0
+        for one in self._store.select(index, Within("@timestamp", piece.start, piece.end), fields=()):
             try:
-                ids.add(int(id_))
+                ids.add(int(one["_id"]))
             except ValueError:
-                foreign += 1
-        return ids, foreign
+                unreadable += 1
+        return ids, unreadable
 
     @cached_property
     def _dead_letters(self) -> ActionLetters:

@@ -20,7 +20,7 @@ from uaharvest.streams.zoom import Meetings
 from uaharvest.zoom.client import Zoom
 from uaharvest.zoom.endpoints import KINDS, ListKind, Source
 
-PATIENCE = 90.0  # the longest wait for the next page of a list, seconds: a minute's quota may be used up
+PAGE_WAIT = 90.0  # the longest wait for the next page of a list, seconds: a minute's quota may be used up
 
 
 class _Listed(NamedTuple):
@@ -70,8 +70,9 @@ class ZoomAudit:
         """
         day = piece.start.date()
         listed = {uuid: one for one in self._listed(day) if (uuid := meeting.uuid(one.row)) is not None}
-        there = set(self._store.ids(self._index("meetings", day)))
-        sessions = self._store.tally(self._index("sessions", day), "meeting")
+        there = {one["_id"] for one in self._store.select(self._index("meetings", day), fields=())}
+        groups = self._store.groups(self._index("sessions", day), ["meeting"])
+        sessions = {uuid: count for (uuid,), count, _ in groups if uuid is not None}
         dead_letters = self._given_up()
         lacking = listed.keys() - there
         short = {
@@ -147,7 +148,7 @@ class ZoomAudit:
                         token = page.next_token
                 except PutOffError as error:
                     wait = (error.due - datetime.now(UTC)).total_seconds()
-                    if wait > PATIENCE:
+                    if wait > PAGE_WAIT:
                         raise
                     self._pause(max(wait, 0.0))
                 else:

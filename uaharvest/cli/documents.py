@@ -47,7 +47,7 @@ def export(context: Context, *, index_pattern: str) -> None:
     """Print all documents of INDEX, which may contain `*` (quote it), as JSON lines. They may contain personal data."""
     context.note_access("documents export", index=index_pattern)
     count = 0
-    for document in assembly.document_store(context.settings).export(index_pattern):
+    for document in assembly.document_store(context.settings).select(index_pattern):
         click.echo(json.dumps(document))
         count += 1
     click.echo(f"{count:,} documents", err=True)

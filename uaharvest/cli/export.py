@@ -14,7 +14,7 @@ from uaharvest.cli.context import Context
 from uaharvest.cli.options import END, START, Day, combined
 from uaharvest.errors import BadInputError, HarvestError
 from uaharvest.exporting import files, products, rollcall
-from uaharvest.exporting.source import Chosen, Source
+from uaharvest.exporting.source import ChosenSeries, Source
 from uaharvest.exporting.tables import TABLES
 from uaharvest.exporting.useractions import Grouped, user_of
 from uaharvest.settings import Settings, base_url
@@ -218,7 +218,7 @@ def xapi(
     if start is not None and start >= until:
         raise BadInputError(f"--start: {start:%F %T} is not before the end, {until:%F %T} UTC.")
     home = _home(settings, home_page)
-    chosen = Chosen(frozenset(series)) if series else None
+    chosen = ChosenSeries(frozenset(series)) if series else None
     video = Video(Origin(home), threshold)
     made = Export(_source(context), video, start=start, end=until, chosen=chosen)
     if to == "file":
@@ -260,7 +260,7 @@ def _source(context: Context) -> Source:
     return Source(assembly.document_store(context.settings), context.settings.index_infix)
 
 
-def _chosen(year: str | None, term: str | None, series: Sequence[str]) -> Chosen:
+def _chosen(year: str | None, term: str | None, series: Sequence[str]) -> ChosenSeries:
     if (year is None) != (term is None):
         raise BadInputError("--year and --term go together; one of them is not given.")
     if year is None and not series:
@@ -271,7 +271,7 @@ def _chosen(year: str | None, term: str | None, series: Sequence[str]) -> Chosen
         raise BadInputError("--year: Expected four digits, such as 2026.")
     if term is not None and not (len(term) == 2 and term.isdecimal()):  # noqa: PLR2004
         raise BadInputError("--term: Expected two digits, such as 03.")
-    return Chosen(frozenset(series), year, term)
+    return ChosenSeries(frozenset(series), year, term)
 
 
 def _useractions(source: Source, mpids: Iterable[str]) -> Grouped:
@@ -304,19 +304,19 @@ def _write_lines(path: Path | None, units: "Iterable[Unit]") -> None:
 
 
 def _send(settings: Settings, made: "Export", what: str, *, again: bool) -> None:
-    from uaharvest.exporting.xapi.lrs import Lrs, Sent, deliver  # noqa: PLC0415 - takes time to import
-    from uaharvest.exporting.xapi.positions import Position  # noqa: PLC0415
+    from uaharvest.exporting.xapi.lrs import Lrs, StatementCounts, deliver  # noqa: PLC0415 - takes time to import
+    from uaharvest.exporting.xapi.positions import ExportPosition  # noqa: PLC0415
 
     lrs = Lrs(settings)
     position = None
     if settings.bucket:
-        position = Position(aws.s3_client(), settings.bucket, f"{what} to {settings.lrs_url}")
+        position = ExportPosition(aws.s3_client(), settings.bucket, f"{what} to {settings.lrs_url}")
     after = position.read() if position else None
     if after is not None and again:
         after = None
     if after is not None:
         click.echo(f"continues after {after}", err=True)
-    total = Sent()
+    total = StatementCounts()
     for sent in deliver(made.units(after), lrs, position):
         total += sent
     if position:

@@ -14,7 +14,7 @@ from uaharvest.cli.outcome import report_dead_letters
 from uaharvest.errors import HarvestError
 from uaharvest.importing.files import STDIN, File, opened
 from uaharvest.importing.importer import Importer, Survey, survey
-from uaharvest.importing.positions import Counts
+from uaharvest.importing.positions import RecordCounts
 
 LINE_EVERY = 5.0  # seconds between progress lines
 
@@ -47,7 +47,7 @@ def import_useractions(context: Context, *, files: tuple[str, ...], to: str, dry
             with opened(name):
                 pass  # an error in the last one shows before the first is imported
     importer = None if dry_run else assembly.importer(context.settings, to)
-    total = Counts()
+    total = RecordCounts()
     with _stoppable() as stopped:
         for name in files:
             with opened(name) as file:
@@ -58,13 +58,13 @@ def import_useractions(context: Context, *, files: tuple[str, ...], to: str, dry
     report_dead_letters(total.dead)
 
 
-def _import(importer: Importer, file: File, stopped: threading.Event, *, again: bool) -> Counts:
+def _import(importer: Importer, file: File, stopped: threading.Event, *, again: bool) -> RecordCounts:
     """Import a file and print the result; return the dead letters and so on of this time."""
     positions = importer.run(file, again=again)
     first = position = next(positions)
     if first.done:
         click.echo(f"{file.name}: imported before: {_words(first.counts)}. --again imports it again.", err=True)
-        return Counts()
+        return RecordCounts()
     if first.at:
         click.echo(f"{file.name}: continues after {first.counts.read:,} records", err=True)
     show = _Progress(file, first.counts.read)
@@ -73,7 +73,7 @@ def _import(importer: Importer, file: File, stopped: threading.Event, *, again: 
         if stopped.is_set() and not position.done:
             raise _stopped(file, position.counts.read)
     click.echo(f"{file.name}: {_words(position.counts)}, {show.rate(position.counts.read)}", err=True)
-    return Counts(dead=position.counts.dead - first.counts.dead)
+    return RecordCounts(dead=position.counts.dead - first.counts.dead)
 
 
 def _survey(context: Context, file: File, stopped: threading.Event) -> None:
@@ -138,7 +138,7 @@ def _stopped(file: File, read: int) -> HarvestError:
     return HarvestError(f"{file.name}: stopped after {read:,} records. The same command continues there.")
 
 
-def _words(counts: Counts) -> str:
+def _words(counts: RecordCounts) -> str:
     parts = {
         "completed": counts.completed,
         "no useractions": counts.skipped,

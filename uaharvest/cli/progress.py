@@ -55,7 +55,7 @@ def _bar(console: Console) -> Iterator[Show]:
     ]
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=None, window="", records="0", rate="")
-        clock = Clock()
+        clock = RateEstimate()
 
         def show(snapshot: Snapshot) -> None:
             progress.update(
@@ -71,7 +71,7 @@ def _bar(console: Console) -> Iterator[Show]:
 
 
 def _lines() -> Show:
-    clock = Clock()
+    clock = RateEstimate()
     last = 0.0
 
     def show(snapshot: Snapshot) -> None:
@@ -89,7 +89,7 @@ def _lines() -> Show:
     return show
 
 
-class Clock:
+class RateEstimate:
     """Computes the rate and the time left."""
 
     def __init__(self) -> None:

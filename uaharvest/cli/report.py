@@ -101,7 +101,7 @@ def course(
     # Templates take time to import.
     from uaharvest.report import lectures as lectures_  # noqa: PLC0415
     from uaharvest.report import roster as roster_  # noqa: PLC0415
-    from uaharvest.report.course import Question, Rule  # noqa: PLC0415
+    from uaharvest.report.course import Attending, Question  # noqa: PLC0415
     from uaharvest.report.course import course as joined  # noqa: PLC0415
     from uaharvest.report.pages import folder, model  # noqa: PLC0415
     from uaharvest.report.source import StoredDocuments  # noqa: PLC0415
@@ -129,7 +129,11 @@ def course(
         )
     share = (threshold or settings.report_threshold) / 100
     whole = joined(
-        Question(series, title or series, share, Rule(attended)), students, found, documents, known_as(settings)
+        Question(series, title or series, share, Attending(attended)),
+        students,
+        found,
+        documents,
+        known_as(settings),
     )
     site = model.site(whole, documents, model.Look(zone, settings.report_min_group, pseudonyms=pseudonyms))
     linked = written(lectures_.written(links, documents.recordings))

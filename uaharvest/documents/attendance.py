@@ -6,12 +6,13 @@ docs/viewings.md has the fields. The same documents give the same bytes, in what
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from uaharvest.coerce import text, whole
-from uaharvest.documents.meeting import Stay, union
-from uaharvest.documents.session import people
+from uaharvest.coerce import instant, text, whole
+from uaharvest.documents.meeting import Stay
+from uaharvest.documents.session import identity, people
+from uaharvest.intervals import union
 
 FIELDS = (
     "id",
@@ -48,7 +49,7 @@ class _Session:
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> "_Session | None":
         """Return the session; None for one in the waiting room, or whose times are unknown."""
-        joined, left = _time(document.get("join_time")), _time(document.get("leave_time"))
+        joined, left = instant(document.get("join_time")), instant(document.get("leave_time"))
         if document.get("waiting_room") is True or joined is None or left is None or left < joined:
             return None
         names = (field.name for field in dataclasses.fields(cls) if field.name != "stay")
@@ -101,15 +102,13 @@ def _by_person(present: Sequence[_Session]) -> dict[str, list[_Session]]:
 
 def _key(own: Sequence[_Session]) -> str:
     """Return the key of one person: the same for all meetings, as far as Zoom allows."""
-    email, name = _first(own, "email"), _first(own, "user_name")
-    return (
-        _first(own, "registrant_id")
-        or _first(own, "participant_user_id")
-        or _first(own, "id")
-        or (email and email.lower())
-        or (name and f"name:{name}")
-        or f"participant:{_first(own, 'user_id') or _first(own, 'participant_uuid') or ''}"
-    )
+    match identity(lambda field: _first(own, field)):
+        case None:
+            return f"participant:{_first(own, 'user_id') or _first(own, 'participant_uuid') or ''}"
+        case "user_name", name:
+            return f"name:{name}"
+        case _, id_:
+            return id_
 
 
 def _person(own: Sequence[_Session]) -> dict[str, str | None]:
@@ -148,8 +147,8 @@ def _stays(stays: Sequence[Stay], start: datetime, end: datetime) -> dict[str, A
 
 def _times(known: Mapping[str, Any], stays: Sequence[Stay]) -> tuple[datetime, datetime]:
     """Return when the meeting began and ended."""
-    start = _time(known.get("start_time")) or min(stay[0] for stay in stays)
-    end = _time(known.get("end_time"))
+    start = instant(known.get("start_time")) or min(stay[0] for stay in stays)
+    end = instant(known.get("end_time"))
     seconds = whole(known.get("duration"))
     if end is None and seconds is not None and 0 < seconds < 10**7:
         end = start + timedelta(seconds=seconds)
@@ -164,14 +163,6 @@ def _seconds(stays: Iterable[Stay]) -> float:
 
 def _minutes(seconds: float) -> float:
     return round(seconds / _MINUTE, 1)
-
-
-def _time(value: Any) -> datetime | None:
-    try:
-        at = datetime.fromisoformat(value)
-        return at.astimezone(UTC) if at.tzinfo else None
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def _iso(at: datetime) -> str:

@@ -29,7 +29,7 @@ _OF_LOGSTASH = frozenset({"@version", "tags"})
 _UNMIXED = frozenset({"geoip", "ua"})
 
 
-class Kind(enum.StrEnum):
+class LineKind(enum.StrEnum):
     """What a line holds, in words for a person."""
 
     MESSAGE = "queue messages"
@@ -47,7 +47,7 @@ class Useraction(NamedTuple):
         record: As in a queue message, plus the fields that only a document has (`geoip`, `ua`).
     """
 
-    kind: Kind
+    kind: LineKind
     at: dt.datetime
     record: dict[str, Any]
 
@@ -85,7 +85,7 @@ def useraction(content: Any, zone: ZoneInfo) -> Useraction | None:
     source = content.get("_source")
     record: dict[str, Any] = source if isinstance(source, dict) else content
     wrapped = record is not content or "_index" in content or "@timestamp" in record
-    kind = Kind.DOCUMENT if wrapped else Kind.MESSAGE if "timestamp" in record else Kind.DUMP
+    kind = LineKind.DOCUMENT if wrapped else LineKind.MESSAGE if "timestamp" in record else LineKind.DUMP
     id_ = whole(record["action_id"] if "action_id" in record else content.get("_id"))
     if id_ is None or abs(id_) > HIGHEST:
         raise PoisonError("the record has no action_id that is a whole number")
@@ -95,7 +95,7 @@ def useraction(content: Any, zone: ZoneInfo) -> Useraction | None:
     record["action_id"] = id_
     record["timestamp"] = at.isoformat()
     _correct_types(record)
-    if kind is not Kind.DOCUMENT or "@version" in record:  # the old tool's, and not a document of uaharvest
+    if kind is not LineKind.DOCUMENT or "@version" in record:  # the old tool's, and not a document of uaharvest
         _correct_meanings(record, at)
     return Useraction(kind, at, record)
 
@@ -112,7 +112,7 @@ def as_document(found: Useraction, locate: Locate, infix: str | None, origin: An
     Raises:
         PoisonError: The id or time is unusable.
     """
-    known = found.kind is Kind.DOCUMENT
+    known = found.kind is LineKind.DOCUMENT
     if known and isinstance(found.record.get("ua"), dict):
         found.record.pop("useragent", None)
     return document(found.record, _nowhere if known else locate, infix, origin)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from uaharvest.coerce import instant
 from uaharvest.documents.document import Document
 from uaharvest.documents.indices import index_name
 from uaharvest.errors import PoisonError
@@ -114,13 +115,9 @@ def user_agent(text: str) -> Mapping[str, str]:
 
 
 def _instant(value: Any) -> dt.datetime:
-    try:
-        at = dt.datetime.fromisoformat(value)
-        if at.tzinfo is not None:
-            return at.astimezone(dt.UTC)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise PoisonError("the record has no timestamp that is ISO 8601 with a zone")
+    if (at := instant(value)) is None:
+        raise PoisonError("the record has no timestamp that is ISO 8601 with a zone")
+    return at
 
 
 def version(action: Any) -> int | None:

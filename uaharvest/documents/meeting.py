@@ -8,6 +8,7 @@ from typing import Any
 from uaharvest.documents.indexed import without_surrogates
 from uaharvest.documents.session import Session
 from uaharvest.documents.values import between, iso
+from uaharvest.intervals import union
 from uaharvest.rows.zoom import MeetingRow, Pair
 
 LONGEST_ID = 512  # bytes of an _id in Elasticsearch; a longer one makes the whole bulk request fail
@@ -98,17 +99,6 @@ def attendance(sessions: Iterable[Session]) -> dict[str, int]:
         "waiting_room_sessions": sum(one.waiting for one in listed),
         "breakout_sessions": sum(one.breakout for one in listed),
     }
-
-
-def union(stays: Iterable[Stay]) -> list[Stay]:
-    """Return the union of half-open intervals as sorted intervals that do not touch."""
-    merged: list[Stay] = []
-    for join, leave in sorted(stays):
-        if merged and join <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], leave))
-        else:
-            merged.append((join, leave))
-    return merged
 
 
 def _most_at_once(stays: Sequence[Stay]) -> int:

@@ -315,6 +315,24 @@ def _anonymous(row: ParticipantRow) -> str:
     return json.dumps([getattr(row, name) for name in (*_IDENTITIES, "device", "ip_address")])
 
 
+def identity(value_of: Callable[[str], str | None]) -> tuple[str, str] | None:
+    """Return the field that says best who a participant is, and its value; None if there is neither id nor name.
+
+    An id of Zoom's is the same in all meetings, and so is an e-mail address, here in small letters. A name may be that
+    of several people.
+
+    Args:
+        value_of: Returns the value of a field of a session.
+    """
+    for field in ("registrant_id", "participant_user_id", "id", "email", "user_name"):
+        value = value_of(field)
+        if field == "email" and value:
+            value = value.strip().lower()
+        if value:
+            return field, value
+    return None
+
+
 def people(rows: Sequence[Identified]) -> list[str]:
     """Return a key for each row. Rows of the same person have the same key.
 

@@ -1,9 +1,8 @@
-"""Files that appear as a whole or not at all, and CSV that a spreadsheet does not run."""
+"""Files that appear as a whole or not at all, and rows as CSV."""
 
 import contextlib
 import csv
 import os
-import re
 import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,10 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from uaharvest.errors import BadInputError
-
-# Spreadsheets run a cell as a formula if it begins with one of these, even behind white space.
-_FORMULA = re.compile(r"\s*[=+\-@\t\r]")
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
+from uaharvest.plain import cell
 
 
 @contextlib.contextmanager
@@ -54,13 +50,6 @@ def write_csv(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, 
     writer.writerow(columns)
     count = 0
     for row in rows:
-        writer.writerow([guarded(row.get(column)) for column in columns])
+        writer.writerow([cell(row.get(column)) for column in columns])
         count += 1
     return count
-
-
-def guarded(value: Any) -> Any:
-    """Return a cell that no spreadsheet takes for a formula: an apostrophe goes before text that would be one."""
-    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
-        return f"'{value}"
-    return value

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from uaharvest.coerce import instant
 from uaharvest.errors import BadInputError, HarvestError
 from uaharvest.exporting.files import replaced
 from uaharvest.exporting.source import Source
 from uaharvest.exporting.tables import Table
-from uaharvest.exporting.useractions import instant
 
 if TYPE_CHECKING:
     import duckdb
@@ -70,7 +70,7 @@ class Parquet:
                 self._remove(folder, {day} - counts.keys())
                 yield day, counts.get(day, 0)
         else:
-            documents = source.store.export(source.index(table.name))
+            documents = source.store.select(source.index(table.name))
             counts = self._write(folder, table, documents)
             self._remove(folder, _days(folder) - counts.keys())
             yield from counts.items()

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from uaharvest.coerce import text
-
-_IDS = ("registrant_id", "participant_user_id", "id")
+from uaharvest.documents.session import identity
 
 
 def person_of(session: Mapping[str, Any], hidden: Callable[..., str]) -> str:
@@ -18,11 +17,12 @@ def person_of(session: Mapping[str, Any], hidden: Callable[..., str]) -> str:
         session: The document of a session.
         hidden: Returns an id in place of what it is made of.
     """
-    for kind in _IDS:
-        if id_ := text(session.get(kind)):
+    match identity(lambda field: text(session.get(field))):
+        case None:
+            return hidden("session", session.get("_id"))
+        case "email", email:
+            return hidden("e-mail", email)
+        case "user_name", name:
+            return hidden("name", session.get("meeting"), name)
+        case _, id_:
             return id_
-    if email := text(session.get("email")):
-        return hidden("e-mail", email.strip().lower())
-    if name := text(session.get("user_name")):
-        return hidden("name", session.get("meeting"), name)
-    return hidden("session", session.get("_id"))

@@ -9,8 +9,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from uaharvest.coerce import text, whole
-from uaharvest.exporting.useractions import ANONYMOUS, Grouped, facts, instant, viewer_of
+from uaharvest.coerce import instant, text, whole
+from uaharvest.exporting.useractions import ANONYMOUS, Grouped, facts, viewer_of
+from uaharvest.intervals import union
 from uaharvest.viewing.actions import Action
 from uaharvest.viewing.published import old_tools
 
@@ -164,10 +165,6 @@ def _presence(stays: Iterable[Any], start: float, end: float) -> float:
     inside = []
     for stay in stays:
         began, ended = map(instant, stay if isinstance(stay, list) and len(stay) == 2 else (None, None))  # noqa: PLR2004
-        if began and ended:
+        if began and ended and began.timestamp() < end and ended.timestamp() > start:
             inside.append((max(began.timestamp(), start), min(ended.timestamp(), end)))
-    present, reach = 0.0, start
-    for first, last in sorted(inside):
-        present += max(0.0, last - max(first, reach))
-        reach = max(reach, last)
-    return present / (end - start)
+    return sum(last - first for first, last in union(inside)) / (end - start)

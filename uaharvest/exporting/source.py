@@ -9,13 +9,13 @@ from typing import Any
 from uaharvest.coerce import text
 from uaharvest.documents.episode_part import taken_apart
 from uaharvest.exporting.useractions import Facts, facts
-from uaharvest.sinks.documents import DocumentStore
+from uaharvest.sinks.documents import DocumentStore, Has
 
 Document = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenSeries:
     """Chooses recordings by their series.
 
     Attributes:
@@ -67,22 +67,22 @@ class Source:
 
     def of_day(self, family: str, day: dt.date) -> Iterator[Document]:
         """Yield all documents of a day."""
-        return self.store.export(f"{self.index(family)}-{day:%Y.%m.%d}")
+        return self.store.select(f"{self.index(family)}-{day:%Y.%m.%d}")
 
     def of_recordings(self, family: str, mpids: Collection[str], days: Collection[dt.date]) -> Iterator[Document]:
         """Yield the documents of these recordings, day by day."""
         for day in days:
-            yield from self.store.having(f"{self.index(family)}-{day:%Y.%m.%d}", "mpid", mpids)
+            yield from self.store.select(f"{self.index(family)}-{day:%Y.%m.%d}", Has("mpid", mpids))
 
     def viewings(self, mpids: Collection[str]) -> Iterator[Document]:
         """Yield what was watched of these recordings, by recording and viewer; nothing without this stream."""
-        return self.store.having(self.index("viewings"), "mpid", mpids)
+        return self.store.select(self.index("viewings"), Has("mpid", mpids))
 
     def recordings(self, mpids: Collection[str]) -> Iterator[Document]:
         """Yield how these recordings were watched; nothing without this stream."""
-        return self.store.having(self.index("recordings"), "mpid", mpids)
+        return self.store.select(self.index("recordings"), Has("mpid", mpids))
 
-    def episodes(self, chosen: Chosen) -> dict[str, Document]:
+    def episodes(self, chosen: ChosenSeries) -> dict[str, Document]:
         """Return the chosen episodes by recording.
 
         A recording that has no episode, but that viewers watched, has what is known of it in `recordings`.
@@ -98,18 +98,18 @@ class Source:
                 found[mpid] = document
         return dict(sorted(found.items()))
 
-    def _of_series(self, family: str, chosen: Chosen) -> Iterator[Document]:
+    def _of_series(self, family: str, chosen: ChosenSeries) -> Iterator[Document]:
         """Yield the chosen documents of a family, and perhaps others."""
         if chosen.year is None:
-            return self.store.having(self.index(family), "series", chosen.series)
+            return self.store.select(self.index(family), Has("series", chosen.series))
         if family == "episodes" and not chosen.series:
-            return self.store.having(self.index(family), "year", [chosen.year])
-        return self.store.export(self.index(family))
+            return self.store.select(self.index(family), Has("year", [chosen.year]))
+        return self.store.select(self.index(family))
 
     def facts(self, mpids: Collection[str]) -> dict[str, Facts]:
         """Return what the episodes say of these recordings."""
         found = {}
-        for document in self.store.having(self.index("episodes"), "mpid", mpids):
+        for document in self.store.select(self.index("episodes"), Has("mpid", mpids)):
             if mpid := text(document.get("mpid")):
                 found[mpid] = facts(document)
         return found

@@ -10,9 +10,9 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from uaharvest.coerce import members, text, whole
+from uaharvest.coerce import instant, members, text, whole
 from uaharvest.exporting.people import person_of
-from uaharvest.exporting.useractions import instant, viewer_of
+from uaharvest.exporting.useractions import viewer_of
 
 Row = Mapping[str, Any]
 _SPAN = 'STRUCT("start" DOUBLE, "end" DOUBLE)[]'

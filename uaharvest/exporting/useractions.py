@@ -1,11 +1,10 @@
 """Useractions as documents, read as the engine of viewings needs them, and grouped by recording on disk."""
 
-import datetime as dt
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
-from uaharvest.coerce import members, text, whole
+from uaharvest.coerce import instant, members, text, whole
 from uaharvest.viewing.actions import Action
 
 PSEUDO_USERS = frozenset({"anonymous", "public_user"})
@@ -63,15 +62,6 @@ def viewer_of(document: Mapping[str, Any]) -> str | None:
         return user
     session = text(document.get("session_id"))
     return f"{ANONYMOUS}{session}" if session else None
-
-
-def instant(value: Any) -> dt.datetime | None:
-    """Return an instant in UTC; None if the value is no time of ISO 8601 with a zone."""
-    try:
-        at = dt.datetime.fromisoformat(value)
-        return at.astimezone(dt.UTC) if at.tzinfo else None
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def user_of(document: Mapping[str, Any]) -> str | None:

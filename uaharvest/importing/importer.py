@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 
 from uaharvest.dead_letters import DeadLetter, DeadLetters
 from uaharvest.documents import imported, indexed
-from uaharvest.documents.imported import Kind, Useraction
+from uaharvest.documents.imported import LineKind, Useraction
 from uaharvest.documents.indexed import Locate
 from uaharvest.errors import BadInputError, PoisonError
 from uaharvest.importing.files import LONGEST_LINE, File, Line
-from uaharvest.importing.positions import Counts, Position, Positions
+from uaharvest.importing.positions import FilePosition, Positions, RecordCounts
 from uaharvest.privacy.people import is_about
 from uaharvest.privacy.protection import Protection
 from uaharvest.sinks import Outgoing, Sink
@@ -26,7 +26,7 @@ BATCH_RECORDS = 2000
 BATCH_BYTES = 5_000_000
 
 
-class Item(NamedTuple):
+class ImportedAction(NamedTuple):
     """A useraction, its line, and its position among the records of the line."""
 
     found: Useraction
@@ -34,17 +34,17 @@ class Item(NamedTuple):
     place: int
 
 
-class Delivered(NamedTuple):
+class BatchResult(NamedTuple):
     """What became of a batch at its destination; `refused` are items that it will never accept, with the reasons."""
 
-    counts: Counts
-    refused: Sequence[tuple[Item, str]]
+    counts: RecordCounts
+    refused: Sequence[tuple[ImportedAction, str]]
 
 
 class Destination(Protocol):
     """Where the useractions go."""
 
-    def deliver(self, items: Sequence[Item]) -> Delivered:
+    def deliver(self, items: Sequence[ImportedAction]) -> BatchResult:
         """Deliver all items, and return once each is confirmed or refused.
 
         Raises:
@@ -63,19 +63,19 @@ class ToDocuments:
         self._locate = locate
         self._infix = infix
 
-    def deliver(self, items: Sequence[Item]) -> Delivered:
+    def deliver(self, items: Sequence[ImportedAction]) -> BatchResult:
         """Store all items; see `Destination.deliver`."""
         documents = [imported.as_document(item.found, self._locate, self._infix, item) for item in items]
         stored = self._store.get_many({(document.index, document.id) for document in documents})
         changes, present = imported.changes(documents, stored)
-        refused: list[tuple[Item, str]] = []
+        refused: list[tuple[ImportedAction, str]] = []
         for written in self._store.write(change.document for change in changes):
             refused += [(document.origin, reason) for document, reason in written.refused]
         unwritten = {id(item) for item, _ in refused}
         taken = [change for change in changes if id(change.document.origin) not in unwritten]
         new = sum(change.is_new for change in taken)
         present += sum(change.repeats for change in changes)
-        return Delivered(Counts(imported=new, completed=len(taken) - new, present=present), refused)
+        return BatchResult(RecordCounts(imported=new, completed=len(taken) - new, present=present), refused)
 
 
 class ToQueue:
@@ -85,18 +85,18 @@ class ToQueue:
         """Send to `sink`."""
         self._sink = sink
 
-    def deliver(self, items: Sequence[Item]) -> Delivered:
+    def deliver(self, items: Sequence[ImportedAction]) -> BatchResult:
         """Send all items; see `Destination.deliver`."""
         outgoing = [
             Outgoing(place, item.found.at.timestamp(), imported.as_message(item.found))
             for place, item in enumerate(items)
         ]
         sent = 0
-        refused: list[tuple[Item, str]] = []
+        refused: list[tuple[ImportedAction, str]] = []
         for receipt in self._sink.deliver(outgoing):
             sent += len(receipt.confirmed)
             refused += [(items[int(record.id)], reason) for record, reason in receipt.refused]
-        return Delivered(Counts(imported=sent), refused)
+        return BatchResult(RecordCounts(imported=sent), refused)
 
 
 @dataclasses.dataclass(slots=True)
@@ -112,7 +112,7 @@ class Batch:
     """
 
     end: int
-    items: list[Item] = dataclasses.field(default_factory=list)
+    items: list[ImportedAction] = dataclasses.field(default_factory=list)
     unreadable: list[DeadLetter] = dataclasses.field(default_factory=list)
     skipped: int = 0
     size: int = 0
@@ -140,7 +140,7 @@ class Survey:
         last: That of the latest.
     """
 
-    kinds: collections.Counter[Kind] = dataclasses.field(default_factory=collections.Counter)
+    kinds: collections.Counter[LineKind] = dataclasses.field(default_factory=collections.Counter)
     unreadable: int = 0
     reason: str = ""
     first: dt.datetime | None = None
@@ -181,7 +181,7 @@ class Importer:
         self._zone = zone
         self._protection = protection
 
-    def run(self, file: File, *, again: bool = False) -> Iterator[Position]:
+    def run(self, file: File, *, again: bool = False) -> Iterator[FilePosition]:
         """Import `file` from where it was left; yield each position, the first and the last included.
 
         A caller that stops iterating leaves nothing half-done: what it was given last is stored.
@@ -213,7 +213,7 @@ class Importer:
                 self._dead_letters.put(self._stored(letter, file))
             counts = position.counts + delivered.counts
             erased = len(batch.items) - len(items) + len(batch.unreadable) - len(unreadable)
-            counts += Counts(read=batch.total, skipped=batch.skipped, dead=len(dead_letters), erased=erased)
+            counts += RecordCounts(read=batch.total, skipped=batch.skipped, dead=len(dead_letters), erased=erased)
             position = self._positions.save(file, dataclasses.replace(position, at=batch.end, counts=counts))
             yield position
         position = self._positions.save(file, dataclasses.replace(position, done=True))
@@ -228,13 +228,13 @@ class Importer:
         records = letter.records()
         line = Line(0, 0, b"")
         found = [imported.useraction(record, self._zone) for record in records]
-        items = [Item(one, line, place) for place, one in enumerate(found) if one is not None]
+        items = [ImportedAction(one, line, place) for place, one in enumerate(found) if one is not None]
         delivered = self._destination.deliver(list(map(self._protected, self._kept(items))))
         if delivered.refused:
             raise PoisonError(delivered.refused[0][1])
         return len(records)
 
-    def _kept(self, items: Iterable[Item]) -> list[Item]:
+    def _kept(self, items: Iterable[ImportedAction]) -> list[ImportedAction]:
         """Return the items without those of people who were erased."""
         return [item for item in items if not self._is_erased(item.found.record)]
 
@@ -245,11 +245,11 @@ class Importer:
         source = record.get("_source")  # as elasticdump writes a document
         return is_about(knows, "useractions", source if isinstance(source, Mapping) else record)
 
-    def _protected(self, item: Item) -> Item:
+    def _protected(self, item: ImportedAction) -> ImportedAction:
         record = self._protection.record(item.found.record)
         return item._replace(found=item.found._replace(record=record))
 
-    def _letter(self, item: Item, reason: str) -> DeadLetter:
+    def _letter(self, item: ImportedAction, reason: str) -> DeadLetter:
         """Return the dead letter for a useraction that the destination refuses; it holds the record as received."""
         record = indexed.records(_decoded(item.line))[item.place]
         return DeadLetter.of_record(STREAM, None, reason, {"record": record})
@@ -274,9 +274,9 @@ def survey(file: File, zone: ZoneInfo) -> Iterator[Survey]:
     whole = Survey()
     yield whole
     for batch in batches(file, 0, zone):
-        require_few(file, batch, Counts(read=whole.read, dead=whole.unreadable))
+        require_few(file, batch, RecordCounts(read=whole.read, dead=whole.unreadable))
         whole.kinds.update(item.found.kind for item in batch.items)
-        whole.kinds[Kind.OTHER] += batch.skipped
+        whole.kinds[LineKind.OTHER] += batch.skipped
         whole.unreadable += len(batch.unreadable)
         if batch.unreadable and not whole.reason:
             whole.reason = batch.unreadable[0].reason
@@ -300,7 +300,7 @@ def batches(file: File, position: int, zone: ZoneInfo) -> Iterator[Batch]:
         yield batch
 
 
-def require_few(file: File, batch: Batch, before: Counts) -> None:
+def require_few(file: File, batch: Batch, before: RecordCounts) -> None:
     """Raise BadInputError if too much of a batch cannot be read; a short one is judged with all `before` it."""
     bad, total = len(batch.unreadable), batch.total
     if not batch.is_full:
@@ -333,7 +333,7 @@ def _read(line: Line, zone: ZoneInfo, batch: Batch) -> None:
         if found is None:
             batch.skipped += 1
         else:
-            batch.items.append(Item(found, line, place))
+            batch.items.append(ImportedAction(found, line, place))
 
 
 def _decoded(line: Line) -> str:

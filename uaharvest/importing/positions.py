@@ -17,7 +17,7 @@ PREFIX = "imports/"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Counts:
+class RecordCounts:
     """What became of the records of a file so far.
 
     Attributes:
@@ -38,14 +38,14 @@ class Counts:
     dead: int = 0
     erased: int = 0
 
-    def __add__(self, other: "Counts") -> "Counts":
+    def __add__(self, other: "RecordCounts") -> "RecordCounts":
         """Return the sum of each count."""
         mine, others = dataclasses.asdict(self), dataclasses.asdict(other)
-        return Counts(**{name: mine[name] + others[name] for name in mine})
+        return RecordCounts(**{name: mine[name] + others[name] for name in mine})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Position:
+class FilePosition:
     """How far a file is imported.
 
     Attributes:
@@ -56,7 +56,7 @@ class Position:
     """
 
     at: int = 0
-    counts: Counts = Counts()
+    counts: RecordCounts = RecordCounts()
     done: bool = False
     etag: str | None = None
 
@@ -77,7 +77,7 @@ class Positions:
         self._bucket = bucket
         self._destination = destination
 
-    def read(self, file: File, *, again: bool = False) -> Position:
+    def read(self, file: File, *, again: bool = False) -> FilePosition:
         """Return how far `file` is imported.
 
         Args:
@@ -88,13 +88,13 @@ class Positions:
             BadInputError: The file has changed since.
         """
         if file.identity is None:
-            return Position()
+            return FilePosition()
         stored = self._object(file.identity)
         found = stored.read()
         if found is None:
-            return Position()
+            return FilePosition()
         if again:
-            return Position(etag=found.etag)
+            return FilePosition(etag=found.etag)
         parsed = _parsed(found)
         if parsed is None:
             raise BlockedError(f"{stored.uri} is not what `import` writes there: look at it, or delete it.")
@@ -107,7 +107,7 @@ class Positions:
             )
         return position
 
-    def save(self, file: File, position: Position) -> Position:
+    def save(self, file: File, position: FilePosition) -> FilePosition:
         """Store a position in place of the one that has its ETag; return it with the new ETag.
 
         Raises:
@@ -139,7 +139,7 @@ class Positions:
         return S3Object(self._s3, self._bucket, f"{PREFIX}{digest[:32]}.json", what="position of an import")
 
 
-def _parsed(found: Content) -> tuple[dict[str, Any], Position] | None:
+def _parsed(found: Content) -> tuple[dict[str, Any], FilePosition] | None:
     """Return the state of the file and its position; None if the object holds no position."""
     try:
         match json.loads(found.text):
@@ -150,7 +150,7 @@ def _parsed(found: Content) -> tuple[dict[str, Any], Position] | None:
                 "done": bool(done),
                 "schema": 1,
             }:
-                return state, Position(at, Counts(**counts), done, found.etag)
+                return state, FilePosition(at, RecordCounts(**counts), done, found.etag)
     except (ValueError, TypeError):
         pass
     return None

@@ -80,17 +80,17 @@ class ServerClock:
         self._agreeing = AGREEING
         self._all = (float("inf"), float("-inf"))
 
-    def between(self, sent: float, received: float, told: float) -> ClockReading:
+    def between(self, sent: float, received: float, server_time: float) -> ClockReading:
         """Return the server's time when it processed a request.
 
         Args:
             sent: When the request was sent, by this process's clock, seconds.
             received: When the response was received, by the same clock.
-            told: The response's `Date`, seconds UTC.
+            server_time: The response's `Date`, seconds UTC.
         """
         age = max(0.0, received - self._at)
         least, most = self._least - DRIFT * age, self._most + DRIFT * age
-        low, high = told - received, told + 1 - sent
+        low, high = server_time - received, server_time + 1 - sent
         if max(low, least) < min(high, most):
             self._agreeing += 1
             self._all = min(self._all[0], low), max(self._all[1], high)

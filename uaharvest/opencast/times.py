@@ -93,8 +93,8 @@ def reported_as(wall: datetime, zone: ZoneInfo) -> datetime | None:
 
     An ambiguous wall time is read as the second pass, so the server reports a row of the first pass an hour late.
     """
-    told = max(_instants(wall, zone)).astimezone(zone)
-    return told if told.replace(tzinfo=None, fold=0) == wall else None
+    reported = max(_instants(wall, zone)).astimezone(zone)
+    return reported if reported.replace(tzinfo=None, fold=0) == wall else None
 
 
 def _instants(wall: datetime, zone: ZoneInfo) -> list[datetime]:

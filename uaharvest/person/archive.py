@@ -1,11 +1,9 @@
 """What is stored about one person, as an archive for that person: JSON, CSV, and what each field means."""
 
-import csv
-import io
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,53 +14,13 @@ from uaharvest.person.documents import HOST, Found
 from uaharvest.person.letters import STORE as LETTERS
 from uaharvest.person.letters import Mention
 from uaharvest.privacy.rules import TABLES
+from uaharvest.report.tables import written
 
 README = """This archive holds what uaharvest has stored about one person.
 
 Each store has two files with the same contents: NAME.json, one JSON object per line, and NAME.csv. Times are UTC.
 fields.csv says what each field holds, and what it is needed for. about.json has the numbers.
 """
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets would run these
-_DERIVED = {
-    "mpid": "id of the recording",
-    "viewer": "the viewer: login or session",
-    "huid": "the viewer's login",
-    "evidence": "kinds of useractions that show it",
-    "seen_s": "seconds of the recording that were seen",
-    "coverage": "share of the recording that was seen",
-    "watched_s": "seconds spent watching",
-    "again_s": "seconds that were watched again",
-    "furthest_s": "furthest second of the recording that was seen",
-    "sittings": "how many times it was watched without a longer break",
-    "first": "when it was watched first",
-    "last": "when it was watched last",
-    "live_s": "seconds watched live",
-    "intervals": "which seconds of the recording were seen",
-    "played": "each viewing: seconds of the recording, and when",
-    "stays": "each stay: when it began and ended",
-    "person": "id of the participant",
-    "joined": "when the participant joined first",
-    "left": "when the participant left last",
-    "minutes": "minutes in the meeting",
-    "share": "share of the meeting's time",
-    "late_minutes": "minutes that the participant came after the meeting began",
-    "early_minutes": "minutes that the participant left before it ended",
-    "sessions": "how many stays",
-    "user_id": "the participant's id at Zoom",
-    "registrant_id": "the participant's id as a registrant",
-    "user_email": "the participant's e-mail address",
-    "user_name": "the participant's name",
-    "uuid": "uuid of the meeting",
-    "meeting_id": "number of the meeting",
-    "topic": "topic of the meeting",
-    "host_id": "the host's id at Zoom",
-    "start": "when the meeting began",
-    "end": "when the meeting ended",
-    "@timestamp": "when it was watched, or joined",
-    "series": "series of the recording",
-    "title": "title of the recording",
-    "duration_s": "length of the recording, seconds",
-}
 
 
 def write(path: Path, found: Iterable[Found], mentions: Iterable[Mention]) -> dict[str, int]:
@@ -105,10 +63,10 @@ def write(path: Path, found: Iterable[Found], mentions: Iterable[Mention]) -> di
                 flat = [dict(_flat(row)) for row in rows]
                 columns = list(dict.fromkeys(column for row in flat for column in row))
                 archive.writestr(
-                    f"{name}.csv", _csv(columns, ([row.get(one, "") for one in columns] for row in flat))
+                    f"{name}.csv", written([columns, *([row.get(one, "") for one in columns] for row in flat)])
                 )
                 meanings += [(store, column, *_meaning(store, column)) for column in columns]
-            archive.writestr("fields.csv", _csv(("store", "field", "holds", "needed for"), meanings))
+            archive.writestr("fields.csv", written([("store", "field", "holds", "needed for"), *meanings]))
             about = {"uaharvest": __version__, "at": f"{datetime.now(UTC):%FT%TZ}", "stores": counts}
             archive.writestr("about.json", json.dumps(about, indent=2))
             archive.writestr("README.txt", README)
@@ -116,17 +74,6 @@ def write(path: Path, found: Iterable[Found], mentions: Iterable[Mention]) -> di
     finally:
         part.unlink(missing_ok=True)
     return counts
-
-
-def _csv(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow(
-            [f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in row]
-        )
-    return text.getvalue()
 
 
 def _flat(fields: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
@@ -143,11 +90,8 @@ def _meaning(store: str, column: str) -> tuple[str, str]:
         return "what could not be delivered, and why", "delivering it later"
     family = store.removeprefix(HOST)
     rules = next((rules for table, rules in TABLES.items() if table == family), ())
-    for rule in rules:
-        for name in rule.names:
-            if _covers(name, column):
-                return rule.holds, rule.why
-    return _DERIVED.get(column, ""), ""
+    covering = (rule for rule in rules if any(_covers(name, column) for name in rule.names))
+    return next(((rule.holds, rule.why) for rule in covering), ("", ""))
 
 
 def _covers(name: str, column: str) -> bool:

@@ -8,7 +8,7 @@ from uaharvest.documents import meeting, session
 from uaharvest.documents.document import Document
 from uaharvest.errors import HarvestError
 from uaharvest.privacy.people import HOST_IDS, HOST_NAMES, IDS, NAME, NAMES, Form, hosts_in, ids_in, without_host
-from uaharvest.sinks.documents import DocumentStore, Key
+from uaharvest.sinks.documents import DocumentStore, Key, Mentions
 
 ABOUT: tuple[Form, ...] = ("useractions", "sessions", "viewings", "attendance")  # they are deleted
 HOSTED: tuple[Form, ...] = ("meetings", "attendance")  # others are in them too, so only their host is removed
@@ -111,16 +111,16 @@ class PersonDocuments:
 
         In this order, because the next look finds sessions that were left, but not figures.
         """
-        gone: dict[Key, list[str]] = {}
+        erased: dict[Key, list[str]] = {}
         for one in ones:
             index, id_ = one.key
-            gone.setdefault((index, str(one.fields.get("meeting"))), []).append(id_)
-        for (index, uuid), ids in gone.items():
+            erased.setdefault((index, str(one.fields.get("meeting"))), []).append(id_)
+        for (index, uuid), ids in erased.items():
             key = ("meetings" + index.removeprefix("sessions"), uuid)
             if known := self._store.get(*key):
                 rest = [
                     document
-                    for document in self._store.holding(index, ["meeting"], [uuid])
+                    for document in self._store.select(index, Mentions(["meeting"], [uuid]))
                     if document.get("meeting") == uuid and document["_id"] not in ids
                 ]
                 figures: dict[str, Any] = dict(meeting.attendance(session.stored(rest)))
@@ -140,7 +140,7 @@ class PersonDocuments:
     def _holding(self, form: Form, fields: Collection[str]) -> Iterator[dict[str, Any]]:
         if indices := self._indices(form):
             values = {id_.removeprefix(NAME) for id_ in self._ids} | self._ids
-            yield from self._store.holding(",".join(indices), list(fields), sorted(values))
+            yield from self._store.select(",".join(indices), Mentions(list(fields), sorted(values)))
 
     def _indices(self, form: Form) -> list[str]:
         return list(

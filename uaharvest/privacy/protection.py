@@ -14,7 +14,7 @@ from uaharvest.privacy.addresses import truncated
 from uaharvest.privacy.events import Types
 from uaharvest.privacy.people import NO_ONE, Erased
 from uaharvest.privacy.pseudonyms import Key, Pseudonyms
-from uaharvest.privacy.rules import TABLES, Kind, Nested, Table, nested
+from uaharvest.privacy.rules import TABLES, Nested, Table, Treatment, nested
 from uaharvest.rows.useractions import UserAction
 from uaharvest.rows.zoom import MeetingRow, ParticipantRow
 
@@ -111,18 +111,18 @@ class Protection:
             lru_cache(REMEMBERED)(self._derived) if derives else _nothing
         )
         # Rebinding is cheaper than a test in each call, and there are millions.
-        self._kinds: Mapping[Kind, Callable[[Any], Any]] = {
-            Kind.PERSON: self._person,
-            Kind.ADDRESS: self._any_address,
-            Kind.PLACE: self._place,
-            Kind.AGENT: self._client,
-            Kind.VERSION: lambda value: value if choice.agent == "full" else None,
-            Kind.TYPE: lambda value: self._type(value) if isinstance(value, str) else None,
-            Kind.REASON: lambda value: (
+        self._kinds: Mapping[Treatment, Callable[[Any], Any]] = {
+            Treatment.PERSON: self._person,
+            Treatment.ADDRESS: self._any_address,
+            Treatment.PLACE: self._place,
+            Treatment.AGENT: self._client,
+            Treatment.VERSION: lambda value: value if choice.agent == "full" else None,
+            Treatment.TYPE: lambda value: self._type(value) if isinstance(value, str) else None,
+            Treatment.REASON: lambda value: (
                 value if not choice.keys or (isinstance(value, str) and value in REASONS) else None
             ),
-            Kind.TEXT: _same,  # see `_without_names`
-            Kind.PLAIN: _same,
+            Treatment.TEXT: _same,  # see `_without_names`
+            Treatment.PLAIN: _same,
         }
 
     # Useractions
@@ -278,7 +278,7 @@ class Protection:
                 continue
             if value is None:
                 kept[name] = None
-            elif isinstance(rule, Kind):
+            elif isinstance(rule, Treatment):
                 protected = self._kinds[rule](value)
                 if protected is not None:
                     kept[name] = protected

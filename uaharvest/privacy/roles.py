@@ -3,11 +3,11 @@
 from typing import Any
 
 from uaharvest.documents.indices import FAMILIES
-from uaharvest.privacy.rules import TABLES, Kind
+from uaharvest.privacy.rules import TABLES, Treatment
 
 INDICES = [f"{family}*" for family in FAMILIES]
 # What an analyst without identities does not see. Texts may name the host, and an address is a household.
-_HIDDEN = frozenset({Kind.PERSON, Kind.ADDRESS, Kind.TEXT, Kind.REASON})
+_HIDDEN = frozenset({Treatment.PERSON, Treatment.ADDRESS, Treatment.TEXT, Treatment.REASON})
 
 
 def hidden() -> list[str]:

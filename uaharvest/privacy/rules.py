@@ -12,7 +12,7 @@ from typing import Literal
 from uaharvest.documents.indices import Family
 
 
-class Kind(enum.StrEnum):
+class Treatment(enum.StrEnum):
     """What is done to a field, in words for the record of processing."""
 
     PERSON = "pseudonym (`PRIVACY_PSEUDONYMS`)"
@@ -38,7 +38,7 @@ class Rule:
     """
 
     names: Sequence[str]
-    kind: Kind
+    kind: Treatment
     holds: str
     why: str
 
@@ -55,22 +55,22 @@ _SUPPORT = "finding faults of calls"
 _USE = "which features are used"
 
 USERACTIONS = (
-    Rule(["action_id"], Kind.PLAIN, "Opencast's number of the row", "each row once"),
-    Rule(["timestamp", "@timestamp", "created"], Kind.PLAIN, "when it happened", _WATCHED),
-    Rule(["mpid"], Kind.PLAIN, "id of the recording", _WATCHED),
-    Rule(["session_id"], Kind.PERSON, "the viewer's HTTP session", "telling viewers without a login apart"),
-    Rule(["huid"], Kind.PERSON, "the viewer's login", _WHO),
-    Rule(["ip", "hostname", "proxy<n>"], Kind.ADDRESS, "the viewer's address, and those of proxies", _WHERE),
-    Rule(["geoip"], Kind.PLACE, "country, region, city, postal code, position of the address", _WHERE),
-    Rule(["useragent", "ua"], Kind.AGENT, "the viewer's browser, system and device", _BROWSERS),
-    Rule(["action.type"], Kind.TYPE, "what the viewer did", _WATCHED),
+    Rule(["action_id"], Treatment.PLAIN, "Opencast's number of the row", "each row once"),
+    Rule(["timestamp", "@timestamp", "created"], Treatment.PLAIN, "when it happened", _WATCHED),
+    Rule(["mpid"], Treatment.PLAIN, "id of the recording", _WATCHED),
+    Rule(["session_id"], Treatment.PERSON, "the viewer's HTTP session", "telling viewers without a login apart"),
+    Rule(["huid"], Treatment.PERSON, "the viewer's login", _WHO),
+    Rule(["ip", "hostname", "proxy<n>"], Treatment.ADDRESS, "the viewer's address, and those of proxies", _WHERE),
+    Rule(["geoip"], Treatment.PLACE, "country, region, city, postal code, position of the address", _WHERE),
+    Rule(["useragent", "ua"], Treatment.AGENT, "the viewer's browser, system and device", _BROWSERS),
+    Rule(["action.type"], Treatment.TYPE, "what the viewer did", _WATCHED),
     Rule(
         [f"action.{name}" for name in ("inpoint", "outpoint", "length", "is_playing")],
-        Kind.PLAIN,
+        Treatment.PLAIN,
         "where in the recording",
         _WATCHED,
     ),
-    Rule(["is_live", "is_live_inferred"], Kind.PLAIN, "whether it was watched live", _WATCHED),
+    Rule(["is_live", "is_live_inferred"], Treatment.PLAIN, "whether it was watched live", _WATCHED),
     Rule(
         [
             f"episode.{name}"
@@ -79,7 +79,7 @@ USERACTIONS = (
                 *("year", "term", "cdn", "type", "description"),
             )
         ],
-        Kind.PLAIN,
+        Treatment.PLAIN,
         "the recording's metadata, which may name its lecturers",
         _WATCHED,
     ),
@@ -104,7 +104,7 @@ EPISODES = (
             *("presenter_still", "presentation_still", "slides.img", "slides.time"),
             *("live_stream", "live_start", "live_end", "live_duration", "available"),
         ],
-        Kind.PLAIN,
+        Treatment.PLAIN,
         "the recording's metadata, which may name its lecturers; no viewer",
         "names, pictures and times of recordings",
     ),
@@ -112,92 +112,100 @@ EPISODES = (
 
 MEETINGS = (
     Rule(
-        ["uuid", "meeting_series_id"], Kind.PLAIN, "ids of the meeting; a personal room's is its host's", "joins"
+        ["uuid", "meeting_series_id"],
+        Treatment.PLAIN,
+        "ids of the meeting; a personal room's is its host's",
+        "joins",
     ),
-    Rule(["topic"], Kind.TEXT, "the topic, which may name people", "names of meetings"),
-    Rule(["host.host_id", "host.name", "host.email"], Kind.PERSON, "the host", "meetings by host"),
-    Rule(["host.user_type"], Kind.PLAIN, "the host's licence", "licences"),
-    Rule(["dept"], Kind.TEXT, "the host's department", "meetings by department"),
+    Rule(["topic"], Treatment.TEXT, "the topic, which may name people", "names of meetings"),
+    Rule(["host.host_id", "host.name", "host.email"], Treatment.PERSON, "the host", "meetings by host"),
+    Rule(["host.user_type"], Treatment.PLAIN, "the host's licence", "licences"),
+    Rule(["dept"], Treatment.TEXT, "the host's department", "meetings by department"),
     Rule(
         ["tracking_fields.field", "custom_keys.key"],
-        Kind.PLAIN,
+        Treatment.PLAIN,
         "names of fields that the account or its apps define",
         "joins",
     ),
     Rule(
         ["tracking_fields.value", "custom_keys.value"],
-        Kind.TEXT,
+        Treatment.TEXT,
         "values that the account or its apps give them",
         "joins",
     ),
-    Rule(["start_time", "end_time", "duration"], Kind.PLAIN, "when it took place", "use of Zoom"),
+    Rule(["start_time", "end_time", "duration"], Treatment.PLAIN, "when it took place", "use of Zoom"),
     Rule(
         [
             *("participant_sessions", "in_room_participants", "unique_participants", "person_seconds"),
             *("peak_participants", "waiting_room_sessions", "breakout_sessions"),
         ],
-        Kind.PLAIN,
+        Treatment.PLAIN,
         "numbers of participants",
         "attendance",
     ),
-    Rule(["erased_sessions"], Kind.PLAIN, "how many sessions of erased people are left out", "audits"),
+    Rule(["erased_sessions"], Treatment.PLAIN, "how many sessions of erased people are left out", "audits"),
     Rule(
         [
             *("has_pstn", "has_voip", "has_3rd_party_audio", "has_video", "has_screen_share", "has_sip"),
             *("has_archiving", "has_manual_captions", "has_automated_captions", "has_poll", "has_qa"),
             *("has_survey", "has_external_participant", "recording"),
         ],
-        Kind.PLAIN,
+        Treatment.PLAIN,
         "what was used in it",
         _USE,
     ),
     Rule(
         ["audio_quality", "video_quality", "screen_share_quality", "avg_jointime_cost"],
-        Kind.PLAIN,
+        Treatment.PLAIN,
         "its quality",
         _SUPPORT,
     ),
 )
 
 SESSIONS = (
-    Rule(["meeting"], Kind.PLAIN, "uuid of the meeting", "joins"),
+    Rule(["meeting"], Treatment.PLAIN, "uuid of the meeting", "joins"),
     Rule(
         ["id", "participant_user_id", "registrant_id", "participant_uuid", "customer_key"],
-        Kind.PERSON,
+        Treatment.PERSON,
         "ids of the participant, at Zoom and at apps",
         _WHO,
     ),
-    Rule(["user_name", "email"], Kind.PERSON, "the participant's name and e-mail address", _WHO),
+    Rule(["user_name", "email"], Treatment.PERSON, "the participant's name and e-mail address", _WHO),
     Rule(
         ["user_id", "bo_mtg_id"],
-        Kind.PLAIN,
+        Treatment.PLAIN,
         "number of the participant in the room, and the room",
         "each stay once",
     ),
-    Rule(["ip_address"], Kind.ADDRESS, "the participant's address", _WHERE),
-    Rule(["geoip"], Kind.PLACE, "country, region, city, postal code, position of the address", _WHERE),
-    Rule(["location", "city", "country"], Kind.PLAIN, "the place according to Zoom", _WHERE),
+    Rule(["ip_address"], Treatment.ADDRESS, "the participant's address", _WHERE),
+    Rule(["geoip"], Treatment.PLACE, "country, region, city, postal code, position of the address", _WHERE),
+    Rule(["location", "city", "country"], Treatment.PLAIN, "the place according to Zoom", _WHERE),
     Rule(
         ["device", "client", "os", "browser_name"],
-        Kind.AGENT,
+        Treatment.AGENT,
         "the participant's app, system and device",
         _SUPPORT,
     ),
-    Rule(["version", "os_version", "browser_version"], Kind.VERSION, "versions of these", _SUPPORT),
-    Rule(["network_type", "connection_type", "data_center"], Kind.PLAIN, "kind of the connection", _SUPPORT),
+    Rule(["version", "os_version", "browser_version"], Treatment.VERSION, "versions of these", _SUPPORT),
+    Rule(["network_type", "connection_type", "data_center"], Treatment.PLAIN, "kind of the connection", _SUPPORT),
     Rule(
         ["audio_quality", "video_quality", "screen_share_quality", "total_jointime_cost"],
-        Kind.PLAIN,
+        Treatment.PLAIN,
         "quality of the call",
         _SUPPORT,
     ),
-    Rule(["join_time", "leave_time", "duration"], Kind.PLAIN, "when the participant was there", "attendance"),
-    Rule(["leave_reason"], Kind.REASON, "why the participant left", _SUPPORT),
-    Rule(["role", "status"], Kind.PLAIN, "host or attendee; whether in the waiting room", "attendance"),
-    Rule(["waiting_room", "breakout_room", "in_room_participants"], Kind.PLAIN, "kind of the stay", "attendance"),
+    Rule(["join_time", "leave_time", "duration"], Treatment.PLAIN, "when the participant was there", "attendance"),
+    Rule(["leave_reason"], Treatment.REASON, "why the participant left", _SUPPORT),
+    Rule(["role", "status"], Treatment.PLAIN, "host or attendee; whether in the waiting room", "attendance"),
+    Rule(
+        ["waiting_room", "breakout_room", "in_room_participants"],
+        Treatment.PLAIN,
+        "kind of the stay",
+        "attendance",
+    ),
     Rule(
         ["share_application", "share_desktop", "share_whiteboard", "recording"],
-        Kind.PLAIN,
+        Treatment.PLAIN,
         "what the participant used",
         _USE,
     ),
@@ -206,49 +214,49 @@ SESSIONS = (
 # Derived from protected documents, so nothing is done to them once more.
 _RECORDING = Rule(
     ["mpid", "series", "title", "duration_s"],
-    Kind.PLAIN,
+    Treatment.PLAIN,
     "the recording's metadata, which may name its lecturers",
     _WATCHED,
 )
 
 VIEWINGS = (
-    Rule(["viewer", "huid"], Kind.PERSON, "the viewer's login, or session", _WHO),
+    Rule(["viewer", "huid"], Treatment.PERSON, "the viewer's login, or session", _WHO),
     _RECORDING,
-    Rule(["@timestamp", "first", "last", "sittings"], Kind.PLAIN, "when the viewer watched it", _WATCHED),
+    Rule(["@timestamp", "first", "last", "sittings"], Treatment.PLAIN, "when the viewer watched it", _WATCHED),
     Rule(
         ["seen_s", "coverage", "watched_s", "again_s", "furthest_s", "intervals", "played"],
-        Kind.PLAIN,
+        Treatment.PLAIN,
         "what the viewer watched of it",
         _WATCHED,
     ),
-    Rule(["live_s", "stays"], Kind.PLAIN, "when the viewer was at the live stream", "attendance"),
-    Rule(["evidence"], Kind.PLAIN, "kinds of useractions that this is known from", _TRUST),
+    Rule(["live_s", "stays"], Treatment.PLAIN, "when the viewer was at the live stream", "attendance"),
+    Rule(["evidence"], Treatment.PLAIN, "kinds of useractions that this is known from", _TRUST),
 )
 
 RECORDINGS = (
     _RECORDING,
-    Rule(["@timestamp", "start"], Kind.PLAIN, "when it was recorded, and last watched", _WATCHED),
+    Rule(["@timestamp", "start"], Treatment.PLAIN, "when it was recorded, and last watched", _WATCHED),
     Rule(
         [
             *("viewers", "anonymous", "mean_coverage", "median_coverage"),
             *("bin_s", "views", "retention", "concurrency"),
         ],
-        Kind.PLAIN,
+        Treatment.PLAIN,
         "numbers of viewers; small ones may point to a person",
         _WATCHED,
     ),
 )
 
 ATTENDANCE = (
-    Rule(["uuid", "meeting_id"], Kind.PLAIN, "ids of the meeting; a personal room's is its host's", "joins"),
-    Rule(["topic"], Kind.TEXT, "the topic, which may name people", "names of meetings"),
-    Rule(["host_id"], Kind.PERSON, "the host", "meetings by host"),
-    Rule(["person", "user_id", "registrant_id"], Kind.PERSON, "ids of the participant", _WHO),
-    Rule(["user_email", "user_name"], Kind.PERSON, "the participant's name and e-mail address", _WHO),
-    Rule(["@timestamp", "start", "end"], Kind.PLAIN, "when the meeting took place", "attendance"),
+    Rule(["uuid", "meeting_id"], Treatment.PLAIN, "ids of the meeting; a personal room's is its host's", "joins"),
+    Rule(["topic"], Treatment.TEXT, "the topic, which may name people", "names of meetings"),
+    Rule(["host_id"], Treatment.PERSON, "the host", "meetings by host"),
+    Rule(["person", "user_id", "registrant_id"], Treatment.PERSON, "ids of the participant", _WHO),
+    Rule(["user_email", "user_name"], Treatment.PERSON, "the participant's name and e-mail address", _WHO),
+    Rule(["@timestamp", "start", "end"], Treatment.PLAIN, "when the meeting took place", "attendance"),
     Rule(
         ["joined", "left", "minutes", "share", "late_minutes", "early_minutes", "sessions", "stays"],
-        Kind.PLAIN,
+        Treatment.PLAIN,
         "when the participant was there",
         "attendance",
     ),
@@ -257,8 +265,8 @@ ATTENDANCE = (
 # Rows as Zoom sends them differ from documents in these fields.
 MEETING_ROW = (
     *(rule for rule in MEETINGS if not any(name.startswith("host.") for name in rule.names)),
-    Rule(["host_id", "host", "email"], Kind.PERSON, "the host", "meetings by host"),
-    Rule(["id", "user_type", "participants", "has_recording"], Kind.PLAIN, "as in documents", _TRUST),
+    Rule(["host_id", "host", "email"], Treatment.PERSON, "the host", "meetings by host"),
+    Rule(["id", "user_type", "participants", "has_recording"], Treatment.PLAIN, "as in documents", _TRUST),
 )
 
 TABLES: Mapping[Table, Sequence[Rule]] = {
@@ -273,12 +281,12 @@ TABLES: Mapping[Table, Sequence[Rule]] = {
     "participant row": SESSIONS,
 }
 
-Nested = Mapping[str, "Kind | Nested"]
+Nested = Mapping[str, "Treatment | Nested"]
 
 
 def nested(rules: Sequence[Rule]) -> Nested:
     """Return the kind of each field by its name; the fields of an object are a mapping of their own."""
-    found: dict[str, Kind | Nested] = {}
+    found: dict[str, Treatment | Nested] = {}
     for rule in rules:
         for name in rule.names:
             owner, dot, member = name.partition(".")

@@ -6,13 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
-from uaharvest.report.lectures import Lecture, instant
-from uaharvest.report.matching import By, KnownAs, Match, Matcher, Seen, Stay, Why, as_it_is
+from uaharvest.coerce import instant
+from uaharvest.intervals import union
+from uaharvest.report.lectures import Lecture
+from uaharvest.report.matching import Attendee, By, KnownAs, Match, Matcher, Stay, Why, as_it_is
 from uaharvest.report.roster import Student
 from uaharvest.report.source import CourseDocuments, Fields
 
 
-class Rule(enum.StrEnum):
+class Attending(enum.StrEnum):
     """What counts as attending."""
 
     LIVE = "live"
@@ -77,7 +79,7 @@ class Unmatched:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Tally:
+class Matched:
     """How many documents, sessions and people of a source were matched."""
 
     source: str
@@ -111,12 +113,12 @@ class Course:
     lectures: Sequence[Lecture]
     cells: Sequence[Sequence[Cell]]
     unmatched: Sequence[Unmatched]
-    tallies: Sequence[Tally]
+    tallies: Sequence[Matched]
     others: Sequence[tuple[int, int]]
     viewers: Sequence[Mapping[str, bool]]
     zoom: Sequence[Sequence[tuple[int | None, Sequence[Stay]]]]
     threshold: float
-    rule: Rule
+    rule: Attending
 
     def column(self, lecture: int) -> list[Cell]:
         """Return the cells of all students for a lecture, by its place in `lectures`."""
@@ -134,7 +136,7 @@ class Question:
     series: str
     title: str
     threshold: float
-    rule: Rule
+    rule: Attending
 
 
 def course(
@@ -215,9 +217,9 @@ def course(
     )
 
 
-def seen(fields: Fields) -> Seen:
+def seen(fields: Fields) -> Attendee:
     """Return what a document of attendance says of a person."""
-    return Seen(
+    return Attendee(
         meeting=fields["uuid"],
         person=str(fields["person"]),
         huid=fields.get("huid"),
@@ -260,7 +262,11 @@ def _cell(question: Question, lecture: Lecture, watched: Sequence[Fields], stays
         (False, True): State.RECORDING,
         (False, False): State.SOME if any_trace else State.NOTHING,
     }[was_there, saw]
-    attended = {Rule.LIVE: was_there, Rule.RECORDING: saw, Rule.EITHER: was_there or saw}[question.rule]
+    attended = {
+        Attending.LIVE: was_there,
+        Attending.RECORDING: saw,
+        Attending.EITHER: was_there or saw,
+    }[question.rule]
     return Cell(
         state,
         attended,
@@ -290,11 +296,7 @@ def _clipped(stays: Iterable[Stay], begin: float, end: float) -> list[Stay]:
 
 def _length(stays: Iterable[Stay]) -> float:
     """Return the seconds in the union of some stays."""
-    total, reached = 0.0, float("-inf")
-    for since, until in sorted(stays):
-        total += max(0.0, until - max(since, reached))
-        reached = max(reached, until)
-    return total
+    return sum(until - since for since, until in union(stays))
 
 
 def _sessions(fields: Fields) -> int:
@@ -335,7 +337,7 @@ def _unmatched(source: str, found: Iterable[tuple[Fields, Match]], matcher: Matc
     return sorted(rows, key=lambda one: (list(Why).index(one.why), -one.minutes, one.who))
 
 
-def _tally(source: str, found: Sequence[tuple[Fields, Match]]) -> Tally:
+def _tally(source: str, found: Sequence[tuple[Fields, Match]]) -> Matched:
     by: Counter[str] = Counter()
     matched = 0
     for fields, match in found:
@@ -345,7 +347,7 @@ def _tally(source: str, found: Sequence[tuple[Fields, Match]]) -> Tally:
     order = [*By, *Why]
     total = sum(by.values())
     people = {match.student if match.student is not None else _who(fields) for fields, match in found}
-    return Tally(
+    return Matched(
         source,
         total,
         matched,

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 
+from uaharvest.coerce import instant
 from uaharvest.report import groups
 from uaharvest.report.course import Cell, Course
 from uaharvest.report.groups import Shown
-from uaharvest.report.lectures import instant
 from uaharvest.report.matching import Stay
 from uaharvest.report.source import UNKNOWN, Fields
 from uaharvest.report.tables import Column, Table
@@ -32,7 +32,7 @@ CLOCK = (
 )
 DAYS = (Column("day", "Day", "day"), Column("viewers", "Viewers", "count", "days"))
 COVERAGE = (
-    Column("from_share", "Seen from", "share"),
+    Column("from_share", "Attendee from", "share"),
     Column("to_share", "to", "share"),
     Column("students", "Students", "count", "coverage"),
 )

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
+from uaharvest.coerce import instant
 from uaharvest.errors import BadInputError
 from uaharvest.report.source import CourseDocuments, Fields
 
@@ -69,15 +70,6 @@ class Lecture:
     def key(self) -> str:
         """Return the recording's id, otherwise the first meeting's."""
         return str(self.recording["mpid"]) if self.recording else self.meetings[0].uuid
-
-
-def instant(text: Any) -> datetime | None:
-    """Return an instant of a document in UTC; None if there is none."""
-    try:
-        found = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def meetings(attendance: Iterable[Fields]) -> list[Meeting]:

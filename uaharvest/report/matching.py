@@ -52,7 +52,7 @@ class Why(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Seen:
+class Attendee:
     """Somebody in one Zoom meeting.
 
     Attributes:
@@ -143,7 +143,7 @@ class Matcher:
                 return Match(known[key], by)
         return Match(None, Why.NOT_ON_ROSTER)
 
-    def zoom(self, people: Sequence[Seen]) -> list[Match]:
+    def zoom(self, people: Sequence[Attendee]) -> list[Match]:
         """Match the people of all meetings of a course, in their order.
 
         All meetings are looked at together: an account that showed a student's e-mail once is that student's
@@ -174,7 +174,7 @@ class Matcher:
             matches.append(match)
         return matches
 
-    def _by_identity(self, people: Sequence[Seen]) -> list[Match | None]:
+    def _by_identity(self, people: Sequence[Attendee]) -> list[Match | None]:
         """Match by what only one person has; None where there is nothing of the kind.
 
         If the name is another student's, two share a device or an account, and nobody knows which of them it is.
@@ -197,7 +197,7 @@ class Matcher:
                 found.append(None)
         return found
 
-    def _identities(self, one: Seen) -> list[tuple[int, By]]:
+    def _identities(self, one: Attendee) -> list[tuple[int, By]]:
         known: Iterable[tuple[Mapping[str, int], str | None, By]] = (
             (self._huids, one.huid, By.HUID),
             (self._emails, (one.email or "").strip().lower(), By.EMAIL),
@@ -205,7 +205,7 @@ class Matcher:
         )
         return [(ids[value], by) for ids, value, by in known if value and value in ids]
 
-    def _by_name(self, one: Seen) -> Match:
+    def _by_name(self, one: Attendee) -> Match:
         name = normalised(one.name)
         students = self._names.get(name, set())
         if len(students) == 1:

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from uaharvest.sinks.documents import DocumentStore
+from uaharvest.sinks.documents import DocumentStore, Has
 
 Fields = Mapping[str, Any]
 
@@ -74,13 +74,14 @@ class StoredDocuments:
         )
 
     def _select(self, family: str, field: str, value: str, fields: Sequence[str]) -> Iterable[Fields]:
-        return self._store.select(f"{family},{family}-*", field, value, fields)
+        return self._store.select(f"{family},{family}-*", Has(field, [value]), fields, only_open=True)
 
     def _whereabouts(self, mpid: str) -> dict[str, tuple[str, str]]:
         devices: dict[str, Counter[str]] = defaultdict(Counter)
         places: dict[str, Counter[str]] = defaultdict(Counter)
-        found = self._store.combinations("useractions-*", "mpid", mpid, (*_WHO, _DEVICE, _PLACE))
-        for (user, session, device, place), count in found:
+        fields = (*_WHO, _DEVICE, _PLACE)
+        found = self._store.groups("useractions-*", fields, Has("mpid", [mpid]), only_open=True)
+        for (user, session, device, place), count, _ in found:
             viewer = f"session:{session}" if user is None or user in self._anonymous else user
             devices[viewer][device or UNKNOWN] += count
             places[viewer][place or UNKNOWN] += count

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from typing import Any, NamedTuple
 
+from uaharvest.plain import cell
 from uaharvest.report.groups import Hidden
 
-# Spreadsheets take a cell that begins so for a formula, and run it.
 UNKNOWN = "\u2013"
 _STYLES = {"count": "n", "share": "n", "minutes": "n", "position": "n", "instant": "time", "day": "time"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ def _written(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, Hidden) or value is None:
         return value and value.text
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return cell(value)
 
 
 def _shown(value: Any, column: Column) -> Shown:

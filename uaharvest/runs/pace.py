@@ -12,7 +12,7 @@ from uaharvest.lua import script
 from uaharvest.runs.state import redis_now
 
 # Seconds that a worker waits for its turn. For a later one it gives the slice back, so that it can do other work.
-PATIENCE = 2.0
+LONGEST_TURN = 2.0
 
 
 class Pace:
@@ -51,10 +51,10 @@ class Pace:
             rows: Rows of the slice; used as long as none was read.
 
         Raises:
-            PutOffError: It comes in more than PATIENCE seconds.
+            PutOffError: It comes in more than LONGEST_TURN seconds.
         """
         now = self._clock()
-        arguments: list[str | int] = [f"{now.timestamp() * 1000:.0f}", rate, int(PATIENCE * 1000), rows]
+        arguments: list[str | int] = [f"{now.timestamp() * 1000:.0f}", rate, int(LONGEST_TURN * 1000), rows]
         wait, paid = map(int, self._turn(keys=[self._key], args=arguments))
         if not paid:
             due = now + timedelta(milliseconds=wait)
@@ -67,7 +67,7 @@ class Pace:
         self._paid(keys=[self._key], args=[rate, paid, rows])
 
     def next_turn(self) -> datetime | None:
-        """Return when the next turn comes, less PATIENCE; None if it can be taken now."""
-        free = float(self._redis.hget(self._key, "free") or 0) / 1000 - PATIENCE
+        """Return when the next turn comes, less LONGEST_TURN; None if it can be taken now."""
+        free = float(self._redis.hget(self._key, "free") or 0) / 1000 - LONGEST_TURN
         at = datetime.fromtimestamp(max(free, 0.0), UTC)
         return at if at > self._clock() else None

@@ -3,11 +3,11 @@
 import dataclasses
 import fnmatch
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
 
 from uaharvest.documents.document import Document
 from uaharvest.errors import BlockedError
-from uaharvest.intervals import Interval
 from uaharvest.sinks import Receipt
 from uaharvest.tolerance import too_many
 
@@ -15,17 +15,58 @@ Key = tuple[str, str]  # the index and the id of a document
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Within:
-    """Selects documents whose `field`, an instant as `YYYY-mm-ddTHH:MM:SS.sssZ`, lies in a half-open interval."""
+class Has:
+    """Selects documents whose keyword `field` has one of `values`."""
 
     field: str
-    interval: Interval
+    values: Collection[str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Within:
+    """Selects documents whose `field`, an instant in UTC, is not before `start` and is before `end`, if these are set.
+
+    The instants in the documents begin with `YYYY-mm-ddTHH:MM:SS`.
+    """
+
+    field: str
+    start: datetime | None = None
+    end: datetime | None = None
 
     @property
-    def bounds(self) -> tuple[str, str]:
-        """Return the first instant that is inside and the first that is after it, in the form of the field."""
-        start, end = (f"{bound:%FT%T}.000Z" for bound in (self.interval.start, self.interval.end))
-        return start, end
+    def bounds(self) -> Mapping[str, str]:
+        """Return the bounds by their operators, `gte` and `lt`, as text that sorts before all fractions and zones."""
+        bounds = {"gte": self.start, "lt": self.end}
+        return {operator: f"{bound:%FT%T}" for operator, bound in bounds.items() if bound is not None}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mentions:
+    """Selects all documents that have one of `values` in one of the keyword `fields`, and perhaps others.
+
+    An e-mail address is found in capital letters, too. Documents written just before are found.
+    """
+
+    fields: Sequence[str]
+    values: Collection[str]
+
+
+Where = Has | Within | Mentions
+
+
+class Group(NamedTuple):
+    """Documents that have the same values in some fields.
+
+    Attributes:
+        values: The values; None stands for a field that the documents do not have.
+        documents: How many there are.
+        state: A text that changes whenever a document of the group is added, written again or deleted, and at no other
+            time except a re-index or a restore.
+    """
+
+    values: tuple[str | None, ...]
+    documents: int
+    state: str
 
 
 class DocumentSink(Protocol):
@@ -70,56 +111,38 @@ class DocumentStore(DocumentSink, Protocol):
         """Return the fields of those of these documents that exist."""
         ...
 
-    def export(self, index_pattern: str) -> Iterator[dict[str, Any]]:
-        """Yield all documents (`_index`, `_id` and the fields) of the matching indices, index by index.
-
-        Concurrent writes do not affect the index being read.
-
-        Args:
-            index_pattern: Names, which may contain `*`, separated by commas.
-        """
-        ...
-
-    def having(self, index_pattern: str, field: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
-        """Yield those documents that `export` yields whose keyword `field` has one of `values`."""
-        ...
-
-    def ids(self, index: str, within: Within | None = None) -> Iterator[str]:
-        """Yield the id of each document of one index, or of those `within` an interval; nothing without such an index.
-
-        Args:
-            index: The index's whole name.
-            within: The documents to select; None: all.
-        """
-        ...
-
-    def tally(self, index: str, field: str) -> Mapping[str, int]:
-        """Return how many documents of one index have each value of a keyword field; empty without such an index."""
-        ...
-
-    def holding(
-        self, index_pattern: str, fields: Sequence[str], values: Collection[str]
+    def select(
+        self,
+        index_pattern: str,
+        where: Where | None = None,
+        fields: Sequence[str] | None = None,
+        *,
+        only_open: bool = False,
     ) -> Iterator[dict[str, Any]]:
-        """Yield all documents (as `export` does) that have one of `values` in one of `fields`.
+        """Yield documents (`_index`, `_id` and the fields) of the matching indices, index by index.
 
-        An e-mail address is found in capital letters, too.
-
-        Those written just before are found. The store may yield others as well, so look at each.
+        Concurrent writes do not affect the index being read. In a cluster, documents that were written a second ago
+        may be missing.
 
         Args:
             index_pattern: Names, which may contain `*`, separated by commas.
-            fields: Keyword fields, in nested objects as `object.field`.
-            values: What they may hold.
+            where: Which documents; None: all.
+            fields: Names of the fields to return, in nested objects as `object.field`; there may be others too. None:
+                all; empty: none.
+            only_open: Leave out closed indices, which are an error otherwise.
         """
         ...
 
-    def before(self, index: str, field: str, instant: str) -> Iterator[str]:
-        """Yield the ids of the documents of one index in whose date field there is an earlier instant.
+    def groups(
+        self, index_pattern: str, fields: Sequence[str], where: Where | None = None, *, only_open: bool = False
+    ) -> Iterator[Group]:
+        """Group documents by the values of some keyword fields; a group may come in parts.
 
         Args:
-            index: The index's whole name.
-            field: The field.
-            instant: As `Within` has it.
+            index_pattern: Names, which may contain `*`, separated by commas.
+            fields: The fields.
+            where: Which documents; None: all.
+            only_open: As in `select`.
         """
         ...
 
@@ -134,48 +157,6 @@ class DocumentStore(DocumentSink, Protocol):
 
     def drop(self, index: str) -> None:
         """Delete an index with all its documents, if it exists; raises as `delete` does."""
-        ...
-
-    def distinct(self, index_pattern: str, field: str) -> Iterator[str]:
-        """Yield each distinct value of a keyword field; nothing if no index matches."""
-        ...
-
-    def states(self, index_pattern: str, field: str) -> Mapping[str, str]:
-        """Return a short text for each value of a keyword field; empty if no index matches.
-
-        The text changes whenever a document with this value is added, written again or deleted, and at no other time
-        except a re-index or a restore.
-        """
-        ...
-
-    def select(
-        self, index_pattern: str, field: str, value: str, fields: Sequence[str]
-    ) -> Iterator[Mapping[str, Any]]:
-        """Yield the documents whose keyword field has a value, page by page, in any order.
-
-        Writes that happen meanwhile do not affect the index being read. Closed indices are left out.
-
-        Args:
-            index_pattern: Names, which may contain `*`, separated by commas.
-            field: The field.
-            value: Its value.
-            fields: Names of the fields to return, in nested objects as `object.field`; there may be others too.
-        """
-        ...
-
-    def combinations(
-        self, index_pattern: str, field: str, value: str, fields: Sequence[str]
-    ) -> Iterator[tuple[tuple[str | None, ...], int]]:
-        """Yield combinations of the values that some keyword fields have, and how many documents have them.
-
-        A combination may come more than once. Closed indices are left out.
-
-        Args:
-            index_pattern: Names, which may contain `*`, separated by commas.
-            field: A keyword field that selects documents.
-            value: Its value.
-            fields: The fields; None stands for a field that a document does not have.
-        """
         ...
 
 

@@ -156,14 +156,14 @@ class Receiver:
                     Entries=[{"Id": id_, "ReceiptHandle": handle} for id_, handle in pending.items()],
                 )
                 failed = {entry["Id"]: entry for entry in answer.get("Failed") or ()}
-                gone = {entry["Id"] for entry in answer.get("Successful") or ()}
+                deleted = {entry["Id"] for entry in answer.get("Successful") or ()}
                 for id_, entry in failed.items():
                     reason = f"{entry['Code']}: {entry.get('ReceivedMessage', '')}"
                     if aws.denied(entry["Code"]):
                         raise BlockedError(f"{self._what}: {reason}. The role needs sqs:DeleteMessage.")
                     if entry["SenderFault"] and not aws.passes(entry["Code"]):
-                        gone.add(id_)
-            for id_ in gone:
+                        deleted.add(id_)
+            for id_ in deleted:
                 pending.pop(id_, None)
         if pending:
             raise RetryableError(

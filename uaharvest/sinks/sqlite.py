@@ -17,7 +17,7 @@ from uaharvest.documents.document import Document, merged
 from uaharvest.errors import BlockedError, HarvestError, RetryableError
 from uaharvest.retries import Retries
 from uaharvest.sinks import Receipt
-from uaharvest.sinks.documents import Key, Within, matching
+from uaharvest.sinks.documents import Group, Has, Key, Mentions, Where, Within, matching
 
 BATCH = 500  # documents per transaction; other processes wait for its duration
 DELETED_AT_ONCE = 5000  # they are small changes
@@ -54,45 +54,21 @@ WITH RECURSIVE name (of) AS (
 )
 SELECT of FROM name WHERE of IS NOT NULL
 """
-_EXPORT = "SELECT in_index, id, body FROM documents WHERE in_index = ? ORDER BY id"
-_HAVING = """
-SELECT in_index, id, body FROM documents
-WHERE in_index = ? AND json_extract(body, ?) IN (SELECT value FROM json_each(?)) ORDER BY id
-"""
-_IDS = "SELECT id FROM documents WHERE in_index = ?"
-_IDS_WITHIN = f"{_IDS} AND json_extract(body, ?) >= ? AND json_extract(body, ?) < ?"
-_TALLY = """
-SELECT CAST(json_extract(body, ?) AS TEXT) AS value, count(*) FROM documents
-WHERE in_index = ? AND value IS NOT NULL GROUP BY value
-"""
-_IDS_BEFORE = f"{_IDS} AND json_extract(body, ?) < ?"
 # Reading all bodies of these indices takes a second a million. An index of values would make each write slower, and
 # nobody looks for a person often. LIKE ignores the case of ASCII letters, which finds e-mail addresses; it is faster
 # than instr. JSON writes other letters as escapes.
-_HOLDING = """
-SELECT in_index, id, body FROM documents
-WHERE in_index IN (SELECT value FROM json_each(?)) AND ({conditions})
-"""
+_MENTIONS = "body LIKE ? ESCAPE '!'"
 _WILD = re.compile("[%_!]")  # what LIKE takes for more than itself
 _DELETE = "DELETE FROM documents WHERE in_index = ? AND id = ?"
 _DROP = "DELETE FROM documents WHERE in_index = ? AND id IN (SELECT id FROM documents WHERE in_index = ? LIMIT ?)"
-_STATES = """
-SELECT CAST(json_extract(body, :path) AS TEXT) AS value, count(*) || '.' || sum(version) FROM documents
-WHERE in_index IN (SELECT value FROM json_each(:indices)) AND value IS NOT NULL GROUP BY value
+_SELECT = "SELECT in_index, id, {body} FROM {source} WHERE in_index = ? AND {condition}{order}"
+_GROUPS = """
+SELECT count(*), sum(version), {columns} FROM {source}
+WHERE in_index IN (SELECT value FROM json_each(?)) AND {condition} GROUP BY {names}
 """
+_HAS = "{value} IN (SELECT value FROM json_each(?))"
 # Made by the first who selects by a field: without it, each selection would read the whole file.
-_BY_FIELD = """
-CREATE INDEX IF NOT EXISTS documents_by_{field} ON documents (CAST(json_extract(body, '$."{field}"') AS TEXT))
-"""
-_SELECT = """
-SELECT body FROM documents WHERE CAST(json_extract(body, '$."{field}"') AS TEXT) = ?
-AND in_index IN (SELECT value FROM json_each(?))
-"""
-# json_each makes each array element a value of the field, as in Elasticsearch.
-_DISTINCT = """
-SELECT DISTINCT CAST(field.value AS TEXT) FROM documents, json_each(documents.body, :path) AS field
-WHERE in_index IN (SELECT value FROM json_each(:indices)) AND field.type IN ('text', 'integer') ORDER BY 1
-"""
+_BY_FIELD = 'CREATE INDEX IF NOT EXISTS "documents_by_{field}" ON documents ({value})'
 
 _PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 _PRIMARY = 0xFF  # the low byte of an extended error code
@@ -141,64 +117,41 @@ class SqliteStore:
             found = connection.execute(_GET_MANY, (json.dumps(list(keys)),))
             return {(index, id_): json.loads(body) for index, id_, body in found}
 
-    def export(self, index_pattern: str) -> Iterator[dict[str, Any]]:
-        """Yield all documents of the matching indices; see `DocumentStore.export`."""
-        for index in self.matching(index_pattern):
-            with self._connection() as connection:
-                for in_index, id_, body in connection.execute(_EXPORT, (index,)):
-                    yield {"_index": in_index, "_id": id_, **json.loads(body)}
-
-    def having(self, index_pattern: str, field: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
-        """Yield the documents that have one of these values; see `DocumentStore.having`."""
-        wanted = json.dumps(sorted(values))
-        for index in self.matching(index_pattern):
-            with self._connection() as connection:
-                for in_index, id_, body in connection.execute(_HAVING, (index, _path(field), wanted)):
-                    yield {"_index": in_index, "_id": id_, **json.loads(body)}
-
-    def ids(self, index: str, within: Within | None = None) -> Iterator[str]:
-        """Yield the ids of an index; see `DocumentStore.ids`."""
-        query, values = _IDS, [index]
-        if within is not None:
-            path, (start, end) = _path(within.field), within.bounds
-            query, values = _IDS_WITHIN, [index, path, start, path, end]
-        with self._connection() as connection:
-            for (id_,) in connection.execute(query, values):
-                yield id_
-
-    def tally(self, index: str, field: str) -> Mapping[str, int]:
-        """Count the documents by the value of a field; see `DocumentStore.tally`."""
-        with self._connection() as connection:
-            return dict(connection.execute(_TALLY, (_path(field), index)))
-
-    def distinct(self, index_pattern: str, field: str) -> Iterator[str]:
-        """Yield each distinct value of a field; nothing if no index matches."""
-        values = {"path": _path(field), "indices": json.dumps(self.matching(index_pattern))}
-        with self._connection() as connection:
-            for (value,) in connection.execute(_DISTINCT, values):
-                yield value
-
-    def holding(
+    def select(
         self,
         index_pattern: str,
-        fields: Sequence[str],  # noqa: ARG002 - a look at the whole body is faster than at each field
-        values: Collection[str],
+        where: Where | None = None,
+        fields: Sequence[str] | None = None,
+        *,
+        only_open: bool = False,  # noqa: ARG002 - none is ever closed
     ) -> Iterator[dict[str, Any]]:
-        """Yield the documents that may have one of `values`; see `DocumentStore.holding`."""
-        texts = [_WILD.sub(r"!\g<0>", json.dumps(value)[1:-1]) for value in values]
-        query = _HOLDING.format(conditions=" OR ".join(["body LIKE ? ESCAPE '!'"] * len(texts)))
-        patterns = [f"%{text}%" for text in texts]
+        """Yield documents, in the order of their ids unless `where` selects; see `DocumentStore.select`."""
+        body = "'{}'" if fields is not None and not fields else "body"  # some come from the same page as all
         with self._connection() as connection:
-            for index, id_, body in connection.execute(
-                query, (json.dumps(self.matching(index_pattern)), *patterns)
-            ):
-                yield {"_index": index, "_id": id_, **json.loads(body)}
+            source, condition, values = _selection(connection, where)
+            order = " ORDER BY id" if where is None else ""
+            query = _SELECT.format(body=body, source=source, condition=condition, order=order)
+            for index in self.matching(index_pattern):
+                for in_index, id_, text in connection.execute(query, (index, *values)):
+                    yield {"_index": in_index, "_id": id_, **json.loads(text)}
 
-    def before(self, index: str, field: str, instant: str) -> Iterator[str]:
-        """Yield the ids of documents that are older; see `DocumentStore.before`."""
+    def groups(
+        self,
+        index_pattern: str,
+        fields: Sequence[str],
+        where: Where | None = None,
+        *,
+        only_open: bool = False,  # noqa: ARG002 - none is ever closed
+    ) -> Iterator[Group]:
+        """Group documents; see `DocumentStore.groups`."""
+        indices = json.dumps(self.matching(index_pattern))
+        columns = [f"{_value(field)} AS field{number}" for number, field in enumerate(fields)]
+        names = ", ".join(f"field{number}" for number in range(len(fields)))
         with self._connection() as connection:
-            for (id_,) in connection.execute(_IDS_BEFORE, (index, _path(field), instant)):
-                yield id_
+            source, condition, values = _selection(connection, where)
+            query = _GROUPS.format(columns=", ".join(columns), source=source, condition=condition, names=names)
+            for count, versions, *key in connection.execute(query, (indices, *values)):
+                yield Group(tuple(key), count, f"{count}.{versions}")
 
     def delete(self, keys: Iterable[Key]) -> Iterator[int]:
         """Delete documents; see `DocumentStore.delete`. What they held is overwritten in the file."""
@@ -228,40 +181,6 @@ class SqliteStore:
         change(connection)
         connection.execute("COMMIT")
         return connection.total_changes - before
-
-    def states(self, index_pattern: str, field: str) -> Mapping[str, str]:
-        """Return the state of the documents by the value of a field; see `DocumentStore.states`."""
-        values = {"path": _path(field), "indices": json.dumps(self.matching(index_pattern))}
-        with self._connection() as connection:
-            return dict(connection.execute(_STATES, values))
-
-    def select(
-        self,
-        index_pattern: str,
-        field: str,
-        value: str,
-        fields: Sequence[str],  # noqa: ARG002 - all come from the same page of the disk
-    ) -> Iterator[Mapping[str, Any]]:
-        """Yield the documents whose field has a value; see `DocumentStore.select`."""
-        indices = json.dumps(self.matching(index_pattern))
-        with self._connection() as connection:
-            connection.execute(_BY_FIELD.format(field=field))
-            for (body,) in connection.execute(_SELECT.format(field=field), (value, indices)):
-                yield json.loads(body)
-
-    def combinations(
-        self, index_pattern: str, field: str, value: str, fields: Sequence[str]
-    ) -> Iterator[tuple[tuple[str | None, ...], int]]:
-        """Yield the combinations of values of some fields; see `DocumentStore.combinations`."""
-        indices = json.dumps(self.matching(index_pattern))
-        columns = ", ".join(["CAST(json_extract(body, ?) AS TEXT)"] * len(fields))
-        query = _SELECT.format(field=field).replace("body", f"count(*), {columns}", 1)
-        places = ", ".join(str(number + 2) for number in range(len(fields)))
-        with self._connection() as connection:
-            connection.execute(_BY_FIELD.format(field=field))
-            given = (*map(_path, fields), value, indices)
-            for count, *key in connection.execute(f"{query} GROUP BY {places}", given):
-                yield tuple(key), count
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -296,8 +215,28 @@ def _delete_all(connection: sqlite3.Connection, keys: Iterable[Key]) -> None:
     connection.executemany(_DELETE, keys)
 
 
-def _path(field: str) -> str:
-    return "$" + "".join(f'."{part}"' for part in field.split("."))
+def _value(field: str) -> str:
+    """Return the SQL of the value of a field, as text."""
+    path = "".join(f'."{part}"' for part in field.split("."))
+    return f"CAST(json_extract(body, '${path}') AS TEXT)"
+
+
+def _selection(connection: sqlite3.Connection, where: Where | None) -> tuple[str, str, list[str]]:
+    """Return SQL that selects documents: the table, the condition, and the values of its parameters."""
+    match where:
+        case Has(field, wanted):
+            connection.execute(_BY_FIELD.format(field=field, value=_value(field)))
+            source = f'documents INDEXED BY "documents_by_{field}"'
+            return source, _HAS.format(value=_value(field)), [json.dumps(list(wanted))]
+        case Within(field):
+            signs = {"gte": ">=", "lt": "<"}
+            conditions = [f"{_value(field)} {signs[operator]} ?" for operator in where.bounds]
+            return "documents", " AND ".join(conditions), list(where.bounds.values())
+        case Mentions(_, wanted):
+            texts = [_WILD.sub(r"!\g<0>", json.dumps(value)[1:-1]) for value in wanted]
+            return "documents", f"({' OR '.join([_MENTIONS] * len(texts))})", [f"%{text}%" for text in texts]
+        case None:
+            return "documents", "TRUE", []
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

@@ -8,7 +8,7 @@ from uaharvest.documents.attendance import FIELDS, attendance
 from uaharvest.documents.document import Document
 from uaharvest.documents.indices import index_name
 from uaharvest.settings import Settings
-from uaharvest.sinks.documents import DocumentStore
+from uaharvest.sinks.documents import DocumentStore, Has
 
 # Names of counts.
 PEOPLE = "people"
@@ -38,7 +38,8 @@ class Meetings:
         keys = [(index_name("meetings", day, self._infix), name) for day in days]
         found = self._store.get_many(keys)
         about = next((found[key] for key in reversed(keys) if key in found), None)
-        people = attendance(name, about, self._store.select(pattern, self.field, name, FIELDS))
+        sessions = self._store.select(pattern, Has(self.field, [name]), FIELDS, only_open=True)
+        people = attendance(name, about, sessions)
         counts.update({PEOPLE: len(people)} if people else {NOBODY: 1})
         index = index_name("attendance", None, self._infix)
         for id_, fields in people.items():

@@ -231,8 +231,11 @@ class Derived:
         return [refusal for written in self._store.write(documents) for refusal in written.refused]
 
     def _states(self, day: date) -> Mapping[str, str]:
-        found = self._store.states(self._derivation.pattern(day), self._derivation.field)
-        return {name: state for name, state in found.items() if 0 < len(name.encode()) <= LONGEST_NAME}
+        states: dict[str, str] = {}
+        for (name,), _, state in self._store.groups(self._derivation.pattern(day), [self._derivation.field]):
+            if name is not None and 0 < len(name.encode()) <= LONGEST_NAME:
+                states[name] = f"{states[name]} {state}" if name in states else state
+        return states
 
     def _require_harvested(self, window: Interval) -> None:
         until = self._harvested_until()

@@ -259,7 +259,8 @@ class Episodes:
         if self._chosen is not None and self._chosen.mpid is not None:
             return {self._chosen.mpid}
         pattern = self._chosen.source_index_pattern if self._chosen else None
-        return {mpid for mpid in self._store.distinct(pattern or self._pattern(window), "mpid") if mpid}
+        groups = self._store.groups(pattern or self._pattern(window), ["mpid"])
+        return {mpid for (mpid,), _, _ in groups if mpid}
 
     def _pattern(self, window: Interval | None) -> str:
         """Return the index pattern of a day, or of all days."""

@@ -16,7 +16,7 @@ from uaharvest.settings import Settings
 from uaharvest.streams import registry
 
 
-class Asked(Protocol):
+class RunRequest(Protocol):
     """A person's request."""
 
     @property
@@ -113,7 +113,7 @@ class Selection:
 
 def open_run(
     engine: Engine,
-    asked: Asked,
+    asked: RunRequest,
     options: Options,
     *,
     private: bool = False,

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from uaharvest.documents.document import Document
 from uaharvest.documents.indices import index_name
 from uaharvest.settings import Settings
-from uaharvest.sinks.documents import DocumentStore
+from uaharvest.sinks.documents import DocumentStore, Has
 from uaharvest.viewing.documents import documents
 from uaharvest.viewing.recording import FIELDS, Useractions
 
@@ -43,7 +43,7 @@ class StoredUseractions:
 
     def read(self, mpid: str) -> Iterator[Mapping[str, Any]]:
         """Yield the useractions of a recording; see `UseractionsReader`."""
-        return self._store.select(self._pattern, "mpid", mpid, FIELDS)
+        return self._store.select(self._pattern, Has("mpid", [mpid]), FIELDS, only_open=True)
 
 
 class Recordings:

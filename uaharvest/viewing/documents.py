@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from uaharvest.coerce import instant
 from uaharvest.viewing.columns import Floats, Ints, union
 from uaharvest.viewing.engine import Viewings, viewings
 from uaharvest.viewing.evidence import Evidence
@@ -247,12 +248,9 @@ def _per_bin(found: Viewings) -> dict[int, int]:
     return dict(zip(at.tolist(), counts.tolist(), strict=True))
 
 
-def _start(value: str | None) -> str | None:
-    try:
-        at = dt.datetime.fromisoformat(value or "")
-        return at.astimezone(dt.UTC).replace(microsecond=0).isoformat() if at.tzinfo else None
-    except (ValueError, OverflowError):
-        return None
+def _start(value: Any) -> str | None:
+    at = instant(value)
+    return None if at is None else at.replace(microsecond=0).isoformat()
 
 
 def _known(fields: Mapping[str, Any]) -> dict[str, Any]:

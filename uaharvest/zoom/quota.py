@@ -257,9 +257,9 @@ class Quota:
     def _exhausted_until(self, label: Label) -> datetime | None:
         """Return until when the day's calls are used up, according to Zoom or our own count."""
         limit, now = self._limits[label], datetime.now(UTC)
-        told = self._redis.get(keys.SPENT(self._account, limit.day_cap))
-        if told is not None:
-            return datetime.fromtimestamp(int(told) / 1000, UTC)
+        exhausted = self._redis.get(keys.SPENT(self._account, limit.day_cap))
+        if exhausted is not None:
+            return datetime.fromtimestamp(int(exhausted) / 1000, UTC)
         used = int(self._redis.hget(keys.USED(self._account, _number(now.date())), limit.day_cap) or 0)
         if limit.per_day is None or used < limit.per_day * self._share // 100:
             return None

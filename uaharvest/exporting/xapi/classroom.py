@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from uaharvest.coerce import text
+from uaharvest.coerce import instant, text
 from uaharvest.exporting.people import person_of
-from uaharvest.exporting.useractions import instant
 from uaharvest.exporting.xapi import vocabulary
 from uaharvest.exporting.xapi.vocabulary import Origin, Timed
 

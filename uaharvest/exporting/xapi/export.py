@@ -7,7 +7,7 @@ from typing import Any
 
 from uaharvest.coerce import text
 from uaharvest.errors import BadInputError
-from uaharvest.exporting.source import Chosen, Source
+from uaharvest.exporting.source import ChosenSeries, Source
 from uaharvest.exporting.useractions import Facts, Grouped
 from uaharvest.exporting.xapi import classroom
 from uaharvest.exporting.xapi.video import Played, Recording, Video
@@ -64,7 +64,7 @@ class Export:
         *,
         start: dt.datetime | None,
         end: dt.datetime,
-        chosen: Chosen | None = None,
+        chosen: ChosenSeries | None = None,
     ) -> None:
         self._source = source
         self._video = video

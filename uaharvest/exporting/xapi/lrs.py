@@ -13,7 +13,7 @@ from requests.auth import HTTPBasicAuth
 from uaharvest.coerce import whole
 from uaharvest.errors import BadInputError, BlockedError, SourceError
 from uaharvest.exporting.xapi.export import Unit
-from uaharvest.exporting.xapi.positions import Position
+from uaharvest.exporting.xapi.positions import ExportPosition
 from uaharvest.exporting.xapi.vocabulary import Statement
 from uaharvest.retries import Retries
 from uaharvest.settings import Settings
@@ -43,7 +43,7 @@ class _BusyError(SourceError):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Sent:
+class StatementCounts:
     """What became of statements.
 
     Attributes:
@@ -56,9 +56,11 @@ class Sent:
     different: int = 0
     refused: tuple[tuple[str, int], ...] = ()
 
-    def __add__(self, other: "Sent") -> "Sent":
+    def __add__(self, other: "StatementCounts") -> "StatementCounts":
         """Return both together."""
-        return Sent(self.taken + other.taken, self.different + other.different, self.refused + other.refused)
+        return StatementCounts(
+            self.taken + other.taken, self.different + other.different, self.refused + other.refused
+        )
 
     @property
     def total(self) -> int:
@@ -88,14 +90,14 @@ class Lrs:
             self._upstream.session.auth = HTTPBasicAuth(user, password)
         self._pause = pause
 
-    def send(self, statements: Sequence[Statement]) -> Sent:
+    def send(self, statements: Sequence[Statement]) -> StatementCounts:
         """Send statements, and return once each is taken or refused.
 
         Raises:
             RetryableError: The LRS cannot be reached or is busy; some may have arrived.
             BlockedError: It denies us access, or refuses too many statements for them to be at fault.
         """
-        sent = sum(self._parts(statements), Sent())
+        sent = sum(self._parts(statements), StatementCounts())
         if too_many(len(sent.refused), sent.total):
             id_, status = sent.refused[0]
             raise BlockedError(
@@ -104,20 +106,20 @@ class Lrs:
             )
         return sent
 
-    def _parts(self, statements: Sequence[Statement]) -> Iterator[Sent]:
+    def _parts(self, statements: Sequence[Statement]) -> Iterator[StatementCounts]:
         waiting = [list(statements)] if statements else []
         while waiting:
             part = waiting.pop()
             status = _RETRIES.call(partial(self._post, part), pause=self._pause, wait=_wait)
             if status < HTTPStatus.MULTIPLE_CHOICES:
-                yield Sent(taken=len(part))
+                yield StatementCounts(taken=len(part))
             elif len(part) > 1:
                 half = len(part) // 2
                 waiting += [part[half:], part[:half]]
             elif status == HTTPStatus.CONFLICT:
-                yield Sent(different=1)
+                yield StatementCounts(different=1)
             else:
-                yield Sent(refused=((str(part[0]["id"]), status),))
+                yield StatementCounts(refused=((str(part[0]["id"]), status),))
 
     def _post(self, statements: Sequence[Statement]) -> int:
         """Send a batch once; return the status, that of a success or one in `_ONE_AT_FAULT`."""
@@ -160,7 +162,7 @@ def _wait(error: Exception, planned: float) -> float:
     return planned if after is None else min(float(after), _LONGEST_WAIT)
 
 
-def deliver(units: Iterable[Unit], lrs: Lrs, position: Position | None) -> Iterator[Sent]:
+def deliver(units: Iterable[Unit], lrs: Lrs, position: ExportPosition | None) -> Iterator[StatementCounts]:
     """Send the statements of all units in batches; yield what became of each batch.
 
     After some units the position moves, so that an export that was stopped
@@ -183,6 +185,6 @@ def deliver(units: Iterable[Unit], lrs: Lrs, position: Position | None) -> Itera
     yield from _batches(lrs, waiting)
 
 
-def _batches(lrs: Lrs, statements: Sequence[Statement]) -> Iterator[Sent]:
+def _batches(lrs: Lrs, statements: Sequence[Statement]) -> Iterator[StatementCounts]:
     for start in range(0, len(statements), BATCH):
         yield lrs.send(statements[start : start + BATCH])

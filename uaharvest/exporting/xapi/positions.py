@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 PREFIX = "exports/"
 
 
-class Position:
+class ExportPosition:
     """The position of one export: all statements of units up to a name are sent, in the order of names.
 
     Every method raises BlockedError if S3 refuses, and RetryableError if it cannot be reached.

@@ -9,16 +9,16 @@ from statistics import fmean
 from typing import Any
 
 from uaharvest.report import groups, lecture
-from uaharvest.report.course import Cell, Course, Rule, State
+from uaharvest.report.course import Attending, Cell, Course, State
 from uaharvest.report.lectures import Lecture
 from uaharvest.report.matching import Stay
 from uaharvest.report.source import CourseDocuments, Fields
 from uaharvest.report.tables import UNKNOWN, Column, Table, clock, percent, wall
 
 RULES = {
-    Rule.LIVE: "was there live for at least {} of it",
-    Rule.RECORDING: "saw at least {} of the recording",
-    Rule.EITHER: "was there live for at least {} of it, or saw at least {} of the recording",
+    Attending.LIVE: "was there live for at least {} of it",
+    Attending.RECORDING: "saw at least {} of the recording",
+    Attending.EITHER: "was there live for at least {} of it, or saw at least {} of the recording",
 }
 
 

@@ -14,7 +14,7 @@ from uaharvest.sinks.cluster.bulk import Bulks, NotWholeError
 from uaharvest.sinks.cluster.connection import Cluster, quoted
 from uaharvest.sinks.cluster.indices import Indices, paths
 from uaharvest.sinks.cluster.refusals import error_type, refusal, require_absence
-from uaharvest.sinks.documents import Key, Within
+from uaharvest.sinks.documents import Group, Has, Key, Mentions, Where, Within
 
 _PAGE = 1000
 _PAGE_OF_ROWS = 5000  # a megabyte or two of useractions, of which few fields are asked for
@@ -22,7 +22,7 @@ _PAGE_OF_IDS = 10_000  # the most that a search returns (index.max_result_window
 _MOST_INDICES = 20_000  # below search.max_buckets (65,536); one index a day for 50 years
 _MOST_VALUES = 1_000_000  # of one field; more than any campus has
 _MOST_TERMS = 10_000  # of one query; the servers take 65,536 (index.max_terms_count)
-_SNAPSHOT_KEPT = "5m"  # between two pages of an export
+_SNAPSHOT_KEPT = "5m"  # between two pages
 
 
 class ClusterStore:
@@ -51,16 +51,7 @@ class ClusterStore:
 
     def indices(self) -> Mapping[str, int]:
         """Return the number of documents in each open index that uaharvest writes; up to a second old."""
-        aggregation = {"indices": {"terms": {"field": "_index", "size": _MOST_INDICES, "order": {"_key": "asc"}}}}
-        pattern = ",".join(f"{family}*" for family in FAMILIES)
-        answer = self._search({"size": 0, "aggs": aggregation}, f"/{pattern}")
-        if answer["_shards"]["total"] == 0:
-            return {}  # no index matches, so the response has no aggregations
-        with self._whole("counts of indices"):
-            found = answer["aggregations"]["indices"]
-            if found["sum_other_doc_count"]:
-                raise ValueError("there are more")
-            return {str(bucket["key"]): int(bucket["doc_count"]) for bucket in found["buckets"]}
+        return self._counts(",".join(f"{family}*" for family in FAMILIES), {})
 
     def matching(self, index_pattern: str) -> Sequence[str]:
         """Return the names of the matching indices; see `DocumentStore.matching`."""
@@ -95,67 +86,49 @@ class ClusterStore:
                         found[key] = dict(answer["_source"])
         return found
 
-    def export(self, index_pattern: str) -> Iterator[dict[str, Any]]:
-        """Yield all documents of the matching indices; see `DocumentStore.export`."""
-        for index in self.matching(index_pattern):
-            yield from self._documents(index, {"size": _PAGE})
-
-    def having(self, index_pattern: str, field: str, values: Collection[str]) -> Iterator[dict[str, Any]]:
-        """Yield the documents that have one of these values; see `DocumentStore.having`."""
-        wanted = sorted(values)
-        for index in self.matching(index_pattern):
-            for start in range(0, len(wanted), _MOST_TERMS):
-                terms = {field: wanted[start : start + _MOST_TERMS]}
-                yield from self._documents(index, {"size": _PAGE, "query": {"terms": terms}})
-
-    def ids(self, index: str, within: Within | None = None) -> Iterator[str]:
-        """Yield the ids of an index; see `DocumentStore.ids`. A document may be missing for a second."""
-        search: dict[str, Any] = {"size": _PAGE_OF_IDS, "_source": False}
-        if within is not None:
-            start, end = within.bounds
-            search["query"] = {"range": {within.field: {"gte": start, "lt": end}}}
-        for name in self.matching(index):
-            for hit in self._hits(name, search):
-                with self._whole("a document's id"):
-                    id_ = str(hit["_id"])
-                yield id_
-
-    def tally(self, index: str, field: str) -> Mapping[str, int]:
-        """Count the documents by the value of a field; see `DocumentStore.tally`."""
-        return {value: count for name in self.matching(index) for value, count in self._values(name, field)}
-
-    def distinct(self, index_pattern: str, field: str) -> Iterator[str]:
-        """Yield each distinct value of a keyword field; nothing if no index matches."""
-        seen: set[str] = set()
-        for names in paths(self.matching(index_pattern)):
-            for value, _ in self._values(names, field):
-                if value not in seen:
-                    seen.add(value)
-                    yield value
-
-    def holding(
-        self, index_pattern: str, fields: Sequence[str], values: Collection[str]
+    def select(
+        self,
+        index_pattern: str,
+        where: Where | None = None,
+        fields: Sequence[str] | None = None,
+        *,
+        only_open: bool = False,
     ) -> Iterator[dict[str, Any]]:
-        """Yield the documents that have one of `values`; see `DocumentStore.holding`."""
-        mails = [value for value in values if "@" in value]
-        either: list[dict[str, Any]] = [{"terms": {field: list(values)}} for field in fields]
-        either += [
-            {"term": {field: {"value": mail, "case_insensitive": True}}} for field in fields for mail in mails
-        ]
-        query: dict[str, Any] = {"bool": {"should": either, "minimum_should_match": 1}}
-        for names in paths(self.matching(index_pattern)):
-            self._cluster.ask("POST", f"/{quoted(names)}/_refresh", ignore_unavailable=True)
-            for index in self._having(names, query):
-                yield from self._documents(index, {"size": _PAGE, "query": query})
+        """Yield documents; see `DocumentStore.select`."""
+        search: dict[str, Any] = {"size": _PAGE}
+        if fields is not None:
+            search = {"size": _PAGE_OF_ROWS if fields else _PAGE_OF_IDS, "_source": list(fields) or False}
+        for query in _queries(where):
+            # One index after the other: OpenSearch allows few snapshots of shards at once (300 a node), and reads
+            # the shards of one index apart.
+            for index in self._indices_with(query, index_pattern, refresh=_is_fresh(where), only_open=only_open):
+                for hit in self._hits(index, {**search, **query}):
+                    with self._whole("a document"):
+                        document = {"_index": hit["_index"], "_id": str(hit["_id"])}
+                        if search.get("_source") is not False:
+                            document |= hit["_source"]
+                    yield document
 
-    def before(self, index: str, field: str, instant: str) -> Iterator[str]:
-        """Yield the ids of documents that are older; see `DocumentStore.before`."""
-        query = {"range": {field: {"lt": instant}}}
-        for name in self.matching(index):
-            for hit in self._hits(name, {"size": _PAGE_OF_IDS, "_source": False, "query": query}):
-                with self._whole("a document's id"):
-                    id_ = str(hit["_id"])
-                yield id_
+    def groups(
+        self, index_pattern: str, fields: Sequence[str], where: Where | None = None, *, only_open: bool = False
+    ) -> Iterator[Group]:
+        """Group documents; see `DocumentStore.groups`.
+
+        A shard numbers its writes (`_seq_no`), and each document has the number of its last one.
+        """
+        sources = [
+            {f"field{number}": {"terms": {"field": name, "missing_bucket": True}}}
+            for number, name in enumerate(fields)
+        ]
+        for query in _queries(where):
+            indices = self._indices_with(query, index_pattern, refresh=_is_fresh(where), only_open=only_open)
+            for names in paths(indices):
+                for bucket in self._composite(names, sources, query):
+                    with self._whole("values of some fields"):
+                        found = [bucket["key"][f"field{number}"] for number in range(len(fields))]
+                        count, writes = int(bucket["doc_count"]), int(bucket["writes"]["value"])
+                    values = tuple(None if value is None else str(value) for value in found)
+                    yield Group(values, count, f"{count}.{writes}")
 
     def delete(self, keys: Iterable[Key]) -> Iterator[int]:
         """Delete documents in bulk; see `DocumentStore.delete`."""
@@ -166,62 +139,34 @@ class ClusterStore:
         answer = self._cluster.ask("DELETE", f"/{quoted(index)}", accept={HTTPStatus.NOT_FOUND})
         require_absence(*answer, self._cluster.server)
 
-    def states(self, index_pattern: str, field: str) -> Mapping[str, str]:
-        """Return the state of the documents by the value of a field; see `DocumentStore.states`.
+    def _indices_with(
+        self, query: Mapping[str, Any], index_pattern: str, *, refresh: bool, only_open: bool
+    ) -> Sequence[str]:
+        """Return the matching indices; with a query, those that have any document that it finds.
 
-        A shard numbers its writes (`_seq_no`), and each document has the number of its last one. The texts may be a
-        second old.
+        Raises:
+            BlockedError: One is closed, unless these are left out.
         """
-        states: dict[str, str] = {}
-        for names in paths(self.matching(index_pattern)):
-            for bucket in self._buckets(names, field, {"writes": {"sum": {"field": "_seq_no"}}}):
-                with self._whole("the state of documents"):
-                    value = str(bucket["key"]["value"])
-                    state = f"{bucket['doc_count']}.{int(bucket['writes']['value'])}"
-                states[value] = f"{states[value]} {state}" if value in states else state
-        return states
+        if not query and not only_open:
+            return self.matching(index_pattern)
+        found: list[str] = []
+        for names in [index_pattern] if only_open else paths(self.matching(index_pattern)):
+            if refresh:
+                self._cluster.ask("POST", f"/{quoted(names)}/_refresh", ignore_unavailable=True)
+            found += self._counts(names, query)
+        return found
 
-    def select(
-        self, index_pattern: str, field: str, value: str, fields: Sequence[str]
-    ) -> Iterator[Mapping[str, Any]]:
-        """Yield the documents whose field has a value; see `DocumentStore.select`."""
-        query = {"term": {field: value}}
-        # One index after the other: OpenSearch allows few snapshots of shards at once (300 a node), and reads the
-        # shards of one index apart.
-        for index in self._having(index_pattern, query):
-            for hit in self._hits(index, {"size": _PAGE_OF_ROWS, "_source": list(fields), "query": query}):
-                with self._whole("a document"):
-                    document = dict(hit["_source"])
-                yield document
-
-    def combinations(
-        self, index_pattern: str, field: str, value: str, fields: Sequence[str]
-    ) -> Iterator[tuple[tuple[str | None, ...], int]]:
-        """Yield the combinations of values of some fields; see `DocumentStore.combinations`."""
-        query = {"term": {field: value}}
-        sources = [
-            {f"field{number}": {"terms": {"field": name, "missing_bucket": True}}}
-            for number, name in enumerate(fields)
-        ]
-        for names in paths(self._having(index_pattern, query)):
-            for bucket in self._composite(names, sources, {}, {"query": query}):
-                with self._whole("values of some fields"):
-                    key = [bucket["key"][f"field{number}"] for number in range(len(fields))]
-                    count = int(bucket["doc_count"])
-                yield tuple(None if one is None else str(one) for one in key), count
-
-    def _having(self, index_pattern: str, query: Mapping[str, Any]) -> list[str]:
-        """Return the open indices that have any document that a query finds."""
+    def _counts(self, names: str, query: Mapping[str, Any]) -> dict[str, int]:
+        """Return how many documents a query finds in each index that has any; closed ones that match `*` have none."""
         aggregation = {"indices": {"terms": {"field": "_index", "size": _MOST_INDICES, "order": {"_key": "asc"}}}}
-        search = {"size": 0, "query": query, "aggs": aggregation}
-        answer = self._search(search, f"/{quoted(index_pattern)}")
+        answer = self._search({"size": 0, "aggs": aggregation, **query}, f"/{quoted(names)}")
         if answer["_shards"]["total"] == 0:
-            return []
-        with self._whole("names of indices"):
+            return {}  # no index matches, so the response has no aggregations
+        with self._whole("counts of indices"):
             found = answer["aggregations"]["indices"]
             if found["sum_other_doc_count"]:
                 raise ValueError("there are more")
-            return [str(bucket["key"]) for bucket in found["buckets"]]
+            return {str(bucket["key"]): int(bucket["doc_count"]) for bucket in found["buckets"]}
 
     def _require_missing(self, answer: Mapping[str, Any]) -> None:
         """Raise unless this answer about one document says that its index does not exist."""
@@ -231,37 +176,15 @@ class ClusterStore:
             status = HTTPStatus.BAD_REQUEST if closed else HTTPStatus.SERVICE_UNAVAILABLE
             raise refusal(status, answer, self._cluster.server)
 
-    def _values(self, names: str, field: str) -> Iterator[tuple[str, int]]:
-        """Yield each value of a field in some indices, none missing or closed, and how many documents have it."""
-        for bucket in self._buckets(names, field, {}):
-            with self._whole("values of a field"):
-                count = int(bucket["doc_count"])
-            yield str(bucket["key"]["value"]), count
-
-    def _buckets(self, names: str, field: str, within: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        """Yield a bucket for each value of a field in some indices, none missing or closed.
-
-        Args:
-            names: Names of indices, separated by commas.
-            field: A keyword field.
-            within: Aggregations within each bucket.
-        """
-        values = {"aggs": within} if within else {}
-        return self._composite(names, [{"value": {"terms": {"field": field}}}], values, {})
-
     def _composite(
-        self,
-        names: str,
-        sources: Sequence[Mapping[str, Any]],
-        values: Mapping[str, Any],
-        search: Mapping[str, Any],
+        self, names: str, sources: Sequence[Mapping[str, Any]], query: Mapping[str, Any]
     ) -> Iterator[Mapping[str, Any]]:
         """Yield the buckets of a composite aggregation of some indices, none missing or closed."""
         pages: dict[str, Any] = {"size": _PAGE, "sources": sources}
-        values = {"composite": pages, **values}
+        values = {"composite": pages, "aggs": {"writes": {"sum": {"field": "_seq_no"}}}}
         seen: set[tuple[str, ...]] = set()
         while True:
-            answer = self._search({**search, "size": 0, "aggs": {"values": values}}, f"/{quoted(names)}")
+            answer = self._search({**query, "size": 0, "aggs": {"values": values}}, f"/{quoted(names)}")
             with self._whole("values of a field"):
                 found = answer["aggregations"]["values"]
                 buckets = {tuple(map(str, bucket["key"].values())): bucket for bucket in found["buckets"]}
@@ -275,13 +198,6 @@ class ClusterStore:
             if after is None:
                 return
             pages["after"] = after
-
-    def _documents(self, index: str, search: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield the documents that a search finds in an index."""
-        for hit in self._hits(index, search):
-            with self._whole("a document"):
-                document = {"_index": hit["_index"], "_id": hit["_id"], **hit["_source"]}
-            yield document
 
     def _hits(self, index: str, search: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield what a search finds in a snapshot of an index, all of it."""
@@ -343,3 +259,25 @@ class ClusterStore:
 
     def _not_whole(self, part: str) -> NotWholeError:
         return NotWholeError(f"{self._cluster.server} gave no whole answer: {part}")
+
+
+def _queries(where: Where | None) -> Iterator[dict[str, Any]]:
+    """Yield the members of the searches that together find these documents."""
+    match where:
+        case None:
+            yield {}
+        case Within(field):
+            yield {"query": {"range": {field: where.bounds}}}
+        case Has(field, values):
+            wanted = sorted(values)
+            for start in range(0, len(wanted), _MOST_TERMS):
+                yield {"query": {"terms": {field: wanted[start : start + _MOST_TERMS]}}}
+        case Mentions(fields, values):
+            either: list[dict[str, Any]] = [{"terms": {field: list(values)}} for field in fields]
+            mails = [{"value": value, "case_insensitive": True} for value in values if "@" in value]
+            either += [{"term": {field: mail}} for field in fields for mail in mails]
+            yield {"query": {"bool": {"should": either, "minimum_should_match": 1}}}
+
+
+def _is_fresh(where: Where | None) -> bool:
+    return isinstance(where, Mentions)

@@ -44,7 +44,7 @@ class DaySet:
         self.edges: dict[int, float] = {}
         self.flags: set[str] = set()
         self.tail: int | None = None
-        self.gone: set[int] = set()
+        self.disappeared: set[int] = set()
 
     @property
     def noon(self) -> int:
@@ -80,7 +80,7 @@ class DaySet:
 
     def add(self, row_id: int, at: float) -> None:
         """Add an id with its event time, seconds UTC."""
-        self.gone.discard(row_id)
+        self.disappeared.discard(row_id)
         number, bit = divmod(row_id, CHUNK)
         chunk = self.chunks.setdefault(number, bytearray())
         if bit >> 3 >= len(chunk):
@@ -141,7 +141,7 @@ class IdsByDay:
             }
         edges: Any = self.redis.zrange(self._of(day, keys.DAY_EDGES), 0, -1, withscores=True)
         known.edges = {int(row_id): float(at) for row_id, at in edges}
-        known.gone = {int(member) for member in self.redis.smembers(self._of(day, keys.DAY_GONE))}
+        known.disappeared = {int(member) for member in self.redis.smembers(self._of(day, keys.DAY_GONE))}
         tail: Any = self.redis.get(self._of(day, keys.DAY_TAIL))
         known.tail = int(tail) if tail else None
         return known
@@ -159,7 +159,7 @@ class IdsByDay:
             pipe.execute()
 
     def _add(self, pipe: "redis.client.Pipeline", day: date, rows: list[tuple[float, int]]) -> None:
-        whole, gone, edges = (self._of(day, kind) for kind in (keys.DAY, keys.DAY_GONE, keys.DAY_EDGES))
+        whole, disappeared, edges = (self._of(day, kind) for kind in (keys.DAY, keys.DAY_GONE, keys.DAY_EDGES))
         numbers = {row_id // CHUNK for _, row_id in rows}
         chunks = {number: self._of(day, keys.DAY_CHUNK, number) for number in numbers}
         sets: dict[int, list[Any]] = {number: [] for number in numbers}
@@ -167,14 +167,14 @@ class IdsByDay:
             sets[row_id // CHUNK].extend(("SET", "u1", row_id % CHUNK, 1))
         pipe.sadd(self.key, f"{day:%Y%m%d}")
         pipe.sadd(whole, *map(str, numbers))
-        pipe.srem(gone, *(str(row_id) for _, row_id in rows))
+        pipe.srem(disappeared, *(str(row_id) for _, row_id in rows))
         for number, key in chunks.items():
             pipe.execute_command("BITFIELD", key, *sets[number])  # type: ignore[no-untyped-call]
         at_edges = {str(row_id): at for at, row_id in rows if at_edge(at, self.zone)}
         if at_edges:
             pipe.zadd(edges, at_edges)
         if self._expires:
-            for key in (self.key, whole, gone, edges, *chunks.values()):
+            for key in (self.key, whole, disappeared, edges, *chunks.values()):
                 pipe.expire(key, self._expires)
 
     def replace(self, day: date, rows: Mapping[int, float]) -> None:
@@ -184,12 +184,12 @@ class IdsByDay:
         with the next one, and must not be sent twice.
         """
         known = self.load(day)
-        flags, gone = known.flags, {*known.ids(), *known.gone} - rows.keys()
+        flags, disappeared = known.flags, {*known.ids(), *known.disappeared} - rows.keys()
         self._drop([f"{day:%Y%m%d}"])
         self.add((at, row_id) for row_id, at in rows.items())
         for flag in flags:
             self.redis.sadd(self._of(day), flag)
-        ids = [str(row_id) for row_id in gone]
+        ids = [str(row_id) for row_id in disappeared]
         for start in range(0, len(ids), MARK_AT_ONCE):
             self.redis.sadd(self._of(day, keys.DAY_GONE), *ids[start : start + MARK_AT_ONCE])
 

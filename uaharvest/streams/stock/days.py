@@ -69,14 +69,14 @@ class DayReader:
         day, most = chain.step.first, chain.page or reconciler.run.batch_size
         reconciler.open(day)
         end, size, quiet, failed = 0, most, 0, 0
-        page = self._told(day, 1, 0, reconciler)
+        page = self._page(day, 1, 0, reconciler)
         if page is not None:
             end = page.total
         while page is None or not reconciler.proves(page):
             size = min(size, end)
             if not size or quiet >= MARGIN or failed >= FAILED:
                 break
-            page = self._told(day, size, end - size, reconciler)
+            page = self._page(day, size, end - size, reconciler)
             if page is None and size > 1:
                 size //= 2
                 continue
@@ -87,7 +87,7 @@ class DayReader:
                 quiet = 0 if reconciler.take(page.actions, page.unreadable) else quiet + size
         return chain.rest()
 
-    def _told(self, day: date, limit: int, offset: int, reconciler: DayReconciler) -> DayPage | None:
+    def _page(self, day: date, limit: int, offset: int, reconciler: DayReconciler) -> DayPage | None:
         """Return a page; None if Opencast is up but cannot return this page."""
         try:
             return self._source.page(day, limit, offset, wait=reconciler.wait)

@@ -93,7 +93,7 @@ class DayReconciler:
         send, note = [], []
         for action in actions:
             at = action.created.timestamp()
-            if action.id in self.known.gone:  # it was known, disappeared and is back
+            if action.id in self.known.disappeared:  # it was known, disappeared and is back
                 note.append((at, action.id))
                 self.known.add(action.id, at)
                 continue
@@ -104,7 +104,7 @@ class DayReconciler:
                 send.append(action)
             else:
                 note.append((at, action.id))
-        bad = [one for one in unreadable if one[0] not in self.known and one[0] not in self.known.gone]
+        bad = [one for one in unreadable if one[0] not in self.known and one[0] not in self.known.disappeared]
         if send:
             self.reporter.watch(self._delivery.seen(send))
         if send or bad:
@@ -171,7 +171,7 @@ class DayReconciler:
         return least - after, most
 
     def proves(self, page: DayPage) -> bool:
-        """Tell whether all counted rows are known, whatever the clock. Known rows that are gone could hide new ones."""
+        """Tell whether all counted rows are known, whatever the clock. Rows that disappeared could hide others."""
         return page.total == self.counted(page)[0]
 
     def is_stale(self, page: DayPage) -> bool:
@@ -198,5 +198,5 @@ class DayReconciler:
             self._shared is not None
             and since <= at < start
             and row_id not in self._shared
-            and row_id not in self._shared.gone
+            and row_id not in self._shared.disappeared
         )
