@@ -150,6 +150,7 @@ WHOLE = {
         b"[" * 100_000,
         json.dumps({**WHOLE, "schema": 2}).encode(),
         json.dumps({**WHOLE, "at": "yesterday"}).encode(),
+        json.dumps({**WHOLE, "at": "2026-11-20T00:00:00"}).encode(),
         json.dumps({**WHOLE, "kind": "meeting"}).encode(),
         json.dumps({**WHOLE, "payload": [1]}).encode(),
         json.dumps({**WHOLE, "stream": "useractions"}).encode(),

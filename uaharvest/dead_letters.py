@@ -249,7 +249,8 @@ def _parsed(name: str, content: bytes) -> DeadLetter | None:
                 "payload": dict(payload),
                 "schema": 1,
             } if name.startswith(f"{stream}/{kind}-"):
-                return DeadLetter(name, stream, kind, reason, datetime.fromisoformat(at), payload)
+                instant = datetime.fromisoformat(at)
+                return DeadLetter(name, stream, kind, reason, instant, payload) if instant.tzinfo else None
     except (ValueError, RecursionError):
         pass
     return None
