@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import boto3
@@ -61,6 +62,41 @@ def test_letters_are_listed_and_counted_by_stream_over_many_pages(dead_letters, 
     assert len(list(dead_letters.names())) == 6
 
 
+class Lists:
+    """An S3 whose list of objects has these pages."""
+
+    def __init__(self, pages):
+        self.pages = pages
+
+    def get_paginator(self, operation):
+        return self
+
+    def paginate(self, **_):
+        return self.pages
+
+
+def listing(*keys, **more):
+    return {"IsTruncated": True, "Contents": [{"Key": f"dead-letters/{key}.json", **more} for key in keys]}
+
+
+@pytest.mark.parametrize("page", [listing("zoom/record-1", Size=3), listing()])
+def test_a_list_that_does_not_end_is_given_up(page):
+    letters = DeadLetters(Lists(itertools.repeat(page)), "bucket", "dead-letters/")
+    with pytest.raises(RetryableError, match=r"^s3://bucket/dead-letters/zoom/: the list of objects does not end"):
+        letters.count("zoom")
+
+
+def test_a_letter_that_is_on_two_pages_counts_once():
+    pages = [listing("zoom/record-1", "zoom/record-2"), listing("zoom/record-2", "zoom/record-3")]
+    assert DeadLetters(Lists(pages), "bucket", "dead-letters/").count("zoom") == 3
+
+
+def test_a_list_of_objects_without_keys_is_not_s3s():
+    pages = [{"IsTruncated": False, "Contents": [{"Size": 3}]}]
+    with pytest.raises(BlockedError, match="what answers is not S3"):
+        DeadLetters(Lists(pages), "bucket", "dead-letters/").count("zoom")
+
+
 def test_a_dropped_letter_is_gone_and_cannot_be_dropped_again(dead_letters):
     dead_letters.put(record(1))
     dead_letters.drop("useractions/record-1")
@@ -114,6 +150,7 @@ WHOLE = {
         b"[" * 100_000,
         json.dumps({**WHOLE, "schema": 2}).encode(),
         json.dumps({**WHOLE, "at": "yesterday"}).encode(),
+        json.dumps({**WHOLE, "at": "2026-11-20T00:00:00"}).encode(),
         json.dumps({**WHOLE, "kind": "meeting"}).encode(),
         json.dumps({**WHOLE, "payload": [1]}).encode(),
         json.dumps({**WHOLE, "stream": "useractions"}).encode(),

@@ -194,6 +194,20 @@ def test_what_only_one_would_take_is_refused_by_name_at_the_start(variable, url,
     assert expected in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sentinel://a?master_name=m&sentinel_password=vor&geheim",
+        "sentinel://a?sentinel_password=vor&geheim=nach&master_name=m",
+        "redis://a?password=vor&geheim",
+    ],
+)
+def test_an_ampersand_in_a_password_shows_no_part_of_it(url):
+    with pytest.raises(BadInputError, match=r"^REDIS_URL: \(set\) cannot be used\.") as refused:
+        settings.load({"REDIS_URL": url})
+    assert not any(part in str(refused.value) for part in ("vor", "geheim", "nach"))
+
+
 def test_no_repr_shows_a_password():
     read = RedisUrl.parse("sentinel://me:geheim@a?master_name=m&sentinel_password=geheim&sentinel_username=u")
     assert "geheim" not in f"{read!r} {read.place} {read.broker({})!r} {read.client()!r}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from uaharvest import aws
 from uaharvest.documents import indexed
-from uaharvest.errors import BadInputError, BlockedError, PoisonError, UnreadableLetterError
+from uaharvest.errors import BadInputError, BlockedError, PoisonError, RetryableError, UnreadableLetterError
 from uaharvest.privacy.protection import WITHHELD
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LetterKind = Literal["record", "slice", "message"]
 
 MOST_BYTES = 50_000_000  # ours are never longer; a dead letter must fit into memory several times
+MOST_BARREN = 20  # consecutive pages of a list without a new key
 _ENDING = ".json"
 _NO_CONTENT, _ABSENT, _BAD_REQUEST = 204, 404, 400
 
@@ -120,17 +121,31 @@ class DeadLetters:
             aws.put_object(self._s3, self._bucket, key, text, **self._encryption)
 
     def names(self, stream: str | None = None) -> Iterator[str]:
-        """Yield the names of all dead letters, or of those of `stream`, sorted; for foreign objects their keys."""
+        """Yield the names of all dead letters, or of those of `stream`, sorted; for foreign objects their keys.
+
+        Raises:
+            RetryableError: Also if the list does not end.
+        """
         if self._bucket is None:
             return
         prefix = self._prefix + (f"{stream}/" if stream else "")
-        with aws.translated(f"s3://{self._bucket}/{prefix}"):
+        uri = f"s3://{self._bucket}/{prefix}"
+        seen: set[str] = set()
+        barren = 0
+        with aws.translated(uri):
             try:
                 for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
-                    if "IsTruncated" not in page:  # an empty body or a web page, not a list without letters
-                        raise aws.not_aws(f"s3://{self._bucket}/{prefix}", "S3")
-                    for item in page.get("Contents", ()):
-                        if item["Key"].endswith("/") and not item["Size"]:
+                    items = page.get("Contents", ())
+                    # an empty body or a web page, not a list without letters
+                    if "IsTruncated" not in page or not all("Key" in item for item in items):
+                        raise aws.not_aws(uri, "S3")
+                    fresh = [item for item in items if item["Key"] not in seen]
+                    seen.update(item["Key"] for item in fresh)
+                    barren = 0 if fresh else barren + 1
+                    if barren > MOST_BARREN:  # botocore only notices a token that comes twice in a row
+                        raise RetryableError(f"{uri}: the list of objects does not end.")
+                    for item in fresh:
+                        if item["Key"].endswith("/") and not item.get("Size"):
                             continue  # S3's console creates such an object for a folder
                         yield item["Key"].removeprefix(self._prefix).removesuffix(_ENDING)
             except aws.ERRORS as error:
@@ -234,7 +249,8 @@ def _parsed(name: str, content: bytes) -> DeadLetter | None:
                 "payload": dict(payload),
                 "schema": 1,
             } if name.startswith(f"{stream}/{kind}-"):
-                return DeadLetter(name, stream, kind, reason, datetime.fromisoformat(at), payload)
+                instant = datetime.fromisoformat(at)
+                return DeadLetter(name, stream, kind, reason, instant, payload) if instant.tzinfo else None
     except (ValueError, RecursionError):
         pass
     return None

@@ -254,8 +254,10 @@ def _only(parts: Url, *known: str) -> None:
     """Refuse parameters that neither library, or only one of them, would accept."""
     unknown = sorted(parts.query.keys() - set(known))
     if unknown:
-        # Quote only the name, and only if it cannot be part of a password.
-        named = unknown[0] if unknown[0].replace("_", "").isalpha() and len(unknown[0]) <= 40 else "..."  # noqa: PLR2004
+        # Quote only the name, and only if it cannot be part of a password: an unencoded & begins a parameter.
+        hidden = any("password" in name for name in parts.query)
+        name = unknown[0]
+        named = name if name.replace("_", "").isalpha() and len(name) <= 40 and not hidden else "..."  # noqa: PLR2004
         raise ValueError(f"no parameter '{named}': {parts.scheme}:// takes {', '.join(known)}")
 
 

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
 
+import boto3
 import pytest
 import requests
 
@@ -90,6 +91,8 @@ def test_missing_meetings_and_sessions_are_found_and_only_their_meetings_are_har
     site.forget(sessions_of(site, third)[:1], SESSIONS)
     site.forget(sessions_of(site, given_up)[:2], SESSIONS)
     site.dead_letters.put(DeadLetter.of_slice("zoom", "one", "refused", {"uuid": given_up, "kind": "past"}))
+    foreign = {"Bucket": site.settings.bucket, "Key": "dead-letters/zoom/slice-none.json", "Body": b"no letter"}
+    boto3.client("s3").put_object(**foreign)  # keeps no other from being read
     code, [day], _ = audit(site)
     assert code == Exit.GAPS
     assert day["found"]["meetings"]["missing"] == 1

@@ -1,4 +1,5 @@
 import dataclasses
+import time
 
 import pytest
 from hypothesis import given
@@ -139,6 +140,13 @@ def test_of_two_with_the_same_name_at_the_same_time_neither_is_believed():
 )
 def test_names_are_compared_as_plain_words(name, words):
     assert normalised(name) == words
+
+
+@pytest.mark.parametrize("bracket", ["(", "[", "“"])
+def test_a_name_of_many_brackets_is_read_in_linear_time(bracket):
+    began = time.process_time()
+    assert normalised(bracket * 100_000) == ()
+    assert time.process_time() - began < 3  # over 20 s with a pattern that took quadratic time
 
 
 @given(st.text(max_size=40))

@@ -363,7 +363,17 @@ def test_an_answer_that_says_nothing_of_a_message_confirms_and_refuses_nothing(a
     deliver_until_error(sink(queue), records(1), RetryableError)
 
 
-@pytest.mark.parametrize("attributes", [{}, {"Attributes": {}}, {"Attributes": {"MaximumMessageSize": "many"}}])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"Attributes": {}},
+        {"Attributes": {"MaximumMessageSize": "many"}},
+        {"Attributes": {"MaximumMessageSize": "0"}},
+        {"Attributes": {"MaximumMessageSize": "1048576", "CreatedTimestamp": "yesterday"}},
+        {"Attributes": {"MaximumMessageSize": "1048576", "MessageRetentionPeriod": "-1"}},
+    ],
+)
 def test_a_queue_that_says_nothing_of_itself_blocks(attributes):
     queue = Queue()
     queue.get_queue_attributes = lambda **_: attributes
@@ -373,6 +383,20 @@ def test_a_queue_that_says_nothing_of_itself_blocks(attributes):
     queue.get_queue_url = lambda **_: {}
     with pytest.raises(BlockedError, match="AWS_ENDPOINT_URL"):
         deliver(sink(queue), records(1))
+
+
+@pytest.mark.parametrize("missing", ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"])
+@pytest.mark.parametrize("told", [None, "", "some", "-1"])
+def test_a_queue_that_does_not_say_how_full_it_is_is_not_empty(missing, told):
+    attributes = {"MaximumMessageSize": "1048576"}
+    attributes |= dict.fromkeys(["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"], "0")
+    attributes |= {missing: told}
+    queue = Queue()
+    queue.get_queue_attributes = lambda **_: {
+        "Attributes": {name: value for name, value in attributes.items() if value is not None}
+    }
+    with pytest.raises(BlockedError, match=f"SQS queue q: its attribute {missing} is missing or impossible"):
+        sink(queue).depth()
 
 
 @pytest.mark.parametrize("code", ["KMS.DisabledException", "KmsAccessDenied", "AccessDenied"])

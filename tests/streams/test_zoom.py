@@ -109,7 +109,7 @@ class FakeZoom:
             self.calls[f"{kind} {at}"] += 1
             rest = len(listed) > at + 2
             yield MeetingsPage(
-                [read_meeting(row) for row in listed[at : at + 2]], str(at + 2) if rest else "", "dashboard", 0
+                [read_meeting(row) for row in listed[at : at + 2]], str(at + 2) if rest else "", "dashboard"
             )
             if not rest:
                 return
@@ -788,6 +788,14 @@ def test_a_uuid_that_no_document_can_have_is_a_dead_letter(world):
         world.engine.stream.redeliver(payload)
 
 
+def test_a_meeting_without_a_uuid_is_a_dead_letter(world):
+    world.zoom.meet("", TUESDAY + TEN, "Ann")
+    world.zoom.meet("a", TUESDAY + TEN, "Ann")
+    world.harvest()
+    assert (world.sessions(), world.mark) == (["a Ann"], WEDNESDAY)
+    assert [(kind, payload["row"]["topic"]) for kind, payload in world.dead()] == [("record", "Topic of ")]
+
+
 # What is not whole
 
 
@@ -967,7 +975,7 @@ def refusing(world):
     )
 
     def meetings(first, last, kind, *, token=""):
-        yield MeetingsPage([], "0", "report", 0, RefusedHost("host-9", "answered 400, code 200"))
+        yield MeetingsPage([], "0", "report", RefusedHost("host-9", "answered 400, code 200"))
         yield from listed(first, last, kind, token="")
 
     def meetings_of(host, first, last, kind):

@@ -119,10 +119,12 @@ class TestLists:
         mocked.get(LIST, json=page(meeting("b"), meeting("c")))
         assert [[row.uuid for row in one.rows] for one in listed(client)] == [["a", "b"], ["c"]]
 
-    def test_rows_without_a_uuid_are_counted(self, client, mocked):
-        mocked.get(LIST, json=page(meeting("a"), meeting(""), {"topic": "x"}, "row", None))
+    def test_rows_without_a_uuid_are_kept(self, client, mocked):
+        odd = [meeting(""), {"topic": "x"}, "row", None]
+        mocked.get(LIST, json=page(meeting("a"), *odd))
         (only,) = listed(client)
-        assert (len(only.rows), only.unreadable) == (1, 4)
+        assert [row.uuid for row in only.rows] == ["a", None, None, None, None]
+        assert raw(only.rows)[1:] == odd
 
     def test_a_list_whose_token_has_ended_begins_anew_and_repeats_no_meeting(self, client, mocked):
         ended = {"code": 300, "message": "The next page token is invalid or expired."}
@@ -454,6 +456,19 @@ class TestReports:
         )
         (got,) = zoom(client).participants("abc==", "past")
         assert got.raw == {"user_name": "Jo", "email": "jo@x", "user_id": "1", "duration": 259, "bo_mtg_id": "b"}
+
+    @pytest.mark.parametrize("source", ["dashboard", "report"])
+    def test_rows_that_are_no_objects_are_kept(self, client, mocked, source):
+        if source == "report":
+            client.set("uaharvest:zoom:account:source", "report")
+            mocked.get(USERS, json={**ECHO, "users": [{"id": "u1"}], "next_page_token": ""})
+        people = PEOPLE if source == "dashboard" else f"{BASE}report/meetings/abc%3D%3D/participants"
+        mocked.get(LIST if source == "dashboard" else f"{USERS}/u1/meetings", json=page(meeting("a"), None, ["b"]))
+        mocked.get(people, json={"participants": [{"user_id": "1"}, None, "x"], "next_page_token": ""})
+        (only,) = listed(client)
+        assert ([row.uuid for row in only.rows], raw(only.rows)[1:]) == (["a", None, None], [None, ["b"]])
+        found = zoom(client).participants("abc==", "past")
+        assert [(row.user_id, row.raw) for row in found][1:] == [(None, None), (None, "x")]
 
     def test_participants_too_learn_that_there_is_no_dashboard(self, client, mocked):
         """Not from one meeting: others and the list say so too."""

@@ -1,5 +1,6 @@
 """What the dead letters stand for: the ids of rows, and intervals whose rows could not be harvested."""
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -27,28 +28,30 @@ class ActionLetters:
             if own := re.fullmatch(rf"{stream}/record-(\d+)", name):
                 self.ids.add(int(own[1]))
             elif name.startswith(f"{stream}/slice-"):
-                self.intervals += _intervals(_read(dead_letters, name))
+                self.intervals += _intervals(readable(dead_letters, name))
         for name in dead_letters.names(STREAM):
-            self.ids.update(_ids(_read(dead_letters, name)))
+            self.ids.update(_ids(readable(dead_letters, name)))
 
     def covers(self, at: datetime) -> bool:
         """Tell whether an instant lies in an interval that became a dead letter."""
         return any(one.start <= at < one.end for one in self.intervals)
 
 
-def _read(dead_letters: DeadLetters, name: str) -> DeadLetter | None:
+def readable(dead_letters: DeadLetters, name: str) -> DeadLetter | None:
+    """Return a dead letter; None if it was dropped meanwhile, or is not one of ours."""
     try:
         return dead_letters.get(name)
-    except (BadInputError, UnreadableLetterError):  # dropped meanwhile, or not one of ours
+    except (BadInputError, UnreadableLetterError):
         return None
 
 
 def _intervals(letter: DeadLetter | None) -> Iterator[Interval]:
     match letter and letter.payload:
         case {"start": str(start), "end": str(end)}:
-            yield Interval(
-                *(whole_second(datetime.fromisoformat(bound).astimezone(UTC)) for bound in (start, end))
-            )
+            with contextlib.suppress(ValueError, OverflowError):  # no times, or not an interval
+                yield Interval(
+                    *(whole_second(datetime.fromisoformat(bound).astimezone(UTC)) for bound in (start, end))
+                )
 
 
 def _ids(letter: DeadLetter | None) -> Iterator[int]:

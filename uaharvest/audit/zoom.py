@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 from uaharvest.audit.day import Counts, Found
+from uaharvest.audit.dead_letters import readable
 from uaharvest.dead_letters import DeadLetters
 from uaharvest.documents import meeting
 from uaharvest.documents.indices import index_name
@@ -130,8 +131,8 @@ class ZoomAudit:
         """Return the uuids of meetings that have a dead letter."""
         found: set[str] = set()
         for name in self._dead_letters.names(self.stream):
-            payload = self._dead_letters.get(name).payload
-            match payload:
+            letter = readable(self._dead_letters, name)
+            match letter and letter.payload:
                 case {"uuid": str(uuid)} | {"document": {"body": {"meeting": str(uuid)} | {"uuid": str(uuid)}}}:
                     found.add(uuid)
         return found

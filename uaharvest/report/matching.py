@@ -19,7 +19,8 @@ Stay = tuple[float, float]  # epoch seconds
 Name = tuple[str, ...]
 KnownAs = Callable[[str], Sequence[str]]
 
-_ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]|\"[^\"]*\"|“[^”]*”")
+# Of limited length. Otherwise a name of opening brackets would be searched from each of them to its end.
+_ASIDE = re.compile(r"\([^)]{0,200}\)|\[[^\]]{0,200}\]|\"[^\"]{0,200}\"|“[^”]{0,200}”")
 _APOSTROPHES = str.maketrans("", "", "'\u2019\u2018`\u00b4")
 _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th", "\u0131": "i"})
 _PHONE = re.compile(r"[+(]?\d[\d\s().*x-]{5,}")

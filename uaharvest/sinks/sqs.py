@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -28,6 +29,7 @@ log = structlog.get_logger()
 
 REQUEST_ENTRIES = 10  # the most that SendMessageBatch accepts
 RETENTION = 1_209_600  # seconds, SQS's maximum; its default is four days
+SMALLEST_LIMIT = 1024  # bytes; SQS accepts no smaller MaximumMessageSize
 REQUEST_BYTES = 1_048_576  # SendMessageBatch's limit for all bodies together; until 2025 it was 262,144
 
 _NO_QUEUE = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
@@ -242,7 +244,7 @@ class SqsSink:
             raise aws.translate(error, self._what) from None
         found = self._read(url, attributes)
         self._found(found)
-        waiting, in_flight = (int(attributes["Attributes"].get(name, 0)) for name in names)
+        waiting, in_flight = (self._number(attributes, name) for name in names)
         return waiting, in_flight, found
 
     def _send_all(self, records: Iterable[Outgoing]) -> Generator[_Outcome]:
@@ -398,16 +400,27 @@ class SqsSink:
         return created.get("QueueUrl")
 
     def _read(self, url: str, answer: "GetQueueAttributesResultTypeDef") -> Queue:
-        attributes = answer.get("Attributes", {})
-        if not str(attributes.get("MaximumMessageSize", "")).isdigit():
-            raise aws.not_aws(f"{self._what}: its attributes are missing", "SQS")
-        created = int(attributes.get("CreatedTimestamp", 0))
+        created = self._number(answer, "CreatedTimestamp", default="0")
         return Queue(
             url=url,
-            limit=int(attributes["MaximumMessageSize"]),
+            limit=self._number(answer, "MaximumMessageSize", least=SMALLEST_LIMIT),
             created=datetime.fromtimestamp(created, UTC) if created else None,
-            retention=int(attributes.get("MessageRetentionPeriod", 0)),
+            retention=self._number(answer, "MessageRetentionPeriod", default="0"),
         )
+
+    def _number(
+        self,
+        answer: "GetQueueAttributesResultTypeDef",
+        name: "QueueAttributeNameType",
+        *,
+        least: int = 0,
+        default: str = "",
+    ) -> int:
+        """Return an attribute; raise BlockedError if it is not a number, or less than SQS allows."""
+        found = str(answer.get("Attributes", {}).get(name, default))
+        if not re.fullmatch(r"[0-9]{1,10}", found) or int(found) < least:
+            raise aws.not_aws(f"{self._what}: its attribute {name} is missing or impossible", "SQS")
+        return int(found)
 
 
 def _gather(finished: queue.SimpleQueue[Future[_Outcome]], under_way: set[Future[_Outcome]]) -> _Outcome:

@@ -5,10 +5,10 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 import structlog
 
+from uaharvest.coerce import members
 from uaharvest.errors import BadInputError, BlockedError, HarvestError, PoisonError, RetryableError, SourceError
 from uaharvest.rows.zoom import MeetingRow, UserRow
 from uaharvest.zoom import answers
@@ -44,17 +44,15 @@ class MeetingsPage:
     """One page of a list of past meetings.
 
     Attributes:
-        rows: Meetings that have a uuid, each uuid once in the whole list.
+        rows: Meetings, each uuid once in the whole list. A row that cannot be read has no uuid.
         next_token: Token of the next page; "" on the last page. It lives 15 minutes.
         source: The endpoints that it comes from.
-        unreadable: Number of rows without a uuid, whose participants cannot be requested.
         refused: A host whose meetings Zoom does not list although it lists those of others.
     """
 
     rows: list[MeetingRow]
     next_token: str
     source: Source
-    unreadable: int
     refused: RefusedHost | None = None
 
 
@@ -98,12 +96,11 @@ class MeetingReader:
         days = self._checked(first, last)
         seen: set[str] = set()
         for page in self._pages(days, kind, token):
-            named = [(row.uuid, row) for row in page.rows if row.uuid]
             # Pages may repeat rows while Zoom's data settles, and a list that starts again repeats all of them.
-            fresh = {uuid: row for uuid, row in named if uuid not in seen}
+            fresh = {row.uuid: row for row in page.rows if row.uuid and row.uuid not in seen}
             seen.update(fresh)
             self._probe.note_listed(list(fresh), kind)
-            yield dataclasses.replace(page, rows=list(fresh.values()), unreadable=len(page.rows) - len(named))
+            yield dataclasses.replace(page, rows=[*fresh.values(), *(row for row in page.rows if not row.uuid)])
 
     def meetings_of(self, host: str, first: date, last: date, kind: ListKind) -> list[MeetingRow]:
         """Return the meetings of a host from the Report endpoints; otherwise as `meetings`.
@@ -163,7 +160,7 @@ class MeetingReader:
             try:
                 for page in self._pager.pages(MEETINGS, params, days=days, token=token):
                     self._dashboard.forget()  # it is no longer missing
-                    yield MeetingsPage(list(map(read_meeting, page.rows)), page.next_token, "dashboard", 0)
+                    yield MeetingsPage(list(map(read_meeting, page.rows)), page.next_token, "dashboard")
             except NoDashboardError as error:
                 self._dashboard.note_missing(error)
                 token = ""
@@ -184,22 +181,22 @@ class MeetingReader:
         all_hosts = self._host_list(days)
         hosts = [host for host in all_hosts if self._pseudonym(host) >= begin]
         if not hosts:
-            yield MeetingsPage([], "", "report", 0)
+            yield MeetingsPage([], "", "report")
         names = list(map(self._pseudonym, hosts))
         for host, name, following in itertools.zip_longest(hosts, names, names[1:], fillvalue=""):
             at = page_token if name == begin else ""
             try:
                 for page in self._pager.pages(USER_MEETINGS, {"type": kind}, host, days=days, token=at):
                     next_token = f"{name} {page.next_token}" if page.next_token else following
-                    yield MeetingsPage(_meetings_in(page, host), next_token, "report", 0)
+                    yield MeetingsPage(_meetings_in(page, host), next_token, "report")
             except UserUnavailableError as error:
                 log.info("host left out", reason=str(error))
-                yield MeetingsPage([], following, "report", 0)
+                yield MeetingsPage([], following, "report")
             except (BlockedError, PoisonError, SourceError) as error:
                 if not self._lists_others(host, all_hosts, days, error):
                     raise
                 refused = RefusedHost(name, str(verdict(error, others=True)))
-                yield MeetingsPage([], following, "report", 0, refused)
+                yield MeetingsPage([], following, "report", refused)
             else:
                 self._host_answered = host
 
@@ -233,8 +230,4 @@ class MeetingReader:
 
 
 def _meetings_in(page: JsonPage, host: str) -> list[MeetingRow]:
-    return [read_reported_meeting(row, host) for row in page.rows if _is_meeting(row)]
-
-
-def _is_meeting(row: Any) -> bool:
-    return isinstance(row, dict) and row.get("type") not in WEBINARS
+    return [read_reported_meeting(row, host) for row in page.rows if members(row).get("type") not in WEBINARS]

@@ -4,11 +4,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Any
 
 from uaharvest.errors import BlockedError, PoisonError, RetryableError, SourceError
 from uaharvest.rows.zoom import ParticipantRow
 from uaharvest.zoom import answers
-from uaharvest.zoom.api import Api, Json
+from uaharvest.zoom.api import Api
 from uaharvest.zoom.dashboard import Dashboard
 from uaharvest.zoom.endpoints import (
     KINDS,
@@ -125,12 +126,12 @@ class ParticipantReader:
 
     def _all(self, endpoint: Endpoint, params: Mapping[str, str], uuid: str) -> Participants:
         """Return the rows of all pages, each once, because pages may repeat rows while Zoom's data settles."""
-        rows: dict[str, Json] = {}
+        rows: dict[str, Any] = {}
         progress = Progress("")
         for page in self._pager.pages(endpoint, params, uuid):
             if page.first:
                 rows.clear()
-            rows.update({json.dumps(row, sort_keys=True): row for row in page.rows if isinstance(row, dict)})
+            rows.update({json.dumps(row, sort_keys=True): row for row in page.rows})
             progress = page.progress
         report = endpoint is REPORTED_PARTICIPANTS
         return Participants(

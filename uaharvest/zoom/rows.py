@@ -66,8 +66,10 @@ def read_meeting(raw: Any) -> MeetingRow:
     )
 
 
-def read_reported_meeting(raw: Mapping[str, Any], host_id: str) -> MeetingRow:
-    """Parse a row of `report/users/{id}/meetings`."""
+def read_reported_meeting(raw: Any, host_id: str) -> MeetingRow:
+    """Parse a row of `report/users/{id}/meetings`. Anything but an object becomes a row without fields."""
+    if not isinstance(raw, dict):
+        return read_meeting(raw)
     return read_meeting({name: raw.get(reported) for name, reported in _REPORTED.items()} | {"host_id": host_id})
 
 
@@ -77,8 +79,10 @@ def read_participant(raw: Any) -> ParticipantRow:
     return ParticipantRow(**{name: read(row.get(name)) for name, read in _PARTICIPANT.items()}, raw=raw)
 
 
-def read_reported_participant(raw: Mapping[str, Any]) -> ParticipantRow:
+def read_reported_participant(raw: Any) -> ParticipantRow:
     """Parse a row of `report/meetings/{id}/participants`. Only two of its fields have different names."""
+    if not isinstance(raw, dict):
+        return read_participant(raw)
     rest = {name: value for name, value in raw.items() if name not in {"name", "user_email"}}
     return read_participant(rest | {"user_name": raw.get("name"), "email": raw.get("user_email")})
 

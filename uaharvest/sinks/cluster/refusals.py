@@ -17,7 +17,8 @@ _PREVIEW = ". Preview of field's value"  # what follows is quoted from the docum
 _WRONG_TLS = ("WRONG_VERSION_NUMBER", "X509")
 _PATH = "Check ES_HOST: its port, and the path if a proxy needs one"
 _WRONG_CLOCK = re.compile(r"(?i)signature (expired|not yet current)")
-# What AWS quotes of a request that it refuses.
+_LONGEST = 10_000  # characters to inspect
+# What AWS quotes of a request that it refuses. A run of spaces would be searched from each of them.
 _QUOTED = re.compile(r"(?i)\.? *(the canonical string|authorization=|credential=)")
 
 
@@ -200,10 +201,10 @@ def _words(body: object) -> str:
             causes = [error, *(roots[:1] if isinstance(roots, list) else ())]
             return "; ".join(dict.fromkeys(_cause(cause) for cause in causes if isinstance(cause, dict)))
         case {"error": str(text)} | {"message": str(text)} | {"Message": str(text)}:
-            return shortened(_QUOTED.split(text, maxsplit=1)[0])
+            return shortened(_QUOTED.split(" ".join(text[:_LONGEST].split()), maxsplit=1)[0])
         case str(text) | bytes(text):
             page = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-            title = re.search(r"<title>([^<]{1,300})", page[:10_000], re.IGNORECASE)
+            title = re.search(r"<title>([^<]{1,300})", page[:_LONGEST], re.IGNORECASE)
             return shortened(title[1] if title else re.sub(r"<[^<>]{0,300}>", " ", page[:2_000]))
     return ""
 

@@ -72,8 +72,6 @@ class MeetingLists:
                 try:
                     for page in self._zoom.meetings(*days, kind, token=token):
                         found: list[Slice] = [*self.take(page.rows, kind, page.source, days, done)]
-                        if page.unreadable:
-                            log.warning("meetings without uuid", rows=page.unreadable)
                         if page.refused is not None:
                             log.warning("host refused, others are answered", reason=page.refused.reason)
                             found.append(Host(page.refused.id, *days))
@@ -106,7 +104,7 @@ class MeetingLists:
         for row in rows:
             uuid = meeting.uuid(row)
             if uuid is None:
-                reason = "the uuid of the meeting cannot be the id of a document"
+                reason = "the meeting has no uuid that can be the id of a document"
                 self._documents.dead_letter_meeting(reason, row.raw)
                 continue
             start = whole_second(row.start_time or midnight_of(days[1]) + DAY - SECOND)
