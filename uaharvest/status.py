@@ -417,7 +417,7 @@ def _stream(settings: Settings, name: str, known: dict[str, Any], found: _Found)
         "open_runs": known.get("runs", {}).get(name, []),
         "last_runs": [run.entry() for run in known.get("history", {}).get(name, [])],
         "lost": [{"reason": loss.reason, "since": f"{loss.since:%FT%TZ}"} for loss in sorted(lost)],
-        **_dead_letters(name, found, s3_error),
+        **_dead_letters(name, found, s3_error or found.error(f"backfills {name}", "S3, queried for backfills,")),
     }
 
 
