@@ -69,6 +69,14 @@ ROWS: Mapping[str, Mapping[str, tuple[str, Mapping[str, str]]]] = {
         "Workers by queue": ("short", {"{{queue}}": "uaharvest_queue_workers"}),
         "Last tick of beat": ("s", {"{{stream}}": "uaharvest_beat_tick_age_seconds"}),
     },
+    "Backfills and audits": {
+        "Backfills": ("short", {"{{stream}} {{state}}": "uaharvest_backfills"}),
+        "Rows of backfills": ("cps", {"{{stream}}": "uaharvest_backfill_rows_per_second"}),
+        "Rows left": ("short", {"{{stream}}": "uaharvest_backfill_rows_left"}),
+        "Since a backfill got on": ("s", {"{{stream}}": "uaharvest_backfill_idle_seconds"}),
+        "Rows missing": ("short", {"{{stream}}": "uaharvest_audit_missing_rows"}),
+        "Age of the newest audit": ("s", {"{{stream}}": "uaharvest_audit_age_seconds"}),
+    },
 }
 # The numbers at the top; each is bad from 1 on.
 NUMBERS: Mapping[str, str] = {
@@ -78,6 +86,8 @@ NUMBERS: Mapping[str, str] = {
     "Parts that do not answer": "sum(uaharvest_scrape_error)",
     "Indices blocked": "sum(uaharvest_index_blocked_indices)",
     "Losses to confirm": "sum(uaharvest_losses)",
+    "Rows missing": "sum(uaharvest_audit_missing_rows)",
+    "Redis deletes keys": "max(uaharvest_redis_evicts)",
 }
 
 
@@ -111,7 +121,7 @@ def _number(title: str, query: str) -> stat.Panel:
         .title(title)
         .datasource(SOURCE)
         .height(4)
-        .span(4)
+        .span(3)
         .color_mode(BigValueColorMode.BACKGROUND)
         .thresholds(dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps))
         .with_target(prometheus.Dataquery().ref_id("A").datasource(SOURCE).expr(query).instant())

@@ -94,7 +94,7 @@ class HarvestTask(Task):  # type: ignore[misc] # celery is not typed
             with contextlib.suppress(redis.RedisError), _redis() as client:
                 _compare(client, self.stream, f"beat on {socket.gethostname()}, pid {os.getpid()}")
             queue = self.app.amqp.router.route({}, self.name)["queue"].name
-            if (waiting := depth(self.app, queue)) >= MOST_WAITING:
+            if (waiting := depths(self.app, queue)[queue]) >= MOST_WAITING:
                 log.warning("no tick sent, because nobody takes those that wait", queue=queue, waiting=waiting)
                 return None
         return super().apply_async(args, kwargs, *others, **options)
@@ -129,7 +129,7 @@ class CeleryHints:
             self._room = MOST_WAITING
             queue = self._work.app.amqp.router.route({}, self._work.name)["queue"].name
             with contextlib.suppress(*UNREACHABLE):  # sending will report it
-                self._room -= depth(self._work.app, queue)
+                self._room -= depths(self._work.app, queue)[queue]
             self._look_again = time.monotonic() + LOOK_EVERY
         self._room -= 1
         if self._room >= 0:
@@ -144,8 +144,8 @@ def _reason(error: Exception) -> str:
     return reason_of(error)
 
 
-def depth(app: Any, queue: str) -> int:
-    """Return how many messages wait in a queue.
+def depths(app: Any, *queues: str) -> dict[str, int]:
+    """Return how many messages wait in each of these queues.
 
     A passive declaration does not work: kombu 5.7 looks up the queue's key without `global_keyprefix` and finds
     nothing.
@@ -154,7 +154,7 @@ def depth(app: Any, queue: str) -> int:
         kombu.exceptions.OperationalError: The broker does not answer.
     """
     with app.connection_for_read() as connection, connection.channel() as channel:
-        return int(channel._size(queue))  # noqa: SLF001 - what a declaration calls
+        return {queue: int(channel._size(queue)) for queue in queues}  # noqa: SLF001 - what a declaration calls
 
 
 @contextlib.contextmanager

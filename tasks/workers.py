@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from kombu.connection import Connection
 
 from tasks.app import app
-from tasks.engines import depth
+from tasks.engines import depths
 
 if TYPE_CHECKING:
     from uaharvest.runs.engine import Hints
@@ -41,7 +41,7 @@ def drain_index(indexers: int) -> None:
 
 def queues() -> dict[str, int]:
     """Return how many messages wait in each queue."""
-    return {queue.name: depth(app, queue.name) for queue in app.conf.task_queues}
+    return depths(app, *(queue.name for queue in app.conf.task_queues))
 
 
 def alive(wait: float | None = None) -> dict[str, list[str]] | None:

@@ -20,7 +20,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from botocore.stub import Stubber
 
-from uaharvest import transport
+from uaharvest import answers
 from uaharvest.aws import RETRIES, put_object, s3_client, sqs_client, translate, translated
 from uaharvest.errors import BlockedError, RetryableError
 
@@ -181,7 +181,7 @@ def dripping(fresh_clients):
 
 
 def test_an_answer_that_drips_ends_in_time(dripping, monkeypatch):
-    monkeypatch.setattr(transport, "_DEFAULT", transport._Bounds(transport.LARGEST_ANSWER, 0.2))
+    monkeypatch.setattr(answers.TimedResponse, "longest", 0.2)
     body = s3_client().get_object(Bucket="bucket", Key="key")["Body"]
     with pytest.raises(RetryableError, match="Read timeout"), translated("s3://bucket/key"):
         body.read()

@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 import subprocess
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
@@ -15,10 +15,13 @@ from devservers import stack
 from tests.monitoring.reports import COUNTS, ROOT, healthy, samples, values
 from uaharvest import assembly, counters, metrics, status
 from uaharvest import settings as settings_
+from uaharvest.audit.day import Counts, DayAudit
+from uaharvest.audit.results import Results
 from uaharvest.cli import cli
 from uaharvest.cli.context import Context
 from uaharvest.errors import BlockedError
 from uaharvest.intervals import Interval, whole_second
+from uaharvest.runs.backfills import Backfill, utc_now
 from uaharvest.runs.ledger import Run
 from uaharvest.runs.watermark import first
 from uaharvest.settings import Settings
@@ -169,6 +172,38 @@ def test_zooms_calls_that_are_left_are_those_of_all_apps_and_labels(changes, lef
     assert found == {'uaharvest_zoom_calls_remaining{cap="Heavy and Resource-intensive"}': left}
 
 
+def test_backfills_that_have_not_ended_show_what_is_left_and_when_they_last_got_on(settings):
+    now = utc_now()
+    asked = Interval(START, START + timedelta(days=1))
+    one = Backfill.new(asked, to="queue", rate=5, now=now - timedelta(hours=1), expected=1000)
+    half = one.with_window(Interval(START, START + timedelta(hours=12)), rows=400, dead=0, now=now)
+    stored = assembly.backfills(settings, "useractions")
+    stored.add(half)
+    found = scrape(settings)
+    assert found['uaharvest_backfills{state="running",stream="useractions"}'] == 1
+    assert found['uaharvest_backfills{state="stopped",stream="useractions"}'] == 0
+    assert found[f"uaharvest_backfill_rows_left{STREAM}"] == 600
+    assert found[f"uaharvest_backfill_rows_per_second{STREAM}"] == pytest.approx(400 / 3600, abs=0.05)
+    assert 0 <= found[f"uaharvest_backfill_idle_seconds{STREAM}"] < 100
+    assert found['uaharvest_stream_blocked{stream="backfill-useractions"}'] == 0
+    stored.change(half.id, lambda read: dataclasses.replace(read, state="stopped"))
+    found = scrape(settings)
+    assert found['uaharvest_backfills{state="stopped",stream="useractions"}'] == 1
+    assert "uaharvest_backfill_idle_seconds" not in names(found)
+
+
+@pytest.mark.parametrize("audit_at", [None, timedelta(hours=6)])
+def test_audits_show_what_is_missing_and_how_old_they_are_if_beat_starts_them(settings, client, audit_at):
+    now = datetime.now(UTC) - timedelta(minutes=5)
+    results = Results(client, assembly.place(settings, "useractions"))
+    for day, missing in ((1, 3), (2, 0), (3, 4)):
+        results.put(DayAudit("useractions", date(2026, 3, day), now, {"useractions": Counts(missing=missing)}))
+    found = scrape(dataclasses.replace(settings, audit_at=audit_at))
+    assert found[f"uaharvest_audit_missing_rows{STREAM}"] == 7
+    age = found.get(f"uaharvest_audit_age_seconds{STREAM}")
+    assert age is None if audit_at is None else 300 <= age < 400
+
+
 def test_without_redis_only_what_the_others_know_is_said(settings, client):
     assembly.watermarks(settings).create(first(whole_second(datetime.now(UTC))))
     dead = dataclasses.replace(settings, redis_url=f"redis://127.0.0.1:{stack.free_port()}/0")
@@ -182,6 +217,7 @@ def test_without_redis_only_what_the_others_know_is_said(settings, client):
         "uaharvest_stream_lag_seconds",
         "uaharvest_stream_overdue_seconds",
         "uaharvest_dead_letters",
+        "uaharvest_backfills",
         "uaharvest_queue_messages",
         "uaharvest_queue_workers",
         "uaharvest_sqs_messages",

@@ -209,6 +209,15 @@ def test_a_backfill_is_shown_until_it_ends_and_one_that_cannot_go_on_is_a_troubl
     assert report(settings)["backfills"] == []
 
 
+def test_backfills_that_cannot_be_read_are_a_trouble(settings, state):
+    stored = assembly.backfills(settings, "useractions")._object
+    stored._s3.put_object(Bucket=settings.bucket, Key=stored._key, Body=b"?")
+    whole = report(settings)
+    [trouble] = whole["troubles"]
+    assert stored.uri in trouble["line"]
+    assert trouble["exit_code"] == 4
+
+
 # Green means moving
 
 

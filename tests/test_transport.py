@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 import pytest
 import requests
 
+from uaharvest.answers import distrust, is_busy
 from uaharvest.errors import BlockedError, SourceError
-from uaharvest.transport import BoundedSession, TooLargeError, Upstream, distrust, is_busy, is_timeout
+from uaharvest.transport import BoundedSession, TooLargeError, Upstream, is_timeout
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import redis
 
 from uaharvest import aws, keys, tombstones
-from uaharvest.alerts import Alerts, to_command, to_webhook
 from uaharvest.dead_letters import DeadLetters
 from uaharvest.errors import BadInputError
 from uaharvest.indexer import STREAM, THREADS, Indexer, IndexerState
@@ -35,6 +34,7 @@ from uaharvest.streams.specs import useractions
 
 # What takes time to import, and what most commands do not need, is imported where it is used.
 if TYPE_CHECKING:
+    from uaharvest.alerts import Alerts
     from uaharvest.importing.importer import Importer
     from uaharvest.opencast.client import Opencast
     from uaharvest.runs.engine import Engine, Hints
@@ -275,8 +275,10 @@ def document_store(settings: Settings) -> DocumentStore:
     return store.ClusterStore(connection.connect(settings))
 
 
-def alerts(settings: Settings, client: "redis.Redis") -> Alerts:
+def alerts(settings: Settings, client: "redis.Redis") -> "Alerts":
     """Return the alerts of this deployment, with whoever the settings name as their receivers."""
+    from uaharvest.alerts import Alerts, to_command, to_webhook  # noqa: PLC0415
+
     receivers = {}
     if settings.alert_command:
         receivers["command"] = to_command(settings.alert_command)

@@ -5,13 +5,14 @@ import functools
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import botocore
 import botocore.session
+import msgspec
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
@@ -30,13 +31,12 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
-from botocore.loaders import Loader
+from botocore.loaders import JSONFileLoader, Loader
 from botocore.parsers import ResponseParserError, ResponseParserFactory
 
-from uaharvest import counters, sqs_requests, transport
+from uaharvest import answers, counters, sqs_requests
 from uaharvest.errors import BlockedError, HarvestError, RetryableError
 from uaharvest.retries import Retries
-from uaharvest.transport import distrust
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -184,8 +184,20 @@ class _CheckedParsers(ResponseParserFactory):
         return parser
 
 
+class _ModelFiles(JSONFileLoader):
+    """Decodes AWS's descriptions: they are megabytes, and botocore's own way takes six times as long."""
+
+    def _load_file(self, full_path: str, open_method: Callable[..., IO[bytes]]) -> Any:
+        if not Path(full_path).is_file():
+            return None
+        with open_method(full_path, "rb") as file:
+            return msgspec.json.decode(file.read())
+
+
 class _Models(Loader):
     """Reads AWS's descriptions of its services, each once a process."""
+
+    FILE_LOADER_CLASS = _ModelFiles
 
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - the name is botocore's
         """Return the folders of all services. To look into all 400 took most of the time of a short command."""
@@ -213,7 +225,7 @@ def _bound(client: Any) -> None:
     pools = client._endpoint.http_session._pool_classes_by_scheme  # noqa: SLF001
     for scheme, pool in pools.items():
         pools[scheme] = type(pool.__name__, (pool,), {})  # a subclass, so botocore's own stays unchanged
-        transport.bound(pools[scheme], LONGEST_ANSWER)
+        answers.bound(pools[scheme], LONGEST_ANSWER)
 
 
 def _count_requests(client: Any) -> None:
@@ -225,7 +237,7 @@ def _count_requests(client: Any) -> None:
 
     def end(context: dict[str, Any], http_response: Any, model: Any, **_: Any) -> None:
         status_ = http_response.status_code
-        fault = None if status_ in _NO_FAULT else transport.fault_of(status_)
+        fault = None if status_ in _NO_FAULT else answers.fault_of(status_)
         # SQS holds a call that receives messages until there are some: its duration says nothing.
         if fault or model.name != "ReceiveMessage":
             counters.request(service, _seconds(context), fault)
@@ -356,7 +368,7 @@ def translate(error: Exception, what: str) -> HarvestError:
             f"{what}: no AWS credentials are found ({type(error).__name__})."
             " Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role."
         )
-    if isinstance(error, SSLError) and (distrusted := distrust(str(error))):
+    if isinstance(error, SSLError) and (distrusted := answers.distrust(str(error))):
         host = urlsplit(str(error.kwargs.get("endpoint_url"))).netloc
         return BlockedError(
             f"{what}: {host} {distrusted}. Mend it, or set AWS_CA_BUNDLE to a file with its authority's."

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import requests
 
-from uaharvest.transport import BoundedSession, is_busy
+from uaharvest.answers import is_busy
+from uaharvest.transport import BoundedSession
 
 HOST = "https://logs-01.loggly.com"
 # Records that wait for the thread; more are dropped. About 5 MB.

@@ -7,7 +7,7 @@ have written to Redis (`uaharvest.counters`). A part that does not answer has no
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
@@ -100,6 +100,26 @@ METRICS: Mapping[str, Description] = {
         "histogram",
         ("upstream",),
         "Duration of requests to opencast, database, zoom, sqs, s3 and elasticsearch, failed ones too.",
+    ),
+    "uaharvest_backfills": Description(
+        "gauge", ("stream", "state"), "Backfills that have not ended: running or stopped."
+    ),
+    "uaharvest_backfill_rows_per_second": Description(
+        "gauge", ("stream",), "Mean rate of running backfills since they were started or resumed."
+    ),
+    "uaharvest_backfill_rows_left": Description(
+        "gauge",
+        ("stream",),
+        "About how many rows running backfills have yet to read; missing if that is not known.",
+    ),
+    "uaharvest_backfill_idle_seconds": Description(
+        "gauge", ("stream",), "Time since a running backfill last got on; of several, the longest."
+    ),
+    "uaharvest_audit_missing_rows": Description(
+        "gauge", ("stream",), "Rows that the newest audit of each day found missing in the document store."
+    ),
+    "uaharvest_audit_age_seconds": Description(
+        "gauge", ("stream",), "Age of the newest audit; only with AUDIT_AT."
     ),
     "uaharvest_zoom_calls_remaining": Description(
         "gauge", ("cap",), "Zoom calls that are left today; missing where the plan has no limit."
@@ -230,6 +250,8 @@ def samples(
     if "s3" not in broken:
         for name, state in _streams(report):
             yield Sample("uaharvest_dead_letters", (name,), state["dead_letters"])
+        for name in report["streams"]:
+            yield from _of_backfills(name, [one for one in report["backfills"] if one["stream"] == name], now)
     if "sqs" not in broken:
         yield from _of_sqs(report)
 
@@ -276,6 +298,11 @@ def _of_redis(settings: Settings, report: Mapping[str, Any], now: datetime) -> I
         yield from _of_state(name, state)
     if report["alerts"]:
         yield from _of_state(assembly.ALERTS, report["alerts"])
+    if report["audits"]:
+        yield from _of_audits(settings, report["audits"])
+    # All backfills of a stream share one state. It means something only while one of them is running.
+    for name, one in {one["stream"]: one for one in report["backfills"] if one["state"] == "running"}.items():
+        yield from _of_state(assembly.backfills_of(name), one)
     yield Sample("uaharvest_redis_evicts", (), bool(report["redis"]["evicts"]))
     for clock in report["clocks"]:
         yield Sample("uaharvest_clock_skew_seconds", (clock["name"],), clock["seconds_ahead"])
@@ -312,8 +339,32 @@ def _of_state(name: str, state: Mapping[str, Any]) -> Iterator[Sample]:
     yield Sample("uaharvest_stream_blocked", (name,), bool(blocked) and not span)
     yield Sample("uaharvest_stream_span_refused", (name,), span)
     yield Sample("uaharvest_stream_failing", (name,), bool(state["failure"]) and not blocked)
-    if state["ticked_seconds_ago"] is not None:
+    if state.get("ticked_seconds_ago") is not None:
         yield Sample("uaharvest_beat_tick_age_seconds", (name,), state["ticked_seconds_ago"])
+
+
+def _of_backfills(name: str, backfills: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[Sample]:
+    """Yield the backfills of a stream that have not ended."""
+    running = [one for one in backfills if one["state"] == "running"]
+    yield Sample("uaharvest_backfills", (name, "running"), len(running))
+    yield Sample("uaharvest_backfills", (name, "stopped"), len(backfills) - len(running))
+    if not running:
+        return
+    yield Sample("uaharvest_backfill_rows_per_second", (name,), sum(one["rows_per_second"] for one in running))
+    if all(one["rows_left"] is not None for one in running):
+        yield Sample("uaharvest_backfill_rows_left", (name,), sum(one["rows_left"] for one in running))
+    # One that was just resumed has not been idle since it was stopped: that writes it, too.
+    oldest = min(datetime.fromisoformat(one["saved_at"]) for one in running)
+    yield Sample("uaharvest_backfill_idle_seconds", (name,), max((now - oldest).total_seconds(), 0.0))
+
+
+def _of_audits(settings: Settings, audits: Mapping[str, Any]) -> Iterator[Sample]:
+    yield from _of_state(assembly.AUDIT, audits)
+    for name, newest in audits["newest"].items():
+        missing = sum(gap["missing"] for gap in audits["gaps"] if gap["stream"] == name)
+        yield Sample("uaharvest_audit_missing_rows", (name,), missing)
+        if settings.audit_at is not None:
+            yield Sample("uaharvest_audit_age_seconds", (name,), newest["seconds_ago"])
 
 
 def _of_zoom(settings: Settings, calls: Mapping[str, Any]) -> Iterator[Sample]:

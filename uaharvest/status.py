@@ -78,8 +78,7 @@ def status(settings: Settings, workers: Workers) -> dict[str, Any]:
     streams = assembly.streams(settings)
     jobs: dict[str, Callable[[], Any]] = {
         "redis": lambda: _redis(settings, streams),
-        "queues": lambda: dict(workers.queues()),
-        "workers": lambda: _workers(workers),
+        "broker": lambda: _broker(workers),
         "sqs": lambda: _sqs(settings),
     }
     for name in streams:
@@ -91,12 +90,12 @@ def status(settings: Settings, workers: Workers) -> dict[str, Any]:
     with _S3Clock() as s3_clock:
         found = _Found(jobs)
     known: dict[str, Any] = found.value("redis") or {}
-    broker = found.error("queues", "Celery's broker") or found.error("workers", "Celery's broker")
+    queues, alive = found.value("broker") or ({}, None)
     report = {
         "streams": {name: _stream(settings, name, known, found) for name in streams},
-        "queues": found.value("queues") or {},
-        "workers": found.value("workers"),
-        "broker_error": broker,
+        "queues": queues,
+        "workers": alive,
+        "broker_error": found.error("broker", "Celery's broker"),
         "redis": {
             "error": _redis_error(settings, found) or known.get("error"),
             "evicts": next(iter(known.get("evicts", [])), None),
@@ -328,10 +327,7 @@ def _zoom_calls(settings: Settings, client: "redis.Redis") -> dict[str, Any] | N
     """Return today's use of Zoom's API quota, by rate-limit label; None if no meetings are harvested."""
     if not zoom.SPEC.enabled(settings):
         return None
-    # A site without Zoom does not need its client, which takes time to import.
-    from uaharvest.streams.engines.zoom import zoom_quota  # noqa: PLC0415
-
-    usage = zoom_quota(settings, client).usage()
+    usage = zoom.quota(settings, client).usage()
     return {
         str(label): {
             "calls": used.calls,
@@ -343,11 +339,13 @@ def _zoom_calls(settings: Settings, client: "redis.Redis") -> dict[str, Any] | N
     }
 
 
-def _workers(workers: Workers) -> dict[str, list[str]] | None:
+def _broker(workers: Workers) -> tuple[dict[str, int], dict[str, list[str]] | None]:
+    """Return how many messages wait in each queue, and the queues of each worker."""
+    queues = dict(workers.queues())
     alive = workers.alive()
-    if alive is not None and _unheard(dict(workers.queues()), alive):
+    if alive is not None and _unheard(queues, alive):
         alive = workers.alive(SECOND_LOOK)
-    return None if alive is None else dict(sorted(alive.items()))
+    return queues, None if alive is None else dict(sorted(alive.items()))
 
 
 def _watermark(settings: Settings, stream: str) -> Stored | None:
@@ -419,7 +417,7 @@ def _stream(settings: Settings, name: str, known: dict[str, Any], found: _Found)
         "open_runs": known.get("runs", {}).get(name, []),
         "last_runs": [run.entry() for run in known.get("history", {}).get(name, [])],
         "lost": [{"reason": loss.reason, "since": f"{loss.since:%FT%TZ}"} for loss in sorted(lost)],
-        **_dead_letters(name, found, s3_error),
+        **_dead_letters(name, found, s3_error or found.error(f"backfills {name}", "S3, queried for backfills,")),
     }
 
 

@@ -1,17 +1,11 @@
 """HTTP sessions that limit the size and duration of responses, and the errors for failed requests."""
 
 import contextvars
-import dataclasses
-import io
-import math
-import re
 import ssl
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http import HTTPStatus
-from http.client import HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,33 +16,20 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ReadTimeoutError
 
 from uaharvest import counters
+from uaharvest.answers import LONGEST_ANSWER, TimedResponse, TooSlowError, fault_of, request_limit
 from uaharvest.errors import BlockedError, HarvestError, SourceError
 
 MEGABYTE = 1_000_000
-# Time limit for a whole response, from its first byte to its last, seconds. A request's time-out only limits the pause
-# between two chunks, so a server that sends one byte a second would never exceed it.
-LONGEST_ANSWER = 300.0
-_DISTRUST = re.compile(r"CERTIFICATE_VERIFY_FAILED\]?(?: certificate verify failed)?:? ?([^(\n]*[^(\s])?")
 CHUNK = 65_536  # bytes to read at once
 LARGEST_ANSWER = 32 * MEGABYTE  # bytes, decompressed: 0.3 MB of gzip can expand to 300 MB
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Bounds:
-    largest: int
-    longest: float
-
-
-_DEFAULT = _Bounds(LARGEST_ANSWER, LONGEST_ANSWER)
-_bounds: contextvars.ContextVar[_Bounds] = contextvars.ContextVar("bounds")
+# The limit of the present request, bytes.
+_largest: contextvars.ContextVar[int] = contextvars.ContextVar("largest", default=LARGEST_ANSWER)
 
 
 class TooLargeError(requests.RequestException):
     """The response is larger than its limit."""
-
-
-class TooSlowError(TimeoutError):
-    """The response takes longer than its limit, although data keeps arriving."""
 
 
 class BoundedSession(requests.Session):
@@ -105,11 +86,12 @@ class BoundedSession(requests.Session):
             requests.RequestException: There is no complete response. `is_timeout` recognises time-outs.
             ValueError: requests passes some invalid hosts, users and redirects on to urllib3.
         """
-        token = _bounds.set(_Bounds(largest, longest))
+        size, duration = _largest.set(largest), request_limit.set(longest)
         try:
             return self.request(method, url, timeout=timeout, allow_redirects=False, **options)
         finally:
-            _bounds.reset(token)
+            request_limit.reset(duration)
+            _largest.reset(size)
 
 
 class Upstream:
@@ -206,64 +188,12 @@ class Upstream:
         )
 
 
-class _TimedReader(io.RawIOBase):
-    """Reads from a socket until a deadline, even if data keeps arriving slowly."""
-
-    def __init__(self, sock: Any, longest: float) -> None:
-        super().__init__()
-        self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)
-        self._deadline = time.monotonic() + longest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TooSlowError
-        # urllib3 sets the time-out again before each request.
-        pause = self._sock.gettimeout()
-        if pause is None or left < pause:
-            self._sock.settimeout(left)
-        try:
-            received: int | None = self._raw.readinto(buffer)
-        except TimeoutError:
-            if time.monotonic() < self._deadline:
-                raise
-            raise TooSlowError from None
-        return received
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _TimedSocket:
-    """The part of a socket that http.client's response uses."""
-
-    def __init__(self, sock: Any, longest: float) -> None:
-        self._sock = sock
-        self._longest = longest
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_TimedReader(self._sock, self._longest), 65536)
-
-
-class _TimedResponse(HTTPResponse):
-    longest = math.inf  # seconds; a pool's own limit
-
-    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
-        timed = _TimedSocket(sock, min(self.longest, _bounds.get(_DEFAULT).longest))
-        super().__init__(timed, *args, **options)  # type: ignore[arg-type] # has all it uses
-
-
 class _Connection(HTTPConnection):
-    response_class = _TimedResponse
+    response_class = TimedResponse
 
 
 class _SecureConnection(HTTPSConnection):
-    response_class = _TimedResponse
+    response_class = TimedResponse
 
 
 class _Pool(HTTPConnectionPool):
@@ -308,40 +238,11 @@ class _Adapter(HTTPAdapter):
 
     def build_response(self, req: Any, resp: Any) -> requests.Response:
         response = super().build_response(req, resp)
-        response.raw = _BoundedBody(resp, _bounds.get(_DEFAULT).largest)
+        response.raw = _BoundedBody(resp, _largest.get())
         return response
 
 
-def bound(pool: Any, longest: float = LONGEST_ANSWER) -> None:
-    """Limit the responses of a urllib3 pool, or of a pool class, to `longest` seconds, as a `BoundedSession` does."""
-    response = type("_Limited", (_TimedResponse,), {"longest": longest})
-    pool.ConnectionCls = type("_Timed", (pool.ConnectionCls,), {"response_class": response})
-
-
 _POOLS: dict[str, type] = {"http": _Pool, "https": _SecurePool}
-
-
-def is_busy(status: int) -> bool:
-    """Tell whether a status may be temporary, so that a retry makes sense."""
-    passing = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
-    return status in passing or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-
-
-def fault_of(status: int) -> counters.Fault | None:
-    """Return the fault that a status stands for; None if it is a success."""
-    if status < HTTPStatus.MULTIPLE_CHOICES:
-        return None
-    return "busy" if is_busy(status) else "refused"
-
-
-def distrust(said: str) -> str | None:
-    """Return a phrase such as "has a certificate that is not trusted" if that is the error; otherwise None.
-
-    For clients that pass on errors of the TLS library only as text.
-    """
-    if (found := _DISTRUST.search(said)) is None:
-        return None
-    return f"has a certificate that is not trusted{f' ({found[1]})' if found[1] else ''}"
 
 
 def _lateness(error: Exception, cause: BaseException, timeout: tuple[float, float]) -> str:

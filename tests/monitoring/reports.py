@@ -1,14 +1,14 @@
 """A healthy site as `status` and Redis report it, for tests that break one thing after the other."""
 
 import copy
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from uaharvest import metrics
 from uaharvest.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = Settings(bucket="bucket", queue="queue", zoom_plan="pro", every=120)
+SETTINGS = Settings(bucket="bucket", queue="queue", zoom_plan="pro", every=120, audit_at=timedelta(hours=6))
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 STREAM = {
     "watermark": "2026-11-20T11:59:30Z",
@@ -39,6 +39,21 @@ INDEX = {
     "dead_letters": 0,
     "s3_error": None,
 }
+BACKFILL = {
+    "stream": "useractions",
+    "state": "running",
+    "rows_per_second": 50.0,
+    "rows_left": 90_000,
+    "saved_at": "2026-11-20T11:59:00Z",
+    "blocked": None,
+    "failure": None,
+}
+AUDITS = {
+    "newest": {"useractions": {"stream": "useractions", "seconds_ago": 20_000}},
+    "gaps": [],
+    "blocked": None,
+    "failure": None,
+}
 CALLS = {"calls": 100, "counted": 120, "per_day": 30_000, "exhausted_until": None}
 HEALTHY = {
     "streams": {"useractions": STREAM, "zoom": STREAM},
@@ -50,6 +65,8 @@ HEALTHY = {
     "sqs": {"queue": "queue", "waiting": 5, "in_flight": 2},
     "index": INDEX,
     "alerts": None,
+    "audits": AUDITS,
+    "backfills": [BACKFILL, BACKFILL | {"state": "stopped", "rows_per_second": 0.0}],
     "zoom_calls": {"Heavy": CALLS, "Resource-intensive": CALLS, "Light": CALLS | {"per_day": None}},
     "clocks": [{"name": "worker on host", "seconds_ahead": 0.4, "seconds_ago": 5}],
     "troubles": [],

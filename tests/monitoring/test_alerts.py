@@ -173,6 +173,34 @@ FAULTS = {
         COUNTS | {"blocked indices": 1},
         {"UaharvestIndexBlocked", "UaharvestStreamBlocked", "UaharvestUnhealthy"},
     ),
+    "a backfill stands still": (
+        lambda report: report["backfills"][0].update(saved_at="2026-11-20T09:00:00Z"),
+        COUNTS,
+        {"UaharvestBackfillStalled"},
+    ),
+    "a backfill cannot go on": (
+        lambda report: (stuck(report), report["backfills"][0].update(blocked=blocked())),
+        COUNTS,
+        {"UaharvestStreamBlocked", "UaharvestUnhealthy"},
+    ),
+    "an audit finds gaps": (
+        lambda report: (
+            report["troubles"].append({"line": "missing", "exit_code": 6}),
+            report["audits"]["gaps"].append({"stream": "useractions", "missing": 12}),
+        ),
+        COUNTS,
+        {"UaharvestAuditGaps", "UaharvestUnhealthy"},
+    ),
+    "nobody audits": (
+        lambda report: report["audits"]["newest"]["useractions"].update(seconds_ago=3 * 86_400),
+        COUNTS,
+        {"UaharvestAuditOld"},
+    ),
+    "audits fail": (
+        lambda report: (stuck(report), report["audits"].update(failure={"place": "working"})),
+        COUNTS,
+        {"UaharvestStreamFailing", "UaharvestUnhealthy"},
+    ),
     "nobody reads SQS": (lambda report: report.update(index=None), COUNTS, {"UaharvestQueueUnread"}),
     "a clock is wrong": (
         lambda report: report["clocks"][0].update(seconds_ahead=-70.0),

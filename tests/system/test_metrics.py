@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,8 +14,12 @@ import requests
 
 from devservers import stack
 from monitoring import grafana
+from uaharvest import assembly
+from uaharvest.audit.day import Counts, DayAudit
+from uaharvest.audit.results import Results
 from uaharvest.intervals import Interval, whole_second
 from uaharvest.metrics import METRICS
+from uaharvest.runs.backfills import Backfill, utc_now
 from uaharvest.runs.ledger import Run
 
 PATIENCE = 120
@@ -107,6 +112,15 @@ def open_run_that_nobody_works_at(site):
     site.ledger.open(run, [str(window)])
 
 
+def backfill_and_audit_that_nobody_works_at(site):
+    asked = Interval(site.end - timedelta(days=9), site.end - timedelta(days=8))
+    one = Backfill.new(asked, to="queue", rate=1, now=utc_now(), expected=1000)
+    assembly.backfills(site.settings, "useractions").add(one)
+    with closing(assembly.redis_client(site.settings)) as client:
+        results = Results(client, assembly.place(site.settings, "useractions"))
+        results.put(DayAudit("useractions", asked.start.date(), datetime.now(UTC), {"useractions": Counts()}))
+
+
 @pytest.mark.fault
 @pytest.mark.long
 @pytest.mark.skipif(not shutil.which("prometheus"), reason="Debian's package prometheus is not installed")
@@ -114,6 +128,7 @@ def test_each_query_of_the_dashboard_returns_data_of_a_small_harvest(start_site,
     site = start_site(
         rows=500,
         settings={
+            "AUDIT_AT": "06:00",
             "INDEXER": "true",
             "DOCUMENTS_URL": f"sqlite:///{tmp_path}/documents.db",
             "ZOOM_KEY": "a-client-id",
@@ -131,6 +146,7 @@ def test_each_query_of_the_dashboard_returns_data_of_a_small_harvest(start_site,
         assert site.manage("run", "index").returncode == 0
         site.until(lambda: ask("uaharvest_upstream_request_duration_seconds_count"), ticking=False)
         open_run_that_nobody_works_at(site)
+        backfill_and_audit_that_nobody_works_at(site)
 
         wanted = {query for some in queries().values() for query in some}
         assert len(wanted) > 20

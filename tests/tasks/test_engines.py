@@ -78,7 +78,9 @@ def test_of_the_ticks_that_waited_in_an_outage_one_is_enough(failing, stream):
 @pytest.mark.parametrize("stream", TASKS)
 def test_hints_are_messages_for_the_tasks_of_their_stream(monkeypatch, stream):
     tasks, sent = TASKS[stream], []
-    monkeypatch.setattr("tasks.engines.depth", lambda *_: 0)  # nothing waits there yet
+    monkeypatch.setattr(
+        "tasks.engines.depths", lambda _, *queues: dict.fromkeys(queues, 0)
+    )  # nothing waits there yet
     monkeypatch.setattr(tasks.advance, "delay", lambda **arguments: sent.append(arguments))
     monkeypatch.setattr(tasks.fetch, "delay", lambda *arguments: sent.append(arguments))
     tasks.hints.advance(None)

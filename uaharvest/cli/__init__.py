@@ -8,37 +8,38 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import redis
 
-from uaharvest import __version__, logs, plain
+from uaharvest import __version__, plain
 from uaharvest.cli import old, output
-from uaharvest.cli.context import Context, Failure, Workers
+from uaharvest.cli.context import Context, Failure
 from uaharvest.errors import Exit, HarvestError
-from uaharvest.redis_url import RedisUrl
 
-# Each command and its module, which is imported when the command is used: importing all of them takes longer than most
-# commands do.
+if TYPE_CHECKING:
+    from uaharvest.cli.workers import Workers
+
+# Each command with its module and the first sentence of its help. The module is imported when the command is used:
+# importing all of them takes longer than most commands do.
 COMMANDS = {
-    "run": "run",
-    "enqueue": "run",
-    "status": "status",
-    "doctor": "doctor",
-    "metrics": "metrics",
-    "watermark": "watermark",
-    "dead-letters": "dead_letters",
-    "documents": "documents",
-    "export": "export",
-    "audit": "audit",
-    "person": "person",
-    "retention": "retention",
-    "report": "report",
-    "import": "import_",
-    "backfill": "backfill",
-    "setup": "setup",
-    "dev": "dev",
+    "run": ("run", "Harvest in this process; workers may help."),
+    "enqueue": ("run", "Let the workers harvest."),
+    "status": ("status", "Show the state of every stream, queue and worker."),
+    "doctor": ("doctor", "Check every setting and service, and say what to change."),
+    "metrics": ("metrics", "Serve metrics for Prometheus."),
+    "watermark": ("watermark", "Show or move the instant up to which a stream is delivered."),
+    "dead-letters": ("dead_letters", "List, show, replay or drop what could not be delivered."),
+    "documents": ("documents", "Inspect the document store (DOCUMENTS_URL, else ES_HOST)."),
+    "export": ("export", "Export documents as CSV, xAPI statements or Parquet."),
+    "audit": ("audit", "Compare what the source has of closed days with the documents."),
+    "person": ("person", "Find, export or erase what is stored about one person."),
+    "retention": ("retention", "Delete what is older than RETENTION_..._DAYS, as workers do each day."),
+    "report": ("report", "Report on a course, from the documents in the store (DOCUMENTS_URL, else ES_HOST)."),
+    "import": ("import_", "Bring over useractions from files."),
+    "backfill": ("backfill", "Harvest history beside the live stream; docs/backfill.md explains it."),
+    "setup": ("setup", "Prepare what must exist before the first document."),
+    "dev": ("dev", "Run servers on this machine to try uaharvest on."),
 }
 
 
@@ -48,6 +49,11 @@ class Root(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, without those of the old tool."""
         return sorted({*COMMANDS, *super().list_commands(ctx)})
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands for `--help`, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx) if name in COMMANDS])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by its name; None if there is none."""
@@ -96,7 +102,11 @@ def _usage(error: click.UsageError) -> click.UsageError:
 def _failure(context: Context, error: Exception) -> Failure:
     if isinstance(error, HarvestError):
         return Failure(plain.one_line(error), error.exit_code)
+    import redis  # noqa: PLC0415 - `--help` has no use for it, and it takes time to import
+
     if isinstance(error, redis.RedisError):
+        from uaharvest.redis_url import RedisUrl  # noqa: PLC0415
+
         return Failure(plain.one_line(RedisUrl.parse(context.settings.redis_url).failure(error)), Exit.ERROR)
     if type(error).__module__.partition(".")[0] == "kombu":
         said = str(error).partition(" : ")[0].rstrip(".")
@@ -136,6 +146,8 @@ def cli(context: Context, *, debug: bool) -> None:
     Settings come from the environment and from .env; example.env lists them all. Exit codes: 0 done, 1 error,
     2 usage, 3 span refused, 4 blocked, 5 done with dead letters, 6 an audit found gaps.
     """
+    from uaharvest import logs  # noqa: PLC0415 - as above
+
     context.debug = debug
     logs.configure(context.log_level)
 
@@ -146,11 +158,11 @@ cli.add_command(old.harvest, "harvest.py")
 
 def _load(name: str) -> click.Command:
     function = f"{name}_" if keyword.iskeyword(name) else name.replace("-", "_")
-    command: click.Command = getattr(importlib.import_module(f"{__name__}.{COMMANDS[name]}"), function)
+    command: click.Command = getattr(importlib.import_module(f"{__name__}.{COMMANDS[name][0]}"), function)
     return command
 
 
-def main(workers: Callable[[], Workers]) -> None:
+def main(workers: "Callable[[], Workers]") -> None:
     """Run the command line.
 
     Args:

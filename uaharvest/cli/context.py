@@ -2,20 +2,19 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from uaharvest import logs, plain, status
-from uaharvest import settings as settings_
+from uaharvest import plain
 from uaharvest.access_log import AccessLog
 from uaharvest.errors import BadInputError
-from uaharvest.settings import Settings
 
-if TYPE_CHECKING:  # the engine takes time to import
-    from uaharvest.runs.engine import Hints
+if TYPE_CHECKING:  # `--help` needs neither, and they take time to import
+    from uaharvest.cli.workers import Workers
+    from uaharvest.settings import Settings
 
 
 class Failure(click.ClickException):
@@ -30,26 +29,6 @@ class Failure(click.ClickException):
         click.echo(plain.lines(self.message), file=file or sys.stderr)
 
 
-class Workers(status.Workers, Protocol):
-    """The Celery functions that commands use."""
-
-    def hints(self, stream: str = "useractions") -> "Hints":
-        """Return a stream's hints, which are sent to the workers."""
-        ...
-
-    def backfill_hints(self, stream: str, to: str) -> "Hints":
-        """Return the hints for the backfills of a stream to a destination."""
-        ...
-
-    def about(self, within: float = ...) -> Mapping[str, Mapping[str, Any]] | None:
-        """Return what each responding worker says of itself; see `tasks.about`. None if workers cannot be queried."""
-        ...
-
-    def drain_index(self, indexers: int) -> None:
-        """Let this many workers index until the queue is empty."""
-        ...
-
-
 @dataclasses.dataclass(slots=True)
 class Context:
     """The context object of all commands.
@@ -59,9 +38,9 @@ class Context:
         debug: Show stack traces.
     """
 
-    workers: Callable[[], Workers]
+    workers: "Callable[[], Workers]"
     debug: bool = False
-    _settings: Settings | None = None
+    _settings: "Settings | None" = None
 
     @property
     def log_level(self) -> str:
@@ -69,9 +48,12 @@ class Context:
         return "debug" if self.debug else "warning"
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> "Settings":
         """Return the settings, which are read at first use, and choose how it is logged: `--help` works without."""
         if self._settings is None:
+            from uaharvest import logs  # noqa: PLC0415
+            from uaharvest import settings as settings_  # noqa: PLC0415
+
             try:
                 self._settings = settings_.current()
             except BadInputError as error:  # one line for each invalid setting

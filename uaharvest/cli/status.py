@@ -9,11 +9,8 @@ from uaharvest import assembly, plain
 from uaharvest import status as status_
 from uaharvest.cli import output, status_report
 from uaharvest.cli.context import Context
-from uaharvest.cli.outcome import follow_to_the_end
 from uaharvest.errors import BadInputError, BlockedError, RetryableError
 from uaharvest.runs.ledger import EndedRun
-from uaharvest.runs.opened import Opened
-from uaharvest.streams.opening import find
 
 
 @click.command()
@@ -38,6 +35,11 @@ def status(context: Context, *, as_json: bool, follow: str | None) -> None:
 
 
 def _follow(context: Context, prefix: str) -> None:
+    # The engine and the progress bar take time to import, which `status` by itself does not need.
+    from uaharvest.cli.outcome import follow_to_the_end  # noqa: PLC0415
+    from uaharvest.runs.opened import Opened  # noqa: PLC0415
+    from uaharvest.streams.opening import find  # noqa: PLC0415
+
     settings = context.settings
     run = find(settings, prefix)
     if run is None:

@@ -9,12 +9,13 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from uaharvest.answers import is_busy
 from uaharvest.coerce import many, text
 from uaharvest.documents.episode_part import taken_apart
 from uaharvest.errors import BadInputError, BlockedError, SourceError
 from uaharvest.retries import Retries
 from uaharvest.settings import base_url
-from uaharvest.transport import Upstream, is_busy
+from uaharvest.transport import Upstream
 
 COLUMNS = ("series", "huid", "status", "first_name", "mi", "last_name", "reg_level")
 _PEOPLE = "__get_course_people.php"

@@ -13,6 +13,7 @@ import requests
 from pyhorn.client import MHClient
 from requests.auth import HTTPBasicAuth, HTTPDigestAuth
 
+from uaharvest.answers import LONGEST_ANSWER
 from uaharvest.coerce import many, members, text, whole
 from uaharvest.errors import BadInputError, SourceError
 from uaharvest.opencast.actions import Unreadable, read_page, read_rows
@@ -21,7 +22,6 @@ from uaharvest.retries import Retries
 from uaharvest.rows.useractions import UserAction
 from uaharvest.transport import (
     LARGEST_ANSWER,
-    LONGEST_ANSWER,
     MEGABYTE,
     TooLargeError,
     Upstream,

@@ -8,9 +8,9 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
+from uaharvest.answers import is_busy
 from uaharvest.coerce import members, text, whole
 from uaharvest.errors import BlockedError, SourceError
-from uaharvest.transport import is_busy
 
 LOGIN = "MATTERHORN_REST_USER and MATTERHORN_REST_PASS"
 SECURITY = "etc/security/mh_default_org.xml"

@@ -97,13 +97,17 @@ class Backfill:
         seconds = (self.saved_at - self.began_at).total_seconds()
         return (self.rows - self.rows_before) / seconds if seconds > 0 else 0.0
 
-    def seconds_left(self, rate: float) -> float | None:
-        """Return the seconds left at `rate` rows per second; None if that is not known."""
-        if rate <= 0:
-            return None
+    @property
+    def rows_left(self) -> float | None:
+        """Return about how many rows are left; None if that is not known."""
         # Without a count, assume that rows are spread evenly.
         expected = self.expected or (self.rows / self.share if self.share else 0)
-        return max(expected - self.rows, 0) / rate if expected else None
+        return max(expected - self.rows, 0) if expected else None
+
+    def seconds_left(self, rate: float) -> float | None:
+        """Return the seconds left at `rate` rows per second; None if that is not known."""
+        left = self.rows_left
+        return None if left is None or rate <= 0 else left / rate
 
     def rest(self, window: Interval) -> list[Interval]:
         """Return the parts of a window that are not done."""
@@ -148,6 +152,7 @@ class Backfill:
             "share": round(self.share, 4),
             "rows": self.rows,
             "expected": self.expected,
+            "rows_left": None if self.rows_left is None else round(self.rows_left),
             "dead_letters": self.dead,
             "rate": self.rate,
             "rows_per_second": round(self.rows_per_second, 1),

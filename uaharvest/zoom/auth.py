@@ -16,10 +16,11 @@ import redis
 from requests.auth import HTTPBasicAuth
 
 from uaharvest import keys
+from uaharvest.answers import is_busy
 from uaharvest.coerce import members, text, whole
 from uaharvest.errors import BlockedError, PutOffError, SourceError
 from uaharvest.lua import script
-from uaharvest.transport import MEGABYTE, Upstream, is_busy
+from uaharvest.transport import MEGABYTE, Upstream
 from uaharvest.zoom import answers
 
 CREDENTIALS = "ZOOM_ACCOUNT_ID, ZOOM_KEY and ZOOM_SECRET"

@@ -10,6 +10,7 @@ from http import HTTPStatus
 import requests
 from requests.auth import HTTPBasicAuth
 
+from uaharvest.answers import is_busy
 from uaharvest.coerce import whole
 from uaharvest.errors import BadInputError, BlockedError, SourceError
 from uaharvest.exporting.xapi.export import Unit
@@ -18,7 +19,7 @@ from uaharvest.exporting.xapi.vocabulary import Statement
 from uaharvest.retries import Retries
 from uaharvest.settings import Settings
 from uaharvest.tolerance import too_many
-from uaharvest.transport import Upstream, is_busy
+from uaharvest.transport import Upstream
 
 VERSION = "1.0.3"
 BATCH = 200  # statements; about 250 kB

@@ -13,7 +13,7 @@ from elastic_transport.client_utils import basic_auth_to_header, url_to_node_con
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as LateError
 
-from uaharvest import counters, transport
+from uaharvest import answers, counters
 from uaharvest.errors import BadInputError, HarvestError, RetryableError
 from uaharvest.retries import Retries
 from uaharvest.settings import Settings
@@ -199,7 +199,7 @@ class _BoundedNode(Urllib3HttpNode):
 
     def __init__(self, config: NodeConfig) -> None:
         super().__init__(config)
-        transport.bound(self.pool)
+        answers.bound(self.pool)
         self.pool: Any = _BoundedPool(self.pool, f"{config.scheme}://{_authority(config)}", self.sign)
 
 
@@ -220,7 +220,7 @@ class _BoundedPool:
             late = isinstance(error, TimeoutError | LateError)
             counters.request("elasticsearch", time.monotonic() - began, "timeout" if late else "unreachable")
             raise
-        counters.request("elasticsearch", time.monotonic() - began, transport.fault_of(answer.status))
+        counters.request("elasticsearch", time.monotonic() - began, answers.fault_of(answer.status))
         return answer
 
     def _answer(self, *args: Any, **options: Any) -> types.SimpleNamespace:

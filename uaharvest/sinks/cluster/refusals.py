@@ -8,7 +8,7 @@ from typing import Any
 
 from elastic_transport import SerializationError, TlsError, TransportError
 
-from uaharvest import transport
+from uaharvest import answers
 from uaharvest.errors import BlockedError, HarvestError, RetryableError
 from uaharvest.sinks.cluster.products import EXPECTED, OPENSEARCH, Product
 
@@ -60,7 +60,7 @@ def passes(status: int) -> bool:
 def translate(error: TransportError, server: Server) -> HarvestError:
     """Return our own error for a request without a usable response."""
     reason = shortened(error.message)
-    if isinstance(error, TlsError) and (distrusted := transport.distrust(reason)):
+    if isinstance(error, TlsError) and (distrusted := answers.distrust(reason)):
         return BlockedError(f"{server} {distrusted}. Mend it, or set ES_CA_FILE to a file with its authority's.")
     if isinstance(error, TlsError) and any(sign in reason.upper() for sign in _WRONG_TLS):
         return BlockedError(f"{server}: {reason}. Check ES_HOST (https or http) and ES_CA_FILE.")

@@ -14,14 +14,13 @@ from uaharvest.runs.engine import Engine, Hints
 from uaharvest.settings import Settings
 from uaharvest.sinks.documents import DocumentSink
 from uaharvest.sinks.stdout import StdoutStore
-from uaharvest.streams.specs.zoom import account
+from uaharvest.streams.specs.zoom import account, quota
 from uaharvest.streams.zoom import Meetings
 from uaharvest.streams.zoom.lists import PAGE_WAIT
 from uaharvest.zoom.api import Api
 from uaharvest.zoom.auth import Gateway, Login, ServerToServer, SignedJwt
 from uaharvest.zoom.client import Zoom
 from uaharvest.zoom.dashboard import Dashboard
-from uaharvest.zoom.quota import Quota
 
 
 def zoom_engine(
@@ -89,7 +88,7 @@ def zoom_client(settings: Settings, client: "redis.Redis") -> Zoom:
         client,
         settings.zoom_api_url,
         zoom_login(settings, client),
-        zoom_quota(settings, client),
+        quota(settings, client),
         account=account(settings),
         header=settings.zoom_header,
         pool_size=assembly.SENDERS,
@@ -97,17 +96,11 @@ def zoom_client(settings: Settings, client: "redis.Redis") -> Zoom:
     )
 
 
-def zoom_quota(settings: Settings, client: "redis.Redis") -> Quota:
-    """Return the quota that keeps calls within Zoom's limits."""
-    return Quota(client, account(settings), settings.zoom_plan, share=settings.zoom_quota_share)
-
-
 def zoom_api(settings: Settings, client: "redis.Redis") -> Api:
     """Return Zoom's API without the readers of `zoom_client`; raises as `zoom_login` does."""
     login = zoom_login(settings, client)
     dashboard = Dashboard(client, account(settings), login)
-    quota = zoom_quota(settings, client)
-    return Api(settings.zoom_api_url, login, quota, dashboard, header=settings.zoom_header)
+    return Api(settings.zoom_api_url, login, quota(settings, client), dashboard, header=settings.zoom_header)
 
 
 def zoom_login(settings: Settings, client: "redis.Redis") -> Login:

@@ -8,13 +8,23 @@ from uaharvest.settings import Settings
 from uaharvest.streams.spec import StreamSpec, documents_at
 
 if TYPE_CHECKING:
+    import redis
+
     from uaharvest.runs.engine import Engine, Hints
+    from uaharvest.zoom.quota import Quota
 
 
 def account(settings: Settings) -> str:
     """Return the digest that identifies the account in Redis, where calls are counted per account."""
     name = settings.zoom_account_id or settings.zoom_key or ""
     return hashlib.sha256(f"{settings.zoom_api_url} {name}".encode()).hexdigest()[:12]
+
+
+def quota(settings: Settings, client: "redis.Redis") -> "Quota":
+    """Return the quota that keeps calls within Zoom's limits."""
+    from uaharvest.zoom.quota import Quota  # noqa: PLC0415 - a spec imports no client
+
+    return Quota(client, account(settings), settings.zoom_plan, share=settings.zoom_quota_share)
 
 
 def _build(settings: Settings, hints: "Hints") -> "Engine":
