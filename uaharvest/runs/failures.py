@@ -19,8 +19,8 @@ class PutOff:
     def after(waits: int, jitter: float, tick: float) -> float:
         """Return the delay after `waits` waits in a row.
 
-        With jitter it is not longer than a tick (HARVEST_EVERY_SECONDS). The second tick after an outage therefore finds
-        every slice due.
+        With jitter it is not longer than a tick (HARVEST_EVERY_SECONDS), so the second tick after an outage finds every
+        slice due.
         """
         longest = min(LONGEST_BACK_OFF, tick) / JITTER[1]
         # An outage of some days means a thousand waits, and 2 to the power of 1,024 overflows a float.
