@@ -4,9 +4,10 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import requests
 
@@ -14,6 +15,7 @@ from chaos.record import Ahead, Delivery, Happened
 from chaos.site import MANAGE, Site
 from devservers.proxy import Call, Reply
 from uaharvest import assembly
+from uaharvest.documents import indexed
 from uaharvest.errors import HarvestError
 from uaharvest.runs.watermark import Stored, Watermark
 
@@ -21,7 +23,6 @@ LOOK_EVERY = 0.1  # seconds
 LATE = 0.5  # seconds by which this process may wake up late, before the machine counts as standing still
 # How often a row that seems unconfirmed is looked at again: who inserts late rows notes them a moment later.
 LOOKS = 3
-_ID = re.compile(r'"action_id":(\d+)')
 _CREDENTIAL = re.compile(r"\bCredential=(\w+)/")
 MACHINE = "machine"
 
@@ -90,8 +91,8 @@ class Observer:
         with self._lock:
             for entry in json.loads(call.body)["Entries"]:
                 if entry["Id"] in confirmed:
-                    ids = _ID.findall(entry["MessageBody"])
-                    self.deliveries += [Delivery(int(found), now, by, told) for found in ids]
+                    records = indexed.records(entry["MessageBody"])
+                    self.deliveries += [_delivery(record, now, by, told=told) for record in records]
 
     def _written(self, call: Call) -> None:
         mark = Watermark.from_json(_unchunked(call.body))
@@ -176,6 +177,11 @@ def dead_ids(site: Site) -> set[int]:
 
 def _bounds(start: str, end: str) -> tuple[datetime, datetime]:
     return datetime.fromisoformat(start), datetime.fromisoformat(end)
+
+
+def _delivery(record: Mapping[str, Any], now: float, by: str, *, told: bool) -> Delivery:
+    created = datetime.fromisoformat(record["timestamp"]).timestamp()
+    return Delivery(record["action_id"], now, by, told, created, record["action"]["outpoint"] or 0)
 
 
 def _caller(call: Call) -> str:

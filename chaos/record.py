@@ -1,6 +1,7 @@
 """What happened in a run, as data: deliveries, watermarks, dead letters and faults. The verdict is made from it."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 
@@ -13,12 +14,16 @@ class Delivery:
         at: When, seconds after the start.
         by: Who sent it: a worker, or `manage` for a command.
         told: Whether SQS's answer was passed on whole.
+        created: The useraction's own time, seconds UTC.
+        reach: Where it ends in the recording, which tells how far a footprint had grown.
     """
 
     id: int
     at: float
     by: str
     told: bool = True
+    created: float = 0.0
+    reach: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,6 +46,28 @@ class Happened:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Taken:
+    """A worker claimed a slice that another one still had, because that one's lease had ended.
+
+    Attributes:
+        start, end: The interval of the slice, seconds UTC.
+        since: When the former worker claimed it, seconds after the start, like all that follows.
+        at: When it was taken.
+        until: When the slice was done.
+    """
+
+    start: float
+    end: float
+    since: float
+    at: float
+    until: float = math.inf
+
+    def ended(self, now: float) -> "Taken":
+        """Return the same of a slice that is done."""
+        return dataclasses.replace(self, until=now)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Ahead:
     """The watermark was written before all rows up to it were confirmed."""
 
@@ -59,7 +86,8 @@ class Record:
         indexed: Ids in the documents.
         deliveries: In the order of time.
         faults: What happened to the processes, and when the machine stood still.
-        grown: By id of a footprint: when it grew, seconds after the start.
+        known: By id: when the row was marked as known in Redis, seconds after the start.
+        taken: Slices that changed hands while somebody worked on them.
         ahead: Where the watermark was ahead of what was confirmed.
         marks: How often the watermark was written.
         seen: How often the observer read the watermark from S3.
@@ -76,7 +104,8 @@ class Record:
     indexed: frozenset[int]
     deliveries: Sequence[Delivery]
     faults: Sequence[Happened]
-    grown: Mapping[int, Sequence[float]]
+    known: Mapping[int, Sequence[float]]
+    taken: Sequence[Taken]
     ahead: Sequence[Ahead]
     marks: int
     seen: int

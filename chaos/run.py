@@ -12,6 +12,7 @@ import redis
 
 from chaos import leaks
 from chaos.breaker import Breaker
+from chaos.ledger import AppendOnlyFile, Ledger
 from chaos.observer import Observer, dead_ids
 from chaos.record import Record
 from chaos.schedule import Scale, schedule
@@ -200,12 +201,15 @@ def run(seed: int, scale: Scale, documents: str, say: Callable[[str], None]) -> 
     """
     began = time.monotonic()
     faults = schedule(seed, scale)
-    observer = Observer()
+    observer, ledger = Observer(), Ledger()
     rows = int(scale.seconds * HISTORY_ROWS_PER_SECOND)
     with contextlib.ExitStack() as resources:
         running = resources.enter_context(site(documents, rows, observer, say))
         this = _Run(running, observer, say)
-        watching = resources.enter_context(concurrent.futures.ThreadPoolExecutor(1)).submit(observer.run, running)
+        threads = resources.enter_context(concurrent.futures.ThreadPoolExecutor(2))
+        watching = threads.submit(observer.run, running)
+        file = AppendOnlyFile(running.valkey.directory / "data")
+        following = threads.submit(ledger.follow, file, lambda: observer.now)
         try:
             this.prepare(max(1, round(HISTORY_ROWS_PER_SECOND / BACKFILL_SHARE)))
             breaker = Breaker(running, observer, faults, say)
@@ -217,7 +221,9 @@ def run(seed: int, scale: Scale, documents: str, say: Callable[[str], None]) -> 
             breaker.say("all is looked at")
         finally:
             observer.stop()
+            ledger.stop()
         watching.result()
+        following.result()
         source = this.source()
         record = Record(
             source=frozenset(source),
@@ -225,7 +231,8 @@ def run(seed: int, scale: Scale, documents: str, say: Callable[[str], None]) -> 
             indexed=document_ids(running.settings),
             deliveries=tuple(observer.deliveries),
             faults=(*breaker.happened, *observer.pauses),
-            grown=breaker.grown,
+            known=ledger.known,
+            taken=ledger.taken(),
             ahead=tuple(observer.ahead),
             marks=observer.marks,
             seen=observer.seen,

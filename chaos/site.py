@@ -123,20 +123,23 @@ class Site:
         return child
 
     def manage(self, *arguments: str) -> Done:
-        """Run `manage.py`."""
-        environment = {**os.environ, **self.environment, "AWS_ACCESS_KEY_ID": MANAGE}
+        """Run `manage.py`. One that hangs is ended, and its output then says where each of its threads was."""
+        environment = {**os.environ, **self.environment, "AWS_ACCESS_KEY_ID": MANAGE, "PYTHONFAULTHANDLER": "1"}
         command = [sys.executable, str(stack.ROOT / "manage.py"), *arguments]
-        done = subprocess.run(
+        with subprocess.Popen(
             command,
             cwd=self.valkey.directory,  # no .env is there
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            check=False,
-            timeout=COMMAND_SECONDS,
-        )
-        return Done(done.returncode, done.stdout)
+        ) as process:
+            try:
+                output, _ = process.communicate(timeout=COMMAND_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGABRT)
+                output, _ = process.communicate()
+        return Done(process.returncode, output)
 
     def index(self) -> None:
         """Ask the workers to index what is in the queue; a broker that is down hears nothing."""

@@ -2,14 +2,17 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
-from chaos.record import Delivery, Happened, Record
+from chaos.record import Delivery, Happened, Record, Taken
 
 TICKS = 2  # after the last fault that may bring nothing before the watermark moves
-# A row may be confirmed this many seconds before or after the fault that makes it unknown: clocks of threads differ,
-# and a worker marks rows as known only after the confirmation.
+# Clocks of threads differ: what a thread notes may have happened so many seconds before or after.
 SLACK = 1.5
+# Within so many seconds a worker that nothing holds up marks a confirmed row as known: when its slice is done.
+MARKED = 5.0
+STANDS = 3  # leases: a worker that stands still may send what it had prepared so much later
 SHOWN = 5  # most ids in a message
 
 LOST_DATA, CRASH, PAUSE, CONFIRMATION, GREW, ASKED = (
@@ -80,55 +83,108 @@ def judge(record: Record, *, lease: float) -> Verdict:
 def _repeats(record: Record, lease: float) -> tuple[collections.Counter[str], Sequence[tuple[Delivery, Delivery]]]:
     counted: collections.Counter[str] = collections.Counter()
     unexplained = []
-    for before, again in _pairs(record.deliveries):
-        cause = cause_of(before, again, record, lease)
-        if cause is None:
-            unexplained.append((before, again))
-        else:
-            counted[cause] += 1
+    first: dict[int, Delivery] = {}
+    newest: dict[int, Delivery] = {}
+    for delivery in record.deliveries:
+        before = newest.get(delivery.id)
+        newest[delivery.id] = delivery
+        grew = first.setdefault(delivery.id, delivery).reach < (before or delivery).reach
+        if before is not None:
+            # That a footprint was sent again is not remembered with the ids.
+            known = () if grew else [at for at in record.known.get(delivery.id, ()) if at <= delivery.at]
+            cause = cause_of(before, delivery, known, record, lease)
+            if cause is None:
+                unexplained.append((before, delivery))
+            else:
+                counted[cause] += 1
     return counted, unexplained
 
 
-def _pairs(deliveries: Sequence[Delivery]) -> Iterator[tuple[Delivery, Delivery]]:
-    """Yield each repeat with the delivery of the same row before it."""
-    newest: dict[int, Delivery] = {}
-    for delivery in deliveries:
-        if delivery.id in newest:
-            yield newest[delivery.id], delivery
-        newest[delivery.id] = delivery
+def cause_of(
+    before: Delivery, again: Delivery, known: Sequence[float], record: Record, lease: float
+) -> str | None:
+    """Return why a row was delivered again after `before`, one of CAUSES; None if nothing allows it.
 
+    A row that was not yet known is sent again if its worker was hit before it could mark it. A known row is sent again
+    only if Redis has lost that, if it grew, or if its slice had changed hands before.
 
-def cause_of(before: Delivery, again: Delivery, record: Record, lease: float) -> str | None:
-    """Return why a row was delivered again after `before`, one of CAUSES; None if nothing allows it."""
+    Args:
+        before: A delivery.
+        again: The next one of the same row.
+        known: When the row was marked as known, until `again`.
+        record: The run.
+        lease: HARVEST_LEASE_SECONDS.
+    """
     if again.by == "manage":
         return ASKED
     if not before.told:
         return CONFIRMATION
-    if any(at <= again.at for at in record.grown.get(before.id, ())):
-        return GREW
-    causes = {_cause(fault, before, lease) for fault in record.faults if fault.begin <= again.at}
+    faults = [fault for fault in record.faults if fault.begin <= again.at]
+    causes = {LOST_DATA for fault in faults if _lost(fault, before, known)}
+    causes |= {
+        cause
+        for taken in record.taken
+        for fault in faults
+        if _concerns(taken, before, again, lease) and (cause := _took(fault, taken, {before.by, again.by}))
+    }
+    if known and again.reach > before.reach:
+        causes.add(GREW)
+    if not known:
+        causes |= {cause for fault in faults if (cause := _kept_from_marking(fault, before, record, lease))}
     return next((cause for cause in CAUSES if cause in causes), None)
 
 
-def _cause(fault: Happened, before: Delivery, lease: float) -> str | None:
-    """Return what this fault made of a row that was delivered `before`; None if it cannot have made it unknown."""
-    begin, end = fault.begin - SLACK, fault.end + SLACK
-    found: str | None = None
+def _lost(fault: Happened, before: Delivery, known: Sequence[float]) -> bool:
+    """Tell whether Redis lost with this fault that the row is known."""
+    if fault.kind not in {"lose", "roll back"} or fault.end + SLACK < before.at:
+        return False
+    return not any(at <= fault.back_to or at > fault.end + SLACK for at in known)
+
+
+def _concerns(taken: Taken, before: Delivery, again: Delivery, lease: float) -> bool:
+    """Tell whether both deliveries may be of the two workers that had this slice."""
+    return (
+        taken.start <= before.created < taken.end
+        and taken.since - SLACK <= before.at <= taken.until + SLACK
+        and taken.at - SLACK <= again.at <= taken.until + STANDS * lease
+    )
+
+
+def _took(fault: Happened, taken: Taken, workers: AbstractSet[str]) -> str | None:
+    """Return what this fault makes of a repeat, if it kept a worker from renewing the lease of its slice."""
+    if fault.begin > taken.at or fault.end < taken.since:
+        return None
     match fault.kind, fault.target:
-        case "lose", _:
-            begin, found = 0.0, LOST_DATA
-        case "roll back", _:
-            begin, found = fault.back_to - SLACK, LOST_DATA
+        case "stop", target if target in workers | {"Redis", "machine"}:
+            return PAUSE
+        case "kill", target if target in workers:
+            return CRASH
+        case (("restart" | "disconnect"), "Redis"):
+            return CRASH
+    return None
+
+
+def _kept_from_marking(fault: Happened, before: Delivery, record: Record, lease: float) -> str | None:
+    """Return what this fault makes of a repeat, if it kept the worker from marking the confirmed row as known."""
+    end, found = fault.end + SLACK, None
+    match fault.kind, fault.target:
         case "kill", before.by:
             found = CRASH
         case (("restart" | "disconnect"), "Redis"):
             found = CRASH
-        # The row is marked as known only after the pause, and until then another worker may have sent it.
-        case "stop", (before.by | "Redis" | "machine"):
+        case "stop", "Redis":
             found = PAUSE
         case "stop", "S3/SQS":
             end, found = end + lease, CONFIRMATION
+    begin = fault.begin - MARKED - _stood_still(before, fault.begin, record)
     return found if begin <= before.at <= end else None
+
+
+def _stood_still(before: Delivery, until: float, record: Record) -> float:
+    """Return for how many seconds something held up the worker between a delivery and a fault."""
+    held = {before.by, "Redis", "S3/SQS", "machine"}
+    stops = [fault for fault in record.faults if fault.kind == "stop" and fault.target in held]
+    return sum(max(0.0, min(stop.end, until) - max(stop.begin, before.at)) for stop in stops)
 
 
 def _some(ids: "Sequence[int] | frozenset[int] | set[int]") -> str:

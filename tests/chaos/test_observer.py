@@ -43,7 +43,8 @@ def call(method, path, body, target=""):
 
 
 def sends(watching, *ids, failed=(), reply=None):
-    entries = [{"Id": str(one), "MessageBody": f'[{{"action_id":{one},"mpid":"a"}}]'} for one in ids]
+    record = {"timestamp": "2026-11-24T12:00:01+00:00", "action": {"outpoint": 30}}
+    entries = [{"Id": str(one), "MessageBody": json.dumps([{"action_id": one, **record}])} for one in ids]
     answer = {"Successful": [{"Id": str(one)} for one in ids if one not in failed]}
     body = json.dumps({"Entries": entries}).encode()
     watching.called(call("POST", "/", body, "SendMessageBatch"), 200, json.dumps(answer).encode(), reply)
@@ -68,9 +69,10 @@ def test_a_watermark_after_confirmed_rows_is_not_ahead(watching, site):
     sends(watching, 1, 2)
     writes(watching, 3)
     assert ahead(watching, site) == []
-    assert [(one.id, one.by, one.told) for one in watching.deliveries] == [
-        (1, "worker2", True),
-        (2, "worker2", True),
+    created, reach = START.timestamp() + 1, 30
+    assert [(one.id, one.by, one.told, one.created, one.reach) for one in watching.deliveries] == [
+        (1, "worker2", True, created, reach),
+        (2, "worker2", True, created, reach),
     ]
     assert watching.marks == 1
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from chaos.record import Ahead, Delivery, Happened, Record
+from chaos.record import Ahead, Delivery, Happened, Record, Taken
 from chaos.verdict import ASKED, CONFIRMATION, CRASH, GREW, LOST_DATA, PAUSE, judge
 
 LEASE = 2
@@ -14,7 +14,8 @@ WELL = Record(
     indexed=frozenset({1, 2, 3}),
     deliveries=(Delivery(1, 1.0, "worker1"), Delivery(2, 2.0, "worker2"), Delivery(3, 30.0, "worker1")),
     faults=(),
-    grown={},
+    known={1: [1.1], 2: [2.1], 3: [30.1]},
+    taken=(),
     ahead=(),
     marks=4,
     seen=100,
@@ -84,22 +85,25 @@ def fault(kind, target, begin=1.2, end=None, back_to=0.0):
     return Happened(kind, target, begin, begin if end is None else end, back_to)
 
 
+UNMARKED = {2: [2.1], 3: [30.1]}  # row 1 was sent, and nobody marked it as known
+KILLED = fault("kill", "worker1")
+
+
 @pytest.mark.parametrize(
     ("one", "cause"),
     [
-        (fault("kill", "worker1"), CRASH),
+        (KILLED, CRASH),
+        (fault("kill", "worker1", begin=4.0), CRASH),  # in the same slice
         (fault("restart", "Redis"), CRASH),
         (fault("disconnect", "Redis"), CRASH),
-        (fault("stop", "worker1", end=5.0), PAUSE),
         (fault("stop", "Redis", end=3.0), PAUSE),
-        (fault("stop", "machine", end=3.0), PAUSE),
         (fault("stop", "S3/SQS", end=3.0), CONFIRMATION),
         (fault("lose", "Redis", begin=20.0), LOST_DATA),
-        (fault("roll back", "Redis", begin=20.0, back_to=0.5), LOST_DATA),
+        (fault("roll back", "Redis", begin=20.0, back_to=19.0), LOST_DATA),
     ],
 )
-def test_a_repeat_after_a_fault_of_its_sender_is_allowed_and_counted(one, cause):
-    found = verdict(deliveries=again(25.0), faults=(one,))
+def test_a_row_that_was_not_marked_may_come_again_after_a_fault_that_hit_its_sender(one, cause):
+    found = verdict(deliveries=again(25.0), faults=(one,), known=UNMARKED)
     assert (found.wrong, dict(found.repeats)) == ([], {cause: 1})
 
 
@@ -107,18 +111,90 @@ def test_a_repeat_after_a_fault_of_its_sender_is_allowed_and_counted(one, cause)
     "one",
     [
         fault("kill", "worker2"),  # another worker's
-        fault("kill", "worker1", begin=9.0),  # long after the row was marked as known
+        fault("kill", "worker1", begin=9.0),  # the slice was done long before
         fault("terminate", "worker1"),  # a worker that is asked to end finishes its slice
         fault("kill", "beat1"),
+        fault("stop", "worker1", end=9.0),  # nobody took its slice meanwhile
+        fault("stop", "machine", end=9.0),
         fault("stop", "Opencast"),
         fault("answer", "S3/SQS"),  # the answer to this delivery was passed on
         fault("lose", "Redis", begin=26.0),  # after the repeat
-        fault("roll back", "Redis", begin=20.0, back_to=6.0),  # the snapshot knew the row
         fault("insert", "Opencast"),
     ],
 )
 def test_a_fault_that_cannot_be_the_cause_excuses_nothing(one):
+    assert wrong(deliveries=again(25.0), faults=(one,), known=UNMARKED).startswith("repeated: 1 rows")
+
+
+def test_a_worker_that_was_held_up_before_it_was_killed_had_not_come_to_marking():
+    held = fault("stop", "worker1", begin=1.5, end=7.0)
+    late = fault("kill", "worker1", begin=8.0)
+    assert dict(verdict(deliveries=again(25.0), faults=(held, late), known=UNMARKED).repeats) == {CRASH: 1}
+    assert wrong(deliveries=again(25.0), faults=(late,), known=UNMARKED).startswith("repeated: 1 rows")
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        KILLED,
+        fault("restart", "Redis"),
+        fault("disconnect", "Redis"),
+        fault("stop", "worker1", end=5.0),
+        fault("stop", "Redis", end=3.0),
+        fault("stop", "machine", end=3.0),
+        fault("stop", "S3/SQS", end=3.0),
+        fault("roll back", "Redis", begin=20.0, back_to=6.0),  # the snapshot knew the row
+        fault("lose", "Redis", begin=-3.0, end=-2.0),  # it was marked afterwards
+    ],
+)
+def test_no_fault_excuses_the_repeat_of_a_row_that_is_known(one):
+    """However busy the machine was: what is known is not sent again."""
     assert wrong(deliveries=again(25.0), faults=(one,)).startswith("repeated: 1 rows")
+
+
+@pytest.mark.parametrize(
+    "one",
+    [fault("lose", "Redis", begin=20.0), fault("roll back", "Redis", begin=20.0, back_to=0.5)],
+)
+def test_a_known_row_may_come_again_after_redis_lost_that(one):
+    assert dict(verdict(deliveries=again(25.0), faults=(one,)).repeats) == {LOST_DATA: 1}
+
+
+TAKEN = Taken(start=0.0, end=10.0, since=0.5, at=3.5, until=5.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "cause"),
+    [
+        (fault("stop", "worker1", end=5.0), PAUSE),
+        (
+            fault("stop", "worker3", begin=0.6, end=5.0),
+            PAUSE,
+        ),  # it sent what it had prepared before it stood still
+        (fault("stop", "Redis", end=3.0), PAUSE),
+        (fault("stop", "machine", end=3.0), PAUSE),
+        (fault("kill", "worker1", begin=2.0), CRASH),
+    ],
+)
+def test_a_known_row_may_come_again_if_its_slice_changed_hands_because_of_a_fault(one, cause):
+    assert dict(verdict(deliveries=again(4.0), faults=(one,), taken=(TAKEN,)).repeats) == {cause: 1}
+
+
+@pytest.mark.parametrize(
+    ("taken", "at"),
+    [
+        (dataclasses.replace(TAKEN, start=1.0), 4.0),  # the row lies in another slice
+        (dataclasses.replace(TAKEN, since=4.0, at=7.0, until=9.0), 8.0),  # the row was sent long before
+        (TAKEN, 25.0),  # the slice was done long before
+    ],
+)
+def test_a_slice_that_changed_hands_excuses_no_other_rows(taken, at):
+    held = fault("stop", "worker1", end=7.5)
+    assert wrong(deliveries=again(at), faults=(held,), taken=(taken,)).startswith("repeated: 1 rows")
+
+
+def test_a_slice_that_changed_hands_without_a_fault_excuses_nothing():
+    assert wrong(deliveries=again(4.0), taken=(TAKEN,)).startswith("repeated: 1 rows")
 
 
 def test_a_delivery_whose_confirmation_was_not_passed_on_may_be_repeated_once():
@@ -128,9 +204,19 @@ def test_a_delivery_whose_confirmation_was_not_passed_on_may_be_repeated_once():
     assert wrong(deliveries=(*deliveries, Delivery(1, 9.0, "worker2"))).startswith("repeated: 1 rows")
 
 
-def test_a_footprint_that_grew_may_come_again_but_not_before_it_grew():
-    assert dict(verdict(deliveries=again(9.0), grown={1: [4.0]}).repeats) == {GREW: 1}
-    assert wrong(deliveries=again(9.0), grown={1: [12.0]}).startswith("repeated: ")
+def test_a_footprint_comes_again_only_if_it_grew():
+    grown = Delivery(1, 9.0, "worker3", reach=5)
+    assert dict(verdict(deliveries=(*WELL.deliveries, grown)).repeats) == {GREW: 1}
+    assert wrong(deliveries=(*WELL.deliveries, grown, dataclasses.replace(grown, at=20.0))).startswith(
+        "repeated: "
+    )
+
+
+def test_a_grown_footprint_comes_once_more_if_its_sender_was_killed():
+    grown = Delivery(1, 9.0, "worker3", reach=5)
+    deliveries = (*WELL.deliveries, grown, dataclasses.replace(grown, at=20.0))
+    found = verdict(deliveries=deliveries, faults=(fault("kill", "worker3", begin=9.2),))
+    assert (found.wrong, dict(found.repeats)) == ([], {GREW: 1, CRASH: 1})
 
 
 def test_a_replayed_row_may_come_again():

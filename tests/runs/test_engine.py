@@ -1239,6 +1239,19 @@ def test_the_troubles_of_a_private_run_are_not_the_streams(world):
     assert world.engine.state.blocked().reason == "the queue is gone"
 
 
+def test_after_a_long_outage_a_slice_is_due_within_a_tick(world):
+    world.opencast.add(at(1))
+    world.engine.advance()
+    run, slice_id = world.mailbox.slices[0]
+    world.sink.fails = lambda: RetryableError("SQS is down")
+    for _ in range(12):
+        world.time_passes_in_redis()
+        world.engine.work(run, slice_id)
+    seconds, microseconds = world.redis.time()
+    wait = world.redis.zscore(f"{PREFIX}run:{run}:due", slice_id) / 1000 - seconds - microseconds / 1e6
+    assert world.settings.every / 4 < wait <= world.settings.every
+
+
 def test_a_redis_that_fails_for_a_moment_uses_up_no_attempt(world):
     world.opencast.add(at(1))
     world.engine.advance()

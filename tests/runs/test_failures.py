@@ -2,12 +2,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uaharvest.runs.failures import LONGEST_BACK_OFF, GiveUp, Halve, PutOff, after_deaths, after_failure
+from uaharvest.runs.failures import JITTER, LONGEST_BACK_OFF, GiveUp, Halve, PutOff, after_deaths, after_failure
 
 MOST = 5
 
 
-def failed(*, attempts=1, waits=0, own_fault=False, alone=False, divisible=True, jitter=1.0):
+def failed(*, attempts=1, waits=0, own_fault=False, alone=False, divisible=True, jitter=1.0, tick=3600):
     return after_failure(
         attempts=attempts,
         waits=waits,
@@ -16,6 +16,7 @@ def failed(*, attempts=1, waits=0, own_fault=False, alone=False, divisible=True,
         alone=alone,
         divisible=divisible,
         jitter=jitter,
+        tick=tick,
     )
 
 
@@ -31,11 +32,19 @@ def test_an_outage_uses_up_no_attempts_however_long_it_lasts(rounds, divisible):
 
 def test_each_wait_is_twice_as_long_up_to_five_minutes():
     delays = [failed(waits=waits).delay for waits in range(10)]
-    assert delays == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    assert delays == [2, 4, 8, 16, 32, 64, 128, 200, 200, 200]
+    assert failed(waits=9, jitter=JITTER[1]).delay == LONGEST_BACK_OFF
+
+
+@given(waits=st.integers(0, 20), jitter=st.floats(*JITTER), tick=st.integers(1, 300))
+def test_a_wait_is_never_longer_than_a_tick_so_that_the_second_tick_after_an_outage_finds_the_slice_due(
+    waits, jitter, tick
+):
+    assert failed(waits=waits, jitter=jitter, tick=tick).delay <= tick * (1 + 1e-9)
 
 
 def test_an_outage_of_weeks_overflows_nothing():
-    assert failed(waits=2000).delay == LONGEST_BACK_OFF
+    assert failed(waits=2000, jitter=JITTER[1]).delay == LONGEST_BACK_OFF
 
 
 def test_what_failed_together_does_not_come_back_together():

@@ -148,8 +148,7 @@ class Harvest(RuleBasedStateMachine):
         numbers = itertools.count()
         self.patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=next(numbers)))
         # A back-off ends when the machine says so, not by the clock on the wall.
-        self.patch.setattr(failures, "FIRST_BACK_OFF", 1e6)
-        self.patch.setattr(failures, "LONGEST_BACK_OFF", 1e6)
+        self.patch.setattr(failures.PutOff, "after", lambda *_: 1e6)
         self.numbers = itertools.count(1)
         self.workers = []
         self.highest = None

@@ -4,6 +4,7 @@ import dataclasses
 
 LONGEST_BACK_OFF = 300.0
 FIRST_BACK_OFF = 2.0
+JITTER = (0.5, 1.5)  # slices that failed together do not come back together
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -15,10 +16,15 @@ class PutOff:
     waits: int
 
     @staticmethod
-    def after(waits: int, jitter: float) -> float:
-        """Return the delay after `waits` waits in a row."""
+    def after(waits: int, jitter: float, tick: float) -> float:
+        """Return the delay after `waits` waits in a row.
+
+        With jitter it is not longer than a tick (HARVEST_EVERY_SECONDS), so the second tick after an outage finds every
+        slice due.
+        """
+        longest = min(LONGEST_BACK_OFF, tick) / JITTER[1]
         # An outage of some days means a thousand waits, and 2 to the power of 1,024 overflows a float.
-        return min(FIRST_BACK_OFF * 2.0 ** min(waits, 10), LONGEST_BACK_OFF) * jitter
+        return min(FIRST_BACK_OFF * 2.0 ** min(waits, 10), longest) * jitter
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,7 +40,15 @@ class GiveUp:
 
 
 def after_failure(
-    *, attempts: int, waits: int, most: int, own_fault: bool, alone: bool, divisible: bool, jitter: float
+    *,
+    attempts: int,
+    waits: int,
+    most: int,
+    own_fault: bool,
+    alone: bool,
+    divisible: bool,
+    jitter: float,
+    tick: float,
 ) -> PutOff | Halve | GiveUp:
     """Decide what happens to a slice that failed.
 
@@ -49,7 +63,8 @@ def after_failure(
             its halves can then show which rows are at fault. (A slice may never be the only one left, because ranges
             include their end, so one bad second makes the slice before it fail too.)
         divisible: It has halves.
-        jitter: Factor from 0.5 to 1.5, so that slices that failed together do not come back together.
+        jitter: A factor within JITTER.
+        tick: Seconds between two ticks.
     """
     if alone and divisible and waits:
         return Halve(attempts=attempts - 1)
@@ -58,7 +73,7 @@ def after_failure(
     elif attempts >= most:
         # Each half has one attempt: a dozen halvings narrow an hour down to the bad second.
         return Halve(attempts=most - 1) if divisible else GiveUp()
-    return PutOff(PutOff.after(waits, jitter), attempts, waits + 1)
+    return PutOff(PutOff.after(waits, jitter, tick), attempts, waits + 1)
 
 
 def after_deaths(*, divisible: bool, most: int) -> Halve | GiveUp:

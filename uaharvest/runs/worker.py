@@ -21,7 +21,7 @@ from uaharvest.errors import (
     RetryableError,
     SourceError,
 )
-from uaharvest.runs.failures import LONGEST_BACK_OFF, GiveUp, Halve, PutOff, after_deaths, after_failure
+from uaharvest.runs.failures import JITTER, LONGEST_BACK_OFF, GiveUp, Halve, PutOff, after_deaths, after_failure
 from uaharvest.runs.hints import publish
 from uaharvest.runs.ledger import Claim, Run
 from uaharvest.runs.parts import Parts
@@ -135,7 +135,8 @@ class Worker(Generic[S, K, R]):
         place: Place = "working"
         if isinstance(error, IndexBlockedError):  # slices of other indices continue in the meantime
             place = "index"
-            delay = PutOff.after(claim.waits, random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+            jitter = random.uniform(*JITTER)  # noqa: S311 - no secret
+            delay = PutOff.after(claim.waits, jitter, self._parts.settings.every)
             self._end(run, claim, slice_, PutOff(delay, claim.attempts - 1, claim.waits + 1), str(error))
         else:
             self._give_back(run, claim, str(error))
@@ -180,7 +181,8 @@ class Worker(Generic[S, K, R]):
             own_fault=suspect and (succeed or alone),
             alone=alone,
             divisible=bool(slice_.halves()),
-            jitter=random.uniform(0.5, 1.5),  # noqa: S311 - no secret
+            jitter=random.uniform(*JITTER),  # noqa: S311 - no secret
+            tick=self._parts.settings.every,
         )
         return self._end(run, claim, slice_, decision, reason)
 
@@ -216,7 +218,7 @@ class Worker(Generic[S, K, R]):
         except (RetryableError, BlockedError) as error:
             log.warning("dead letter not written", reason=str(error))
             self._parts.state.failed("working", error)
-            self._give_back(run, claim, str(error), delay=LONGEST_BACK_OFF)
+            self._give_back(run, claim, str(error), delay=min(LONGEST_BACK_OFF, self._parts.settings.every))
             return f"put off: {error}"
         log.error("slice is a dead letter", reason=reason)
         self._parts.ledger.complete(run.id, claim.slice_id, found=0, dead=1)
