@@ -100,7 +100,18 @@ CASES = VERDICTS + READ_AGAIN
 @pytest.fixture(scope="module")
 def proxies(yesterday):
     """An account with a Dashboard, and one without, which has reports only."""
-    options = ["--meetings", str(MEETINGS), "--date", f"{yesterday:%F}", "--days", "2", "--seed", "11", "--people", "10"]
+    options = [
+        "--meetings",
+        str(MEETINGS),
+        "--date",
+        f"{yesterday:%F}",
+        "--days",
+        "2",
+        "--seed",
+        "11",
+        "--people",
+        "10",
+    ]
     options += ["--limit", "heavy+resource-intensive=100000/s"]
     with (
         stack.zoom_simulator(*options) as business,

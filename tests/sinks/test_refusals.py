@@ -9,5 +9,7 @@ from uaharvest.sinks.cluster.refusals import Server, refusal
 def test_what_a_server_says_is_read_in_linear_time(name):
     began = time.process_time()
     said = f"no rights.{' ' * 300_000} The canonical string for this request should have been GET"
-    assert "refuses the credentials (401): no rights. Check" in str(refusal(401, {name: said}, Server("https://es")))
+    assert "refuses the credentials (401): no rights. Check" in str(
+        refusal(401, {name: said}, Server("https://es"))
+    )
     assert time.process_time() - began < 2  # over 20 s with a pattern that took quadratic time
