@@ -38,13 +38,10 @@ from uaharvest.sinks.cluster.connection import connect
 from uaharvest.sinks.cluster.store import ClusterStore
 
 WORKERS = 3
-BATCH = 10_000
-ROWS_A_DAY = 500_000
 BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
 SESSIONS = 5_000
 AT_ONCE = 250_000  # rows that one statement inserts
 FLOOR_INDEX = "floor"
-FLOOR_ROWS = 60_000  # of each process
 PATIENCE = 600  # seconds without progress
 
 _SESSIONS = """
@@ -63,16 +60,43 @@ FROM seq_{first}_to_{last}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured.
+
+    Attributes:
+        rows: Rows of the history.
+        a_day: How many of them lie on a day.
+        batch: HARVEST_BATCH_SIZE.
+        lease: HARVEST_LEASE_SECONDS.
+        floor: Documents that each process of the floor writes.
+    """
+
+    rows: int
+    a_day: int = 500_000
+    batch: int = 10_000
+    lease: int = 60
+    floor: int = 60_000
+
+    @property
+    def end(self) -> datetime:
+        """When the history ends."""
+        return BEGIN + timedelta(seconds=self.rows * 86_400 // self.a_day + 1)
+
+
+QUICK = Scale(rows=4_000, a_day=12_000, batch=250, lease=5, floor=1_000)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Servers:
-    """The servers of the measurement."""
+    """The servers of the measurement; `store` is Elasticsearch's URL."""
 
     valkey: Child
     aws: Child
     opencast: Child
     database: Child
-    store: Child
+    store: str
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, scale: Scale) -> dict[str, str]:
         """Return the settings of a site that harvests from the database."""
         return {
             **stack.aws_variables(self.aws),
@@ -84,8 +108,9 @@ class Servers:
             "REDIS_URL": self.valkey.url,
             "S3_HARVEST_TS_BUCKET": BUCKET,
             "SQS_QUEUE_NAME": "history",
-            "ES_HOST": self.store.url,
-            "HARVEST_BATCH_SIZE": str(BATCH),
+            "ES_HOST": self.store,
+            "HARVEST_BATCH_SIZE": str(scale.batch),
+            "HARVEST_LEASE_SECONDS": str(scale.lease),
             "HARVEST_EVERY_SECONDS": "10",
             "INDEXER": "true",
             "UAHARVEST_ENV_FILE": os.devnull,
@@ -93,23 +118,25 @@ class Servers:
 
 
 @contextlib.contextmanager
-def _servers() -> Iterator[Servers]:
+def _servers(elasticsearch: str | None) -> Iterator[Servers]:
     options = {"rows": 10, "span-seconds": 60, "zone": ZONE, "user": USER, "password": PASSWORD}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    elasticsearch = cluster.products()["elasticsearch"]
     with contextlib.ExitStack() as children:
         yield Servers(
             children.enter_context(stack.valkey()),
             children.enter_context(stack.ministack()),
             children.enter_context(stack.opencast_simulator(*words)),
             children.enter_context(databases.database("mariadb")),
-            children.enter_context(
-                cluster.serve(elasticsearch, elasticsearch.versions[0], heap="2g", optimised=True)
-            ),
+            elasticsearch or children.enter_context(_elasticsearch()).url,
         )
 
 
-def _fill(servers: Servers, rows: int) -> None:
+def _elasticsearch() -> Child:
+    product = cluster.products()["elasticsearch"]
+    return cluster.serve(product, product.versions[0], heap="2g", optimised=True)
+
+
+def _fill(servers: Servers, scale: Scale) -> None:
     """Store the rows, as many each second, of recordings that the simulator knows."""
     known = requests.get(f"{servers.opencast.url}/_sim/episodes", timeout=60).json()
     ids = [one["id"] for one in known["episodes"]][:200]
@@ -117,20 +144,18 @@ def _fill(servers: Servers, rows: int) -> None:
     databases.create_tables(writer)
     with writer.begin() as connection:
         connection.execute(sa.text(_SESSIONS.format(last=SESSIONS - 1)))
-    for first in range(1, rows + 1, AT_ONCE):
+    for first in range(1, scale.rows + 1, AT_ONCE):
         values = {"recordings": len(ids), "ids": ", ".join(map(repr, ids)), "sessions": SESSIONS}
-        last = min(first + AT_ONCE - 1, rows)
+        last = min(first + AT_ONCE - 1, scale.rows)
         with writer.begin() as connection:
-            connection.execute(sa.text(_ACTIONS.format(first=first, last=last, a_day=ROWS_A_DAY, **values)))
+            connection.execute(sa.text(_ACTIONS.format(first=first, last=last, a_day=scale.a_day, **values)))
     writer.dispose()
 
 
-def _write(url: str, process: int) -> int:
-    """Write documents as the floor does; return how many."""
-    first = process * FLOOR_ROWS
-    documents = [
-        indexed.document(record(number), lambda _: None, None) for number in range(first, first + FLOOR_ROWS)
-    ]
+def _write(url: str, process: int, rows: int) -> int:
+    """Write documents as the floor does; return how many a second."""
+    first = process * rows
+    documents = [indexed.document(record(number), lambda _: None, None) for number in range(first, first + rows)]
     actions = ({"_index": FLOOR_INDEX, "_id": one.id, "_source": one.body} for one in documents)
     client, streaming_bulk = bare(url)
     began = time.monotonic()
@@ -139,12 +164,12 @@ def _write(url: str, process: int) -> int:
     return int(written / (time.monotonic() - began))
 
 
-def _floor(servers: Servers) -> int:
+def _floor(servers: Servers, rows: int) -> int:
     """Return documents per second that Elasticsearch's own client writes."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
-        rate = sum(pool.map(_write, [servers.store.url] * WORKERS, range(WORKERS)))
-    requests.delete(f"{servers.store.url}/{FLOOR_INDEX}", timeout=60)
+        rate = sum(pool.map(_write, [servers.store] * WORKERS, range(WORKERS), [rows] * WORKERS))
+    requests.delete(f"{servers.store}/{FLOOR_INDEX}", timeout=60)
     return rate
 
 
@@ -184,20 +209,19 @@ class _Crew:
             one.close()
 
 
-def _run(servers: Servers, rows: int, events: list[tuple[float, str]]) -> tuple[float, int]:
+def _run(servers: Servers, scale: Scale, events: list[tuple[float, str]]) -> tuple[float, int]:
     """Backfill all rows; return the seconds, and how many rows may have been written twice."""
-    environment = servers.environment()
-    end = BEGIN + timedelta(seconds=rows * 86_400 // ROWS_A_DAY + 1)
+    environment = servers.environment(scale)
     harvest = settings.load(environment)
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     boto3.client("sqs").create_queue(QueueName="history")
     _manage(environment, "setup", "index-templates")
-    _manage(environment, "watermark", "set", f"{end:%FT%TZ}")
+    _manage(environment, "watermark", "set", f"{scale.end:%FT%TZ}")
     crew = _Crew(environment)
     cut_off = 0
     try:
         began = time.monotonic()
-        span = ("--start", f"{BEGIN:%FT%TZ}", "--end", f"{end:%FT%TZ}")
+        span = ("--start", f"{BEGIN:%FT%TZ}", "--end", f"{scale.end:%FT%TZ}")
         _manage(environment, "backfill", "useractions", *span, "--rate", "999999", "--to", "documents", "--detach")
         [one] = assembly.backfills(harvest, "useractions").read().values()
         seen, since = 0, time.monotonic()
@@ -220,17 +244,18 @@ def _run(servers: Servers, rows: int, events: list[tuple[float, str]]) -> tuple[
         seconds = time.monotonic() - began
     finally:
         crew.close()
-    return seconds, cut_off * BATCH
+    return seconds, cut_off * scale.batch
 
 
-def _check(servers: Servers, rows: int, allowed: int) -> int:
+def _check(servers: Servers, scale: Scale, allowed: int) -> int:
     """Return how many rows were written twice.
 
     Raises:
         HarvestError: A row is missing, or more were repeated than were cut off.
     """
-    requests.post(f"{servers.store.url}/useractions-*/_refresh", timeout=600)
-    store = ClusterStore(connect(settings.load(servers.environment())))
+    requests.post(f"{servers.store}/useractions-*/_refresh", timeout=600)
+    store = ClusterStore(connect(settings.load(servers.environment(scale))))
+    rows = scale.rows
     there = bytearray(rows + 1)
     for index in store.indices():
         if index.startswith("useractions-"):
@@ -238,7 +263,7 @@ def _check(servers: Servers, rows: int, allowed: int) -> int:
                 there[int(number)] += 1
     if (lacking := there[1:].count(0)) or sum(there) != rows:
         raise HarvestError(f"{lacking:,} of {rows:,} rows are missing. This is a defect: please report it.")
-    answer = requests.get(f"{servers.store.url}/useractions-*/_stats/indexing", timeout=60).json()
+    answer = requests.get(f"{servers.store}/useractions-*/_stats/indexing", timeout=60).json()
     repeats = int(answer["_all"]["primaries"]["indexing"]["index_total"]) - rows
     if repeats > allowed:
         raise HarvestError(f"{repeats:,} rows were written twice; {allowed:,} at most were cut off")
@@ -250,25 +275,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.history", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--calm", action="store_true", help="kill nothing")
+    parser.add_argument("--quick", action="store_true", help=f"only {QUICK.rows:,} rows, of short slices")
+    parser.add_argument("--elasticsearch", help="URL of an empty Elasticsearch to use instead of starting one")
     options = parser.parse_args()
+    scale = QUICK if options.quick else Scale(options.rows)
     kills = [(share, "a worker is killed") for share in (0.25, 0.5, 0.75)]
     losses = [(share, "Redis loses its data") for share in (0.33, 0.66)]
     events = [] if options.calm else sorted(kills + losses)
     try:
-        with _servers() as servers:
-            os.environ.update(servers.environment())
+        with _servers(options.elasticsearch) as servers:
+            os.environ.update(servers.environment(scale))
             began = time.monotonic()
-            _fill(servers, options.rows)
-            print(f"{options.rows:,} rows in MariaDB after {time.monotonic() - began:,.0f} s", flush=True)
-            floor = _floor(servers)
+            _fill(servers, scale)
+            print(f"{scale.rows:,} rows in MariaDB after {time.monotonic() - began:,.0f} s", flush=True)
+            floor = _floor(servers, scale.floor)
             print(f"floor: {floor:,} documents/s", flush=True)
-            seconds, allowed = _run(servers, options.rows, events)
-            repeats = _check(servers, options.rows, allowed)
+            seconds, allowed = _run(servers, scale, events)
+            repeats = _check(servers, scale, allowed)
     except HarvestError as error:
         sys.exit(str(error))
-    rate = options.rows / seconds
+    rate = scale.rows / seconds
     print(
-        f"{options.rows:,} rows in {seconds:,.0f} s: {rate:,.0f}/s, {rate / floor:.2f} of the floor; each is there,"
+        f"{scale.rows:,} rows in {seconds:,.0f} s: {rate:,.0f}/s, {rate / floor:.2f} of the floor; each is there,"
         f" {repeats:,} were written twice ({allowed:,} allowed)"
     )
 

@@ -14,6 +14,7 @@ import redis
 import requests
 
 from chaos import site as sites
+from chaos.ledger import Ledger
 from chaos.observer import Observer
 from chaos.record import Happened
 from chaos.schedule import REDIS, TRAP_SECONDS, Fault
@@ -50,10 +51,16 @@ class Breaker:
     """
 
     def __init__(
-        self, site: Site, observer: Observer, faults: Sequence[Fault], say: Callable[[str], None]
+        self,
+        site: Site,
+        observer: Observer,
+        ledger: Ledger,
+        faults: Sequence[Fault],
+        say: Callable[[str], None],
     ) -> None:
         self._site = site
         self._observer = observer
+        self._ledger = ledger
         self._faults = faults
         self._say = say
         self._folder = site.valkey.directory / "snapshots"
@@ -185,6 +192,7 @@ class Breaker:
         valkey = self._site.valkey
         with self._redis_lock:
             valkey.kill()
+            self._ledger.catch_up()  # so that what is lost was noted before, and nothing else was
             if kind == "lose":
                 valkey.forget()
             elif kind == "roll back":

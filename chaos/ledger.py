@@ -97,7 +97,11 @@ class Ledger:
         taken: Slices that a worker claimed while another one still had them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, file: AppendOnlyFile, clock: Callable[[], float]) -> None:
+        """Read `file`; `clock` returns the time in seconds after the start."""
+        self._file = file
+        self._clock = clock
+        self._lock = threading.Lock()
         self.known: dict[int, list[float]] = {}
         self._held: dict[tuple[str, str], tuple[str, float]] = {}  # token of a claim, and since when
         self._open: dict[tuple[str, str], list[Taken]] = {}
@@ -108,8 +112,23 @@ class Ledger:
         """Return the slices that were taken from a worker."""
         return [*self._over, *(one for some in self._open.values() for one in some)]
 
-    def note(self, command: Command, now: float) -> None:
-        """Note a command that was carried out before `now`."""
+    def catch_up(self) -> None:
+        """Note all commands that Redis has carried out; called before its file is replaced."""
+        with self._lock:
+            for command in self._file.commands():
+                self._note(command, self._clock())
+
+    def follow(self) -> None:
+        """Catch up until `stop`; for a thread of its own."""
+        while not self._ended.wait(LOOK_EVERY):
+            self.catch_up()
+        self._file.close()
+
+    def stop(self) -> None:
+        """End `follow`."""
+        self._ended.set()
+
+    def _note(self, command: Command, now: float) -> None:
         match [command[0].upper(), *command[1:]]:
             case ["ZADD", key, *pairs] if _KNOWN.fullmatch(key):
                 for row_id in pairs[1::2]:
@@ -135,14 +154,3 @@ class Ledger:
     def _end(self, place: tuple[str, str], now: float) -> None:
         self._held.pop(place, None)
         self._over += [one.ended(now) for one in self._open.pop(place, ())]
-
-    def follow(self, file: AppendOnlyFile, clock: Callable[[], float]) -> None:
-        """Note all commands of a file until `stop`; for a thread of its own."""
-        while not self._ended.wait(LOOK_EVERY):
-            for command in file.commands():
-                self.note(command, clock())
-        file.close()
-
-    def stop(self) -> None:
-        """End `follow`."""
-        self._ended.set()

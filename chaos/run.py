@@ -201,18 +201,18 @@ def run(seed: int, scale: Scale, documents: str, say: Callable[[str], None]) -> 
     """
     began = time.monotonic()
     faults = schedule(seed, scale)
-    observer, ledger = Observer(), Ledger()
+    observer = Observer()
     rows = int(scale.seconds * HISTORY_ROWS_PER_SECOND)
     with contextlib.ExitStack() as resources:
         running = resources.enter_context(site(documents, rows, observer, say))
         this = _Run(running, observer, say)
         threads = resources.enter_context(concurrent.futures.ThreadPoolExecutor(2))
         watching = threads.submit(observer.run, running)
-        file = AppendOnlyFile(running.valkey.directory / "data")
-        following = threads.submit(ledger.follow, file, lambda: observer.now)
+        ledger = Ledger(AppendOnlyFile(running.valkey.directory / "data"), lambda: observer.now)
+        following = threads.submit(ledger.follow)
         try:
             this.prepare(max(1, round(HISTORY_ROWS_PER_SECOND / BACKFILL_SHARE)))
-            breaker = Breaker(running, observer, faults, say)
+            breaker = Breaker(running, observer, ledger, faults, say)
             breaker.run()
             ticks, recovery = this.recovered()
             breaker.say("the watermark moves")

@@ -90,9 +90,7 @@ def _repeats(record: Record, lease: float) -> tuple[collections.Counter[str], Se
         newest[delivery.id] = delivery
         grew = first.setdefault(delivery.id, delivery).reach < (before or delivery).reach
         if before is not None:
-            # That a footprint was sent again is not remembered with the ids.
-            known = () if grew else [at for at in record.known.get(delivery.id, ()) if at <= delivery.at]
-            cause = cause_of(before, delivery, known, record, lease)
+            cause = cause_of(before, delivery, record, lease, grew=grew)
             if cause is None:
                 unexplained.append((before, delivery))
             else:
@@ -100,45 +98,45 @@ def _repeats(record: Record, lease: float) -> tuple[collections.Counter[str], Se
     return counted, unexplained
 
 
-def cause_of(
-    before: Delivery, again: Delivery, known: Sequence[float], record: Record, lease: float
-) -> str | None:
+def cause_of(before: Delivery, again: Delivery, record: Record, lease: float, *, grew: bool) -> str | None:
     """Return why a row was delivered again after `before`, one of CAUSES; None if nothing allows it.
 
-    A row that was not yet known is sent again if its worker was hit before it could mark it. A known row is sent again
-    only if Redis has lost that, if it grew, or if its slice had changed hands before.
+    A row that is known is sent again only if it grew, or if its slice had changed hands before. A row that is not known
+    is sent again if Redis lost that it was, or if a fault hit its worker before it could mark it.
 
     Args:
         before: A delivery.
         again: The next one of the same row.
-        known: When the row was marked as known, until `again`.
         record: The run.
         lease: HARVEST_LEASE_SECONDS.
+        grew: `before` was sent because a footprint grew. That is not remembered with the ids.
     """
     if again.by == "manage":
         return ASKED
     if not before.told:
         return CONFIRMATION
     faults = [fault for fault in record.faults if fault.begin <= again.at]
-    causes = {LOST_DATA for fault in faults if _lost(fault, before, known)}
-    causes |= {
+    causes = {
         cause
         for taken in record.taken
         for fault in faults
         if _concerns(taken, before, again, lease) and (cause := _took(fault, taken, {before.by, again.by}))
     }
-    if known and again.reach > before.reach:
+    marks = [at for at in record.known.get(before.id, ()) if at <= again.at]
+    if marks and again.reach > before.reach:
         causes.add(GREW)
-    if not known:
+    kept = not grew and any(not any(_lost(fault, at) for fault in faults) for at in marks)
+    own = [at for at in marks if at >= before.at - SLACK]  # what this delivery led to
+    if not kept:
+        causes |= {LOST_DATA for fault in faults for at in (before.at, *own) if _lost(fault, at)}
+    if not kept and not own:
         causes |= {cause for fault in faults if (cause := _kept_from_marking(fault, before, record, lease))}
     return next((cause for cause in CAUSES if cause in causes), None)
 
 
-def _lost(fault: Happened, before: Delivery, known: Sequence[float]) -> bool:
-    """Tell whether Redis lost with this fault that the row is known."""
-    if fault.kind not in {"lose", "roll back"} or fault.end + SLACK < before.at:
-        return False
-    return not any(at <= fault.back_to or at > fault.end + SLACK for at in known)
+def _lost(fault: Happened, at: float) -> bool:
+    """Tell whether Redis lost with this fault what it knew at that time."""
+    return fault.kind in {"lose", "roll back"} and fault.back_to < at <= fault.end
 
 
 def _concerns(taken: Taken, before: Delivery, again: Delivery, lease: float) -> bool:

@@ -1,7 +1,6 @@
 """A small site to audit: a simulated Opencast, its documents, a queue, and the command line in this process."""
 
 import json
-import sqlite3
 from datetime import UTC, datetime
 
 import boto3
@@ -73,12 +72,8 @@ class Site:
         return done.exit_code, found, done.stderr
 
     def forget(self, ids, index=INDEX):
-        """Delete documents from SQLite."""
-        with sqlite3.connect(self.settings.documents_url.removeprefix("sqlite:///")) as connection:
-            connection.executemany(
-                "DELETE FROM documents WHERE in_index = ? AND id = ?", [(index, str(id_)) for id_ in ids]
-            )
-        connection.close()
+        """Delete documents."""
+        list(self.store.delete([(index, str(id_)) for id_ in ids]))
 
     def in_queue(self):
         url = boto3.client("sqs").get_queue_url(QueueName=self.environment["SQS_QUEUE_NAME"])["QueueUrl"]

@@ -1,5 +1,6 @@
 """The nightly audit: once a day, piece by piece, and what `status` says of it."""
 
+import itertools
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from uaharvest import assembly, status
 from uaharvest.audit.auditor import Auditor
 from uaharvest.audit.day import Counts, DayAudit
 from uaharvest.audit.results import KEPT, Results
+from uaharvest.cli import audit as command
 from uaharvest.errors import BusyError, Exit, RetryableError
 from uaharvest.runs.watermark import first
 from uaharvest.settings import Settings
@@ -109,6 +111,33 @@ def test_old_results_are_forgotten(results):
     for day in days:
         results.put(DayAudit("useractions", day, MORNING, {}))
     assert [one.day for one in results.all()] == days[5:]
+
+
+class Slow(Compared):
+    """Shows what was repaired only to the sixth audit."""
+
+    audits = 0
+
+    def audit(self, day, *, repair):
+        self.audits += 1
+        return DayAudit(self.stream, day, MORNING, {"useractions": Counts(missing=int(self.audits < 6))})
+
+
+def test_a_repair_waits_until_the_documents_are_shown_however_long_an_audit_takes(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(command.time, "sleep", pauses.append)
+    monkeypatch.setattr(command.time, "monotonic", itertools.count(step=100).__next__)
+    assert [one.missing for one in command._again(Slow(), [DAY])] == [0]
+    assert len(pauses) == 5
+
+
+def test_a_repair_does_not_wait_for_ever(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(command.time, "sleep", pauses.append)
+    slow = Slow()
+    slow.audits = -100
+    assert [one.missing for one in command._again(slow, [DAY])] == [1]
+    assert 25 < sum(pauses) < 35
 
 
 class Workers:

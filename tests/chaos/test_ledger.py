@@ -32,6 +32,23 @@ def file(valkey):
     made.close()
 
 
+class Following(Ledger):
+    """A ledger that catches up at the times that a test names."""
+
+    def __init__(self, file):
+        self.now = 0.0
+        super().__init__(file, lambda: self.now)
+
+    def catch_up_at(self, now):
+        self.now = now
+        self.catch_up()
+
+
+@pytest.fixture
+def ledger(file):
+    return Following(file)
+
+
 @pytest.fixture
 def client(valkey):
     with redis.Redis.from_url(valkey.url, decode_responses=True) as made:
@@ -66,46 +83,37 @@ def claim(real):
     return made
 
 
-def follow(ledger, file, now):
-    for command in file.commands():
-        ledger.note(command, now)
-
-
-def test_rows_are_known_from_when_the_products_script_marked_them(real, file):
-    ledger = Ledger()
-    follow(ledger, file, 1.0)
+def test_rows_are_known_from_when_the_products_script_marked_them(real, ledger):
+    ledger.catch_up_at(1.0)
     assert ledger.known == {}
     real.mark("r", [KNOWN], [(1.0, 7), (2.0, 8)], delivered=2)
-    follow(ledger, file, 2.0)
+    ledger.catch_up_at(2.0)
     real.mark("r", [KNOWN], [(3.0, 9)], delivered=1)
-    follow(ledger, file, 3.0)
+    ledger.catch_up_at(3.0)
     assert ledger.known == {7: [2.0], 8: [2.0], 9: [3.0]}
 
 
-def test_a_slice_changes_hands_when_it_is_claimed_after_its_lease_and_until_it_is_done(real, file):
-    ledger = Ledger()
+def test_a_slice_changes_hands_when_it_is_claimed_after_its_lease_and_until_it_is_done(real, ledger):
     claim(real)
-    follow(ledger, file, 1.0)
+    ledger.catch_up_at(1.0)
     assert ledger.taken() == []
     claim(real)
-    follow(ledger, file, 4.0)
+    ledger.catch_up_at(4.0)
     interval = (span(0, 60).start.timestamp(), span(0, 60).end.timestamp())
     assert ledger.taken() == [Taken(*interval, since=1.0, at=4.0)]
     real.complete("r", SLICE, found=1)
-    follow(ledger, file, 5.0)
+    ledger.catch_up_at(5.0)
     assert ledger.taken() == [Taken(*interval, since=1.0, at=4.0, until=5.0)]
 
 
-def test_a_slice_that_was_given_back_does_not_change_hands(real, file):
-    ledger = Ledger()
+def test_a_slice_that_was_given_back_does_not_change_hands(real, ledger):
     real.release("r", claim(real), delay=0, attempts=1, waits=1, reason="an outage")
     claim(real)
-    follow(ledger, file, 1.0)
+    ledger.catch_up_at(1.0)
     assert ledger.taken() == []
 
 
-def test_it_goes_on_after_a_restart_a_loss_and_a_snapshot(valkey, client, file, tmp_path):
-    ledger = Ledger()
+def test_it_goes_on_after_a_restart_a_loss_and_a_snapshot(valkey, client, ledger, tmp_path):
 
     def add(row_id):
         client.zadd(KNOWN, {row_id: 1})
@@ -114,22 +122,22 @@ def test_it_goes_on_after_a_restart_a_loss_and_a_snapshot(valkey, client, file, 
         )  # a Redis that is killed may lose what it wrote in the last second
 
     add("1")
-    follow(ledger, file, 1.0)
+    ledger.catch_up_at(1.0)
     valkey.kill()
     valkey.start()
     add("2")
-    follow(ledger, file, 2.0)
+    ledger.catch_up_at(2.0)
     site.snapshot(valkey, tmp_path / "snapshot")
     add("3")
     valkey.kill()
     valkey.forget()
     valkey.start()
     add("4")
-    follow(ledger, file, 3.0)
+    ledger.catch_up_at(3.0)
     assert ledger.known == {1: [1.0], 2: [2.0], 3: [3.0], 4: [3.0]}
     valkey.kill()
     site.restore(valkey, tmp_path / "snapshot")
     valkey.start()
     add("5")
-    follow(ledger, file, 4.0)
+    ledger.catch_up_at(4.0)
     assert ledger.known == {1: [1.0, 4.0], 2: [2.0, 4.0], 3: [3.0], 4: [3.0], 5: [4.0]}

@@ -84,6 +84,15 @@ def test_a_watermark_before_the_confirmation_is_ahead_even_if_it_follows_at_once
     assert ahead(watching, site) == [[2]]
 
 
+def test_a_watermark_that_is_written_with_one_slice_outstanding_is_ahead_by_the_rows_of_that_slice(watching, site):
+    site.rows = Source(rows=300).rows
+    done = [row for row in site.rows if not 100 <= row < 200]
+    sends(watching, *done)
+    writes(watching, 301)
+    sends(watching, *range(100, 200))  # a moment later
+    assert ahead(watching, site) == [list(range(100, 200))]
+
+
 def test_a_record_that_sqs_refused_is_not_confirmed(watching, site):
     sends(watching, 1, 2, failed=(2,))
     writes(watching, 3)

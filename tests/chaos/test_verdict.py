@@ -99,7 +99,7 @@ KILLED = fault("kill", "worker1")
         (fault("stop", "Redis", end=3.0), PAUSE),
         (fault("stop", "S3/SQS", end=3.0), CONFIRMATION),
         (fault("lose", "Redis", begin=20.0), LOST_DATA),
-        (fault("roll back", "Redis", begin=20.0, back_to=19.0), LOST_DATA),
+        (fault("roll back", "Redis", begin=20.0, back_to=0.5), LOST_DATA),
     ],
 )
 def test_a_row_that_was_not_marked_may_come_again_after_a_fault_that_hit_its_sender(one, cause):
@@ -119,6 +119,7 @@ def test_a_row_that_was_not_marked_may_come_again_after_a_fault_that_hit_its_sen
         fault("stop", "Opencast"),
         fault("answer", "S3/SQS"),  # the answer to this delivery was passed on
         fault("lose", "Redis", begin=26.0),  # after the repeat
+        fault("roll back", "Redis", begin=20.0, back_to=19.0),  # it was not known at the snapshot either
         fault("insert", "Opencast"),
     ],
 )
@@ -158,6 +159,17 @@ def test_no_fault_excuses_the_repeat_of_a_row_that_is_known(one):
 )
 def test_a_known_row_may_come_again_after_redis_lost_that(one):
     assert dict(verdict(deliveries=again(25.0), faults=(one,)).repeats) == {LOST_DATA: 1}
+
+
+def test_a_row_that_was_sent_before_the_snapshot_and_marked_after_it_may_come_again():
+    back = fault("roll back", "Redis", begin=20.0, back_to=1.05)
+    assert dict(verdict(deliveries=again(25.0), faults=(back,)).repeats) == {LOST_DATA: 1}
+
+
+def test_a_row_that_redis_forgot_and_whose_next_sender_was_killed_has_two_causes():
+    lost, killed = fault("lose", "Redis", begin=20.0), fault("kill", "worker3", begin=25.1)
+    found = verdict(deliveries=(*again(25.0), Delivery(1, 28.0, "worker2")), faults=(lost, killed))
+    assert (found.wrong, dict(found.repeats)) == ([], {LOST_DATA: 1, CRASH: 1})
 
 
 TAKEN = Taken(start=0.0, end=10.0, since=0.5, at=3.5, until=5.0)
@@ -210,6 +222,11 @@ def test_a_footprint_comes_again_only_if_it_grew():
     assert wrong(deliveries=(*WELL.deliveries, grown, dataclasses.replace(grown, at=20.0))).startswith(
         "repeated: "
     )
+
+
+def test_a_footprint_comes_again_each_time_it_grew():
+    grown = [Delivery(1, 9.0 + more, "worker3", reach=more) for more in (5, 10)]
+    assert dict(verdict(deliveries=(*WELL.deliveries, *grown)).repeats) == {GREW: 2}
 
 
 def test_a_grown_footprint_comes_once_more_if_its_sender_was_killed():

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import date, datetime
 
 import click
@@ -16,13 +16,14 @@ from uaharvest.cli import output
 from uaharvest.cli.context import Context
 from uaharvest.cli.options import Day
 from uaharvest.errors import Exit
+from uaharvest.retries import Retries
 from uaharvest.settings import Settings
 from uaharvest.streams.specs import useractions
 
 COLUMNS = ("day (UTC)", "documents", "at the source", "indexed", "missing", "extra", "repeated", "dead letters")
-# A cluster shows a document within a second, but an idle index only some time after it was searched.
-SHOWN_WITHIN = 30.0  # seconds
-LOOK_AGAIN = 1.0
+# A cluster shows a document within a second, but an idle index only some time after it was searched. A busy one takes
+# longer, and so does each audit of it: pauses of half a minute in all suffice.
+SHOWN = Retries(attempts=7, first=1.0, longest=8.0, jitter=(1.0, 1.0))
 
 
 @click.command()
@@ -80,7 +81,7 @@ def _repaired(
     click.echo(f"{sent:,} missing rows were harvested. Comparing again.", err=True)
     if indexes:
         assembly.indexer(settings).drain()
-    again = list(_again(compared, [one.day for one in lacking]))
+    again = _again(compared, [one.day for one in lacking])
     if as_json:
         for one in again:
             click.echo(json.dumps(one.entry()))
@@ -89,13 +90,14 @@ def _repaired(
     return [one for one in again if one.missing]
 
 
-def _again(compared: Auditor, days: Iterable[date]) -> Iterator[DayAudit]:
+def _again(compared: Auditor, days: Iterable[date]) -> list[DayAudit]:
     """Audit days again, until a cluster shows the documents that it has just confirmed."""
-    end = time.monotonic() + SHOWN_WITHIN
-    for day in days:
-        while (one := compared.audit(day, repair=False)).missing and time.monotonic() < end:
-            time.sleep(LOOK_AGAIN)
-        yield one
+    found: dict[date, DayAudit] = {}
+    waiting = list(days)
+    for _ in SHOWN.rounds(waiting, pause=time.sleep):
+        found |= {day: compared.audit(day, repair=False) for day in waiting}
+        waiting[:] = [day for day in waiting if found[day].missing]
+    return list(found.values())
 
 
 def _note_waiting(settings: Settings) -> None:
