@@ -71,7 +71,7 @@ def hastened(running):
 def botocores(running):
     """The same client, which goes botocore's way."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sqs_requests, "hasten", lambda _: None)
+        patched.setattr(sqs_requests, "hasten", lambda *_: None)
         client = make_client()
     yield client
     client.close()
