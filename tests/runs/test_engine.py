@@ -21,6 +21,7 @@ from uaharvest.errors import (
 from uaharvest.keys import PREFIX
 from uaharvest.runs import coordinator, opening
 from uaharvest.runs.delivered import known_key
+from uaharvest.runs.hints import HINTS
 from uaharvest.runs.watermark import advanced
 
 
@@ -136,9 +137,9 @@ def test_the_last_slice_of_a_run_asks_for_advance(world):
 def test_hints_on_their_way_are_bounded_and_each_slice_that_ends_sends_the_next(world):
     world.opencast.add(*[at(n) for n in range(160) for _ in "ab"])
     world.engine.advance()
-    assert (world.live.planned, len(world.mailbox.slices)) == (80, 64)
+    assert (world.live.planned, len(world.mailbox.slices)) == (80, HINTS)
     world.engine.work(*world.mailbox.slices[0])
-    assert len(world.mailbox.slices) == 65
+    assert len(world.mailbox.slices) == HINTS + 1
 
 
 def test_a_quiet_stream_does_not_chase_its_own_clock(world):
