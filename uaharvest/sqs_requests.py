@@ -7,6 +7,7 @@ parser are left out. Only a plain success is taken from here. Any other outcome 
 first attempt, so that its errors, its retries and their number stay what they are.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import hmac
@@ -23,6 +24,8 @@ from botocore.compat import get_current_datetime
 
 OPERATIONS = frozenset({"DeleteMessageBatch", "ReceiveMessage", "SendMessageBatch"})
 _LISTS = ("Failed", "Messages", "Successful")
+_KNOWN_SIGNING = frozenset({"region", "signing_name", "disableDoubleEncoding"})
+_Answered = tuple[AWSResponse, dict[str, Any]]
 _UNSIGNED = frozenset({"user-agent"})  # a proxy may change it
 
 
@@ -67,61 +70,66 @@ def hasten(client: Any, count: Callable[[str, float], None]) -> None:
         client: The client.
         count: Called after each success with the operation and the seconds that it took.
     """
-    session = client._endpoint.http_session  # noqa: SLF001 - its connections, proxies, certificates and time-outs
-    signer = client._request_signer  # noqa: SLF001 - its credentials, renewed when they expire
-    call = client._make_api_call  # noqa: SLF001 - what all its methods come to
-    first = threading.local()  # the outcome of this thread's first attempt, until botocore takes it
-    ways: dict[str, _Way] = {}
+    first = _FirstAttempts(client, count)
+    client._make_api_call = first.call  # noqa: SLF001 - what all its methods come to
+    client.meta.events.register("before-call.sqs", first.learn)
+    client.meta.events.register("before-send.sqs", first.take)
 
-    def attempt(way: _Way, body: bytes, credentials: Any) -> tuple[AWSResponse, dict[str, Any]] | None:
-        try:
-            answer = session.send(way.request(body, credentials))
-        except Exception as error:  # noqa: BLE001 - botocore raises it again, or tries again
-            first.outcome = error
-            return None
-        parsed = _parsed(answer)
-        if parsed is None:
-            first.outcome = answer
-            return None
-        return answer, parsed
 
-    def short(operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+class _FirstAttempts:
+    def __init__(self, client: Any, count: Callable[[str, float], None]) -> None:
+        self._session = client._endpoint.http_session  # noqa: SLF001 - connections, proxies, certificates, time-outs
+        self._signer = client._request_signer  # noqa: SLF001 - credentials, renewed when they expire
+        self._botocores_call = client._make_api_call  # noqa: SLF001 - see `hasten`
+        self._count = count
+        self._ways: dict[str, _Way] = {}
+        self._thread = threading.local()  # `outcome` of this thread's first attempt, until botocore takes it
+
+    def call(self, operation: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Stand in for botocore's method."""
-        first.outcome = None
-        credentials = signer._credentials  # noqa: SLF001 - see above
-        if credentials is not None and (way := ways.get(operation)):
+        self._thread.outcome = None
+        if way := self._ways.get(operation):
             began = time.monotonic()
-            try:
-                body = msgspec.json.encode(arguments)
-            except (TypeError, UnicodeEncodeError):  # botocore says what is wrong
-                return dict(call(operation, arguments))
-            if answered := attempt(way, body, credentials.get_frozen_credentials()):
-                count(operation, time.monotonic() - began)
-                return answered[1]
-        return dict(call(operation, arguments))
+            # If it cannot be encoded, botocore says why.
+            with contextlib.suppress(TypeError, UnicodeEncodeError):
+                if answered := self._attempt(way, msgspec.json.encode(arguments)):
+                    self._count(operation, time.monotonic() - began)
+                    return answered[1]
+        found: Mapping[str, Any] = self._botocores_call(operation, arguments)
+        return found
 
     def learn(
-        model: Any, params: Mapping[str, Any], context: Mapping[str, Any], **_: Any
-    ) -> tuple[AWSResponse, dict[str, Any]] | None:
+        self, model: Any, params: Mapping[str, Any], context: Mapping[str, Any], **_: Any
+    ) -> _Answered | None:
         """Note the way of an operation, and make the first attempt at the first request that goes it."""
-        if first.outcome is not None or model.name not in OPERATIONS:
+        if self._thread.outcome is not None or model.name not in OPERATIONS:
             return None
-        way, credentials = _way(signer, params, context), signer._credentials  # noqa: SLF001 - see above
-        if way is None or credentials is None:
+        way = _way(self._signer, params, context)
+        if way is None:
             return None
-        ways[model.name] = way
-        return attempt(way, params["body"], credentials.get_frozen_credentials())
+        self._ways[model.name] = way
+        return self._attempt(way, params["body"])
 
-    def take(request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:  # noqa: ARG001 - botocore names it
-        outcome: AWSResponse | Exception | None = first.outcome
-        first.outcome = None
+    def take(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:  # noqa: ARG002 - botocore names it
+        """Give botocore the outcome of the first attempt."""
+        outcome: AWSResponse | Exception | None = self._thread.outcome
+        self._thread.outcome = None
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    client._make_api_call = short  # noqa: SLF001 - see above
-    client.meta.events.register("before-call.sqs", learn)
-    client.meta.events.register("before-send.sqs", take)
+    def _attempt(self, way: _Way, body: bytes) -> _Answered | None:
+        request = way.request(body, self._signer._credentials.get_frozen_credentials())  # noqa: SLF001 - see above
+        try:
+            answer = self._session.send(request)
+        except Exception as error:  # noqa: BLE001 - botocore raises it again, or tries again
+            self._thread.outcome = error
+            return None
+        parsed = _parsed(answer)
+        if parsed is None:
+            self._thread.outcome = answer
+            return None
+        return answer, parsed
 
 
 def _way(signer: Any, params: Mapping[str, Any], context: Mapping[str, Any]) -> _Way | None:
@@ -129,8 +137,8 @@ def _way(signer: Any, params: Mapping[str, Any], context: Mapping[str, Any]) -> 
     parts = urlsplit(params["url"])
     signing = context.get("signing", {})
     plain = (params["method"], parts.path or "/", parts.query) == ("POST", "/", "")
-    by_this_signature = signer.signature_version == "v4" and context.get("auth_type") in {None, "v4"}
-    if not plain or not by_this_signature or signing.keys() - {"region", "signing_name", "disableDoubleEncoding"}:
+    versions = {signer.signature_version, context.get("auth_type") or "v4"}
+    if not plain or versions != {"v4"} or signing.keys() - _KNOWN_SIGNING or signer._credentials is None:  # noqa: SLF001 - see above
         return None
     return _Way(
         url=params["url"],

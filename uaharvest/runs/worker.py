@@ -74,14 +74,22 @@ class Worker(Generic[S, K, R]):
         if claim is None:
             return "left alone: done, taken or not due"
         said: list[str] = []
-        while run is not None and claim is not None:
-            said.append(self._work(run, claim))
-            run = self._parts.ledger.run(run_id)
-            claim = self._go_on(run, ends) if run is not None else None
+        with self._renewed(run) as held:
+            while claim is not None:
+                held[:] = [claim]
+                said.append(self._work(run, claim))
+                claim = self._next(run) if time.monotonic() < ends else None
+        self._go_on(run_id)
         return said[0] if len(said) == 1 else f"{len(said)} slices; the last: {said[-1]}"
 
     def _claim(self, run: Run, slice_id: str) -> Claim | None:
         return self._parts.ledger.claim(run.id, slice_id, uuid.uuid4().hex)
+
+    def _next(self, run: Run) -> Claim | None:
+        """Claim a slice for which there is no hint."""
+        for slice_id in taken(self._parts.ledger, self._parts.state, run, 1):
+            return self._claim(run, slice_id)
+        return None
 
     def _work(self, run: Run, claim: Claim) -> str:
         with structlog.contextvars.bound_contextvars(
@@ -98,7 +106,7 @@ class Worker(Generic[S, K, R]):
             decision = after_deaths(divisible=bool(slice_.halves()), most=self._parts.settings.attempts)
             return self._end(run, claim, slice_, decision, "every worker that took it died")
         try:
-            with self._renewed(run, claim), self._reporting(run, slice_) as reporter:
+            with self._reporting(run, slice_) as reporter:
                 outcome = self._deliver(run, slice_, reporter)
         except PutOffError as error:
             # Nothing failed, so this neither counts as an attempt nor lengthens the back-off.
@@ -247,37 +255,38 @@ class Worker(Generic[S, K, R]):
         if run.kind == "live":
             self._parts.state.add_gap(slice_.interval)  # else every search for late rows would find it again
 
-    def _go_on(self, run: Run, ends: float) -> Claim | None:
-        """Claim the next slice, or if there is no time left, send a hint for it."""
-        if not run.outstanding:
-            self._parts.hints.advance(None if run.kind == "live" else run.id)
-        elif time.monotonic() >= ends:
+    def _go_on(self, run_id: str) -> None:
+        run = self._parts.ledger.run(run_id)
+        if run is None:
+            return
+        if run.outstanding:
             self._publish_one(run)
         else:
-            for slice_id in taken(self._parts.ledger, self._parts.state, run, 1):
-                return self._claim(run, slice_id)
-        return None
+            self._parts.hints.advance(None if run.kind == "live" else run_id)
 
     def _publish_one(self, run: Run) -> None:
         publish(self._parts.ledger, self._parts.state, self._parts.hints, run, 1)
 
     @contextlib.contextmanager
-    def _renewed(self, run: Run, claim: Claim) -> Iterator[None]:
-        """Renew the lease while the worker works on the slice."""
+    def _renewed(self, run: Run) -> Iterator[list[Claim]]:
+        """Renew the lease of the claim that stands in the list, as long as it does and the worker works."""
+        held: list[Claim] = []
         ended = threading.Event()
 
         def renew() -> None:
             while not ended.wait(self._parts.ledger.lease / 3):
-                try:
-                    if not self._parts.ledger.renew(run.id, claim):
-                        return
-                except redis.RedisError:
-                    log.warning("lease not renewed")
+                for claim in tuple(held):
+                    try:
+                        self._parts.ledger.renew(
+                            run.id, claim
+                        )  # without effect if it is done, or another's by now
+                    except redis.RedisError:
+                        log.warning("lease not renewed")
 
         thread = threading.Thread(target=renew, name="lease", daemon=True)
         thread.start()
         try:
-            yield
+            yield held
         finally:
             ended.set()
             thread.join()
