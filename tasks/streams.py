@@ -13,6 +13,9 @@ from uaharvest.runs.engine import Engine
 from uaharvest.streams import registry
 from uaharvest.streams.spec import StreamSpec
 
+# Seconds that a task goes on with slices of its run. Then messages of other streams have their turn.
+AT_ONCE = 5.0
+
 
 class StreamTasks:
     """The two tasks of a stream.
@@ -59,8 +62,8 @@ class StreamTasks:
             raise
 
     def _fetch(self, run_id: str, slice_id: str) -> str:
-        """Fetch and deliver one slice."""
-        said = self.engine.work(run_id, slice_id)
+        """Fetch and deliver a slice, and further ones for a while."""
+        said = self.engine.work(run_id, slice_id, seconds=AT_ONCE)
         if self._spec.wakes_within is None:
             return said
         due = self.engine.ledger.next_due(run_id)

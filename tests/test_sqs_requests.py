@@ -1,11 +1,14 @@
 """The frequent requests to SQS: the first attempt does not go botocore's whole way, and nobody can tell."""
 
+import datetime as dt
 import http.server
 import json
 import threading
 import time
 
+import botocore.auth
 import pytest
+from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from botocore.endpoint import Endpoint
 
@@ -22,7 +25,7 @@ class Answering(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
         answers = self.server.answers
         self.server.asked.append((self.path, self.headers))
         status, body = answers.pop(0) if len(answers) > 1 else answers[0]
@@ -71,7 +74,7 @@ def hastened(running):
 def botocores(running):
     """The same client, which goes botocore's way."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sqs_requests, "hasten", lambda _: None)
+        patched.setattr(sqs_requests, "hasten", lambda *_: None)
         client = make_client()
     yield client
     client.close()
@@ -79,8 +82,8 @@ def botocores(running):
 
 @pytest.fixture
 def server(running, monkeypatch):
-    """The server; it gives `answers` and notes what it was `asked`. Nobody waits between two attempts."""
-    running.asked = []
+    """The server; it gives `answers` and notes what it was `asked`, and the `bodies`. Nobody waits between attempts."""
+    running.asked, running.bodies = [], []
     running.answers = [(200, json.dumps(PLAIN).encode())]
     monkeypatch.setattr(time, "sleep", lambda _: None)
     return running
@@ -160,6 +163,45 @@ def test_each_request_is_signed_with_the_credentials_of_that_moment(server, hast
         (asked["Authorization"].split("/")[0][-4:], asked["X-Amz-Security-Token"]) for _, asked in server.asked
     ]
     assert used == [("key1", "token1"), ("key2", "token2")]
+
+
+@pytest.mark.parametrize("token", [None, "token"])
+def test_the_signature_is_the_one_that_botocore_computes(token, monkeypatch):
+    now = dt.datetime(2026, 3, 3, 12, tzinfo=dt.UTC)
+    for module in (sqs_requests, botocore.auth):
+        monkeypatch.setattr(module, "get_current_datetime", lambda: now)
+    credentials = ReadOnlyCredentials("key", "secret", token)
+    headers = {"User-Agent": "ours", "X-Amz-Target": "AmazonSQS.SendMessageBatch", "Content-Type": " a  b"}
+    way = sqs_requests._Way("https://sqs.example.edu/", headers | {"Host": "sqs.example.edu"}, "eu-west-1", "sqs")
+    ours = way.request(b'{"a": 1}', credentials)
+    theirs = AWSRequest("POST", way.url, headers, b'{"a": 1}')
+    botocore.auth.SigV4Auth(credentials, "sqs", "eu-west-1").add_auth(theirs)
+    assert ours.headers["Authorization"] == theirs.headers["Authorization"]
+    assert ours.headers.get("X-Amz-Security-Token") == token
+
+
+def test_the_second_request_is_encoded_here_and_says_the_same(server, hastened, botocores):
+    for client in (botocores, hastened, hastened):
+        send(client)
+    theirs, *ours = [json.loads(body) for body in server.bodies]
+    assert ours == [theirs, theirs]
+    assert server.bodies[2] != server.bodies[0]  # no white space
+
+
+def test_text_that_is_no_utf_8_is_sent_as_botocore_sends_it(server, hastened):
+    send(hastened)
+    hastened.send_message_batch(QueueUrl="http://queue", Entries=[{"Id": "0", "MessageBody": "\ud800"}])
+    assert json.loads(server.bodies[-1])["Entries"][0]["MessageBody"] == "\ud800"
+
+
+def test_requests_that_are_signed_otherwise_go_botocores_way(server, monkeypatch):
+    monkeypatch.setattr(sqs_requests._Way, "request", lambda *_: pytest.fail("signed here"))
+    client = make_client()
+    client._request_signer._signature_version = "v4a-like"
+    monkeypatch.setattr(type(client._request_signer), "sign", lambda *_, **__: None)
+    for _ in range(2):
+        assert send(client) == PLAIN
+    client.close()
 
 
 def test_it_goes_through_a_proxy(server, monkeypatch):

@@ -238,9 +238,10 @@ def _count_requests(client: Any) -> None:
     def end(context: dict[str, Any], http_response: Any, model: Any, **_: Any) -> None:
         status_ = http_response.status_code
         fault = None if status_ in _NO_FAULT else answers.fault_of(status_)
-        # SQS holds a call that receives messages until there are some: its duration says nothing.
-        if fault or model.name != "ReceiveMessage":
+        if fault:
             counters.request(service, _seconds(context), fault)
+        else:
+            _count_success(service, model.name, _seconds(context))
 
     def fail(context: dict[str, Any], exception: Exception, **_: Any) -> None:
         late = isinstance(exception, ConnectTimeoutError | ReadTimeoutError)
@@ -248,6 +249,12 @@ def _count_requests(client: Any) -> None:
 
     for event, handler in (("before-call", begin), ("after-call", end), ("after-call-error", fail)):
         client.meta.events.register(f"{event}.{service}", handler)
+
+
+def _count_success(service: str, operation: str, seconds: float) -> None:
+    # SQS holds a call that receives messages until there are some: its duration says nothing.
+    if operation != "ReceiveMessage":
+        counters.request(service, seconds)
 
 
 def _seconds(context: Mapping[str, Any]) -> float:
@@ -294,7 +301,7 @@ def sqs_client(threads: int) -> "SQSClient":
         client = cast("SQSClient", _session().create_client("sqs", config=config))
     _bound(client)
     _count_requests(client)
-    sqs_requests.hasten(client)
+    sqs_requests.hasten(client, functools.partial(_count_success, "sqs"))
     return client
 
 

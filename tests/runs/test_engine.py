@@ -18,9 +18,10 @@ from uaharvest.errors import (
     SourceError,
     SpanRefusedError,
 )
-from uaharvest.keys import PREFIX
+from uaharvest.keys import PREFIX, RUN_SLICES
 from uaharvest.runs import coordinator, opening
 from uaharvest.runs.delivered import known_key
+from uaharvest.runs.hints import HINTS
 from uaharvest.runs.watermark import advanced
 
 
@@ -136,9 +137,45 @@ def test_the_last_slice_of_a_run_asks_for_advance(world):
 def test_hints_on_their_way_are_bounded_and_each_slice_that_ends_sends_the_next(world):
     world.opencast.add(*[at(n) for n in range(160) for _ in "ab"])
     world.engine.advance()
-    assert (world.live.planned, len(world.mailbox.slices)) == (80, 64)
+    assert (world.live.planned, len(world.mailbox.slices)) == (80, HINTS)
     world.engine.work(*world.mailbox.slices[0])
-    assert len(world.mailbox.slices) == 65
+    assert len(world.mailbox.slices) == HINTS + 1
+
+
+def test_a_worker_that_has_time_works_on_all_slices_for_which_there_is_no_hint(world):
+    ids = world.opencast.add(*map(at, range(0, 170, 3)))
+    world.engine.advance()
+    planned = world.live.planned
+    said = world.engine.work(*world.mailbox.slices.pop(0), seconds=1000)
+    assert said.startswith(f"{planned - HINTS} slices; the last: ")
+    # Before it began, it sent a hint so that an idle worker could join in. The others were there.
+    assert (world.live.outstanding, len(world.mailbox.slices)) == (HINTS, HINTS)
+    assert sorted(world.due(world.live.id)) == sorted(slice_id for _, slice_id in world.mailbox.slices)
+    world.work()
+    world.engine.advance()
+    assert (sorted(world.sink.arrived), world.mark.at) == (sorted(ids), at(170))
+
+
+def test_a_worker_that_is_blocked_goes_on_with_no_other_slice(world):
+    world.opencast.add(*map(at, range(0, 170, 3)))
+    world.engine.advance()
+    tries = []
+    world.sink.fails = lambda: (tries.append(1), BlockedError("denied"))[1]
+    assert world.engine.work(*world.mailbox.slices[0], seconds=1000) == "blocked: denied"
+    assert (len(tries), world.live.done) == (1, 0)
+
+
+def test_a_worker_that_dies_at_a_slice_for_which_there_was_no_hint_loses_nothing(world):
+    ids = world.opencast.add(*map(at, range(0, 170, 3)))
+    world.engine.advance()
+    world.sink.chunk = 4  # a slice
+    once_at(world.sink, "after the delivery", lambda: once_at(world.sink, "after the delivery", die))
+    with pytest.raises(KilledError):
+        world.engine.work(*world.mailbox.slices.pop(0), seconds=1000)
+    assert world.live.done == 1
+    world.time_passes_in_redis()
+    world.harvest()
+    assert (set(world.sink.arrived), world.mark.at) == (set(ids), at(170))
 
 
 def test_a_quiet_stream_does_not_chase_its_own_clock(world):
@@ -943,6 +980,35 @@ def test_a_slice_in_hand_keeps_its_lease(client):
     world.work()
     assert renewed.is_set()
     assert world.sink.arrived == [1]
+
+
+def test_the_lease_that_is_renewed_is_that_of_the_slice_in_hand(client):
+    world = World(client, lease=1)
+    world.start_at(NOON)
+    world.clock.now = at(180)
+    world.opencast.add(*map(at, range(0, 170, 3)))
+    world.engine.advance()
+    world.sink.chunk = 4  # a slice
+    renewed = threading.Event()
+    in_hand = []
+
+    def renew(run_id, claim, *, really=world.ledger.renew):
+        if really(run_id, claim) and in_hand and claim.slice_id == in_hand[0]:
+            renewed.set()
+
+    def wait_at_the_second():
+        slices = world.redis.hgetall(RUN_SLICES(world.live.id))
+        in_hand.extend(slice_id for slice_id, text in slices.items() if "token" in text)
+        renewed.wait(20)
+        die()
+
+    world.ledger.renew = renew
+    once_at(
+        world.sink, "before the delivery", lambda: once_at(world.sink, "before the delivery", wait_at_the_second)
+    )
+    with pytest.raises(KilledError):
+        world.engine.work(*world.mailbox.slices.pop(0), seconds=1000)
+    assert renewed.is_set()
 
 
 # The span guard, and the future

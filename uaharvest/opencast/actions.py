@@ -157,7 +157,7 @@ def _read_typed(row: _Row) -> UserAction:
     return _action(
         (
             row.id,
-            _created(row.created, row.id),
+            _instant(row.created) or _created(row.created, row.id),
             mpid or None if type(mpid) is str else text(mpid),
             name,
             user,

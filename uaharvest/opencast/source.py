@@ -143,16 +143,20 @@ class ActionsSource:
     def _read(self, page: ActionsPage, slice_: Interval, asked: WallRange) -> SlicePage:
         actions: dict[int, UserAction] = {}
         elsewhere = []
-        # Cached, because many rows share a second, and comparing times of two zones takes as long as reading a row.
-        inside = functools.cache(lambda created: slice_.start <= created < slice_.end)
         offsets = {instant.astimezone(self._zone).utcoffset() for instant in (slice_.start, slice_.end)}
+
+        # Cached, because many rows share a second, and comparing times of two zones takes as long as reading a row.
+        @functools.cache
+        def judge(created: datetime) -> tuple[bool, bool]:
+            inside = slice_.start <= created < slice_.end
+            return inside, inside and created.utcoffset() in offsets
+
         for action in page.actions:
-            created = action.created
-            if inside(created):
+            inside, usual = judge(action.created)
+            if inside:
                 actions[action.id] = action
-                if created.utcoffset() in offsets:
-                    continue
-            elsewhere.append(created)
+            if not usual:
+                elsewhere.append(action.created)
         self._check(elsewhere, asked)
         return SlicePage(list(actions.values()), page.unreadable)
 

@@ -18,7 +18,7 @@ from uaharvest.runs.stream import Slice
 from uaharvest.sinks import Outgoing
 
 # Confirmed rows are marked as known in groups: few calls to Redis, but few rows are sent twice after a crash.
-MARK_AT_ONCE = 500
+MARK_AT_ONCE = 1000
 
 
 class IdsByTime:
@@ -154,7 +154,7 @@ class TimeReporter:
 
     def confirm(self, rows: Iterable[Outgoing]) -> None:
         """Record rows that the sink has confirmed."""
-        self._confirmed.extend((row.at, row.id) for row in rows)
+        self._confirmed += [(at, row_id) for row_id, at, _ in rows]
         if len(self._confirmed) >= MARK_AT_ONCE:
             self.flush()
 

@@ -5,9 +5,9 @@ from typing import Protocol
 from uaharvest.runs.ledger import Ledger, Run
 from uaharvest.runs.state import StreamState
 
-# Most hints in flight per run: enough to keep all workers busy, but a ledger of thousands of slices does not become
-# thousands of messages. Each slice that ends sends the next hint.
-HINTS = 64
+# Most hints that an `advance` sends for a run. Each worker that takes one sends another, so soon all are busy. More
+# hints would cost more: a worker that has time goes on with slices for which there is no hint.
+HINTS = 8
 
 
 class Hints(Protocol):
@@ -22,14 +22,19 @@ class Hints(Protocol):
 
 def publish(ledger: Ledger, state: StreamState, hints: Hints, run: Run, most: int) -> None:
     """Send hints for up to `most` slices of a run that are due and were not hinted recently."""
+    slices = taken(ledger, state, run, most)
+    for sent, slice_id in enumerate(slices):
+        try:
+            hints.work(run.id, slice_id)
+        except Exception:
+            ledger.unhint(run.id, slices[sent:])  # else they are not sent again for the length of a lease
+            raise
+
+
+def taken(ledger: Ledger, state: StreamState, run: Run, most: int) -> list[str]:
+    """Take up to `most` slices of a run that are due and were not hinted recently."""
     # While the stream is blocked, one slice per tick tests whether that is fixed.
     standing = {failure.place for failure in state.failures() if failure.blocks}
     if "working" in standing or ("index" in standing and ledger.foremost(run.id)):
         most = 1 if most > 1 else 0
-    taken = ledger.take(run.id, most)
-    for sent, slice_id in enumerate(taken):
-        try:
-            hints.work(run.id, slice_id)
-        except Exception:
-            ledger.unhint(run.id, taken[sent:])  # else they are not sent again for the length of a lease
-            raise
+    return ledger.take(run.id, most)

@@ -4,7 +4,7 @@ import functools
 from datetime import datetime
 
 from uaharvest.rows.useractions import UserAction
-from uaharvest.runs.footprints import HEARTBEAT, TYPE, Seen
+from uaharvest.runs.footprints import TYPE, Seen
 
 # Cached because rows of the same second share their instant.
 _seconds = functools.lru_cache(maxsize=4096)(datetime.timestamp)
@@ -20,9 +20,7 @@ def reach_of(action: UserAction) -> int | None:
     return action.outpoint if action.outpoint is not None else action.length
 
 
-def seen_of(action: UserAction) -> Seen | None:
-    """Return what footprints need to know of a row; None for a heartbeat, which does not end a footprint."""
-    if action.type == HEARTBEAT:
-        return None
+def seen_of(action: UserAction) -> Seen:
+    """Return what footprints need to know of a row that is no heartbeat: heartbeats do not end a footprint."""
     reach = reach_of(action) if action.type == TYPE else None
     return Seen(action.id, seconds_of(action), action.session, reach)

@@ -21,7 +21,6 @@ from uaharvest.privacy.people import NO_ONE, Erased
 from uaharvest.privacy.site import protection
 from uaharvest.rows.useractions import UserAction
 from uaharvest.runs.delivered import IdsByTime, TimeReporter, time_reporter
-from uaharvest.runs.footprints import HEARTBEAT
 from uaharvest.runs.footprints import TYPE as FOOTPRINT
 from uaharvest.runs.ledger import Run
 from uaharvest.runs.stream import Delivered, Plan, Split
@@ -169,7 +168,7 @@ class Useractions:
         dead += self._delivery.give_up_unreadable(
             page.unreadable, readable=len(page.actions), at=interval.start.timestamp(), reporter=reporter
         )
-        if seen := self._delivery.seen(action for action in new if action.type != HEARTBEAT):
+        if seen := self._delivery.seen(new):
             reporter.watch(seen)
         dead += self._delivery.send(new, reporter)
         return Delivered(len(page.actions) + len(page.unreadable), dead, repeated=len(page.actions) - len(new))
