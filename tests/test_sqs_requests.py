@@ -1,14 +1,11 @@
 """The frequent requests to SQS: the first attempt does not go botocore's whole way, and nobody can tell."""
 
-import datetime as dt
 import http.server
 import json
 import threading
 import time
 
-import botocore.auth
 import pytest
-from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from botocore.endpoint import Endpoint
 
@@ -163,21 +160,6 @@ def test_each_request_is_signed_with_the_credentials_of_that_moment(server, hast
         (asked["Authorization"].split("/")[0][-4:], asked["X-Amz-Security-Token"]) for _, asked in server.asked
     ]
     assert used == [("key1", "token1"), ("key2", "token2")]
-
-
-@pytest.mark.parametrize("token", [None, "token"])
-def test_the_signature_is_the_one_that_botocore_computes(token, monkeypatch):
-    now = dt.datetime(2026, 3, 3, 12, tzinfo=dt.UTC)
-    for module in (sqs_requests, botocore.auth):
-        monkeypatch.setattr(module, "get_current_datetime", lambda: now)
-    credentials = ReadOnlyCredentials("key", "secret", token)
-    headers = {"User-Agent": "ours", "X-Amz-Target": "AmazonSQS.SendMessageBatch", "Content-Type": " a  b"}
-    way = sqs_requests._Way("https://sqs.example.edu/", headers | {"Host": "sqs.example.edu"}, "eu-west-1", "sqs")
-    ours = way.request(b'{"a": 1}', credentials)
-    theirs = AWSRequest("POST", way.url, headers, b'{"a": 1}')
-    botocore.auth.SigV4Auth(credentials, "sqs", "eu-west-1").add_auth(theirs)
-    assert ours.headers["Authorization"] == theirs.headers["Authorization"]
-    assert ours.headers.get("X-Amz-Security-Token") == token
 
 
 def test_the_second_request_is_encoded_here_and_says_the_same(server, hastened, botocores):
