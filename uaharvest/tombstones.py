@@ -11,7 +11,6 @@ from uaharvest import aws
 from uaharvest.errors import BadInputError, BlockedError, HarvestError
 from uaharvest.privacy import site
 from uaharvest.privacy.people import NO_ONE, Erased, digest
-from uaharvest.privacy.pseudonyms import Pseudonyms
 from uaharvest.s3_object import ChangedError, S3Object
 from uaharvest.settings import Settings
 
@@ -151,13 +150,7 @@ def erased(settings: Settings) -> Erased:
     """Return the people who were erased at a site."""
     if settings.bucket is None:
         return NO_ONE
-    return Erased(_secrets(settings), pseudonyms(settings), Known(tombstones(settings)))
-
-
-def pseudonyms(settings: Settings) -> Pseudonyms | None:
-    """Return what makes the pseudonyms of a site; None if it has none."""
-    keys = site.choice(settings).keys
-    return Pseudonyms(keys) if keys else None
+    return Erased(_secrets(settings), site.choice(settings).pseudonyms, Known(tombstones(settings)))
 
 
 def tombstone(settings: Settings, ids: Sequence[str]) -> Tombstone:
@@ -169,7 +162,7 @@ def tombstone(settings: Settings, ids: Sequence[str]) -> Tombstone:
     secrets = _secrets(settings)
     if not secrets:
         raise BadInputError(
-            f"not set: {OWN}. Without a secret key, nothing can be kept by which to recognise the person if the data"
+            f"not set: {OWN}. Without a secret key, uaharvest cannot recognise the person if the data"
             " come again. Set it, or PRIVACY_PSEUDONYMS, for all workers and commands, and never change it."
         )
     key, secret = next(iter(secrets.items()))

@@ -11,6 +11,7 @@ from uaharvest.sinks.sqlite import SqliteStore
 DURATION = 3000
 MONDAY = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
 SERIES = "20260310002"
+ANONYMOUS = ("anonymous", "public_user")
 HOME = "http://engage.example.edu/"
 
 
@@ -150,4 +151,4 @@ def source(folder, documents):
     """The documents as a source of exports."""
     store = SqliteStore(folder / "documents.db")
     list(store.write(documents))
-    return Source(store, None)
+    return Source(store, None, ANONYMOUS)

@@ -8,14 +8,14 @@ import pytest
 from tests.exporting import site
 from uaharvest import plain
 from uaharvest.exporting import files, products
-from uaharvest.exporting.useractions import Grouped, user_of
+from uaharvest.exporting.useractions import Grouped, with_viewers
 
 T0 = site.MONDAY.timestamp()
 EPISODES = {"lecture": site.episode().body}
 
 
 def bodies(*documents):
-    return [document.body for document in documents]
+    return list(with_viewers((dict(document.body) for document in documents), site.ANONYMOUS))
 
 
 def written(columns, rows):
@@ -25,7 +25,7 @@ def written(columns, rows):
 
 
 def as_before(*documents):
-    grouped = Grouped(user_of)
+    grouped = Grouped("huid")
     grouped.add(bodies(*documents))
     return grouped
 

@@ -9,12 +9,17 @@ from tests.exporting import site
 from uaharvest.documents import indexed
 from uaharvest.documents.useraction import record
 from uaharvest.exporting.source import ChosenSeries
-from uaharvest.exporting.useractions import Facts, Grouped, action_of, facts
+from uaharvest.exporting.useractions import Facts, Grouped, action_of, facts, with_viewers
 from uaharvest.geolite import nowhere
 from uaharvest.rows.useractions import UserAction
 from uaharvest.viewing.actions import Action
 
 AT = dt.datetime(2026, 11, 23, 16, 0, 2, tzinfo=dt.UTC)
+
+
+def with_viewer(body, anonymous=site.ANONYMOUS):
+    [found] = with_viewers([dict(body)], anonymous)
+    return found
 
 
 def stored(**changes):
@@ -37,7 +42,7 @@ def stored(**changes):
     }
     episode = json.dumps({"title": "Lecture 1", "duration": 3_000_000, "series": site.SERIES})
     [read] = indexed.records(record(UserAction(**{**row, **changes}), episode))
-    return indexed.document(read, nowhere, None).body
+    return with_viewer(indexed.document(read, nowhere, None).body)
 
 
 def test_a_document_of_the_indexer_is_read_as_the_row_that_it_was():
@@ -60,6 +65,11 @@ def test_who_did_not_log_in_is_known_by_the_session(changes, viewer):
     assert action_of(stored(**changes)).viewer == viewer
 
 
+def test_the_setting_says_who_did_not_log_in():
+    assert with_viewer(stored(user="guest"), ["guest"])["viewer"] == "session:node01"
+    assert with_viewer(stored(user="anonymous"), ["guest"])["viewer"] == "anonymous"
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -68,12 +78,12 @@ def test_who_did_not_log_in_is_known_by_the_session(changes, viewer):
     ],
 )
 def test_a_document_that_lacks_something_is_no_useraction(changes):
-    assert action_of({**stored(), **changes}) is None
+    assert action_of(with_viewer({**stored(), **changes})) is None
 
 
 def test_useractions_are_grouped_by_recording_and_sorted_by_time():
     rows = [
-        site.useraction(number, 1000 - number, "PLAY", mpid=mpid).body
+        with_viewer(site.useraction(number, 1000 - number, "PLAY", mpid=mpid).body)
         for number, mpid in enumerate(["b", "a", "c", "b", "a"])
     ]
     with Grouped() as grouped:
@@ -87,7 +97,7 @@ def test_useractions_are_grouped_by_recording_and_sorted_by_time():
 def test_what_is_known_of_a_recording_is_the_latest_and_never_becomes_less():
     with Grouped() as grouped:
         for episode in ({"title": "old", "duration": 1000}, {}, {"title": "new"}):
-            grouped.add([site.useraction(1, 0, "PLAY", episode=episode).body])
+            grouped.add([with_viewer(site.useraction(1, 0, "PLAY", episode=episode).body)])
     assert grouped.facts == {"lecture": Facts("new", 1.0, None)}
 
 

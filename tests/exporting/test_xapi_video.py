@@ -10,7 +10,7 @@ from ralph.models.validator import Validator
 
 from simulators.opencast import viewers as sim
 from tests.exporting import site
-from uaharvest.exporting.useractions import Facts, action_of
+from uaharvest.exporting.useractions import Facts, action_of, with_viewers
 from uaharvest.exporting.xapi.video import Recording, Video
 from uaharvest.exporting.xapi.vocabulary import Origin
 
@@ -32,7 +32,8 @@ def validate():
 
 
 def made(*documents, recording=LECTURE, video=VIDEO, before=None):
-    actions = [action_of(document.body) for document in documents]
+    bodies = with_viewers((dict(document.body) for document in documents), site.ANONYMOUS)
+    actions = [action_of(body) for body in bodies]
     return [timed.statement for timed in video.statements(recording, actions, before)]
 
 

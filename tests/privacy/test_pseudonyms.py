@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uaharvest.privacy.pseudonyms import Key, Pseudonyms
+from uaharvest.privacy.site import protection
 from uaharvest.rows.useractions import OMITTED
+from uaharvest.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 NEW, OLD = Key("k2", "a secret of sixteen or more"), Key("k1", "an older secret of sixteen")
@@ -56,6 +58,13 @@ def test_an_address_is_the_same_person_however_it_is_written_and_a_login_is_not(
 @pytest.mark.parametrize("nobody", ["", "anonymous", OMITTED])
 def test_nobody_stays_nobody(nobody):
     assert PSEUDONYMS.of(nobody) == nobody
+
+
+def test_who_stands_for_nobody_by_the_settings_has_no_pseudonym():
+    settings = Settings(privacy_pseudonyms=[("k1", "a secret, long enough")], anonymous_users=("guest",))
+    protected = protection(settings)
+    assert protected.id("guest") == "guest"
+    assert protected.id("jdoe") != "jdoe"
 
 
 def test_what_only_looks_like_a_pseudonym_gets_one():

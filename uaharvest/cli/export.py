@@ -16,7 +16,7 @@ from uaharvest.errors import BadInputError, HarvestError
 from uaharvest.exporting import files, products, rollcall
 from uaharvest.exporting.source import ChosenSeries, Source
 from uaharvest.exporting.tables import TABLES
-from uaharvest.exporting.useractions import Grouped, user_of
+from uaharvest.exporting.useractions import Grouped
 from uaharvest.settings import Settings, base_url
 
 if TYPE_CHECKING:  # these take time to import
@@ -122,7 +122,7 @@ def episode_metrics(
     path: Path | None,
     as_before: bool,
 ) -> None:
-    """How much of each recording was seen on average, and by how many, as CSV."""
+    """The average share of each recording that was seen, and the number of its viewers, as CSV."""
     source = _source(context)
     episodes = source.episodes(_chosen(year, term, series))
     if as_before:
@@ -257,7 +257,9 @@ def parquet(
 def _source(context: Context) -> Source:
     """Return the documents; that somebody looks at them is recorded."""
     context.note_access(click.get_current_context().command_path.partition(" ")[2])
-    return Source(assembly.document_store(context.settings), context.settings.index_infix)
+    return Source(
+        assembly.document_store(context.settings), context.settings.index_infix, context.settings.anonymous_users
+    )
 
 
 def _chosen(year: str | None, term: str | None, series: Sequence[str]) -> ChosenSeries:
@@ -276,7 +278,7 @@ def _chosen(year: str | None, term: str | None, series: Sequence[str]) -> Chosen
 
 def _useractions(source: Source, mpids: Iterable[str]) -> Grouped:
     """Return all useractions of these recordings, whose viewers are the users that the old tools saw."""
-    grouped = Grouped(user_of)
+    grouped = Grouped("huid")
     grouped.add(source.of_recordings("useractions", list(mpids), source.days("useractions")))
     return grouped
 
@@ -333,7 +335,7 @@ def _say_left_out(made: "Export") -> None:
     left_out = made.left_out
     if left_out.unknown_duration:
         recordings = _counted(left_out.unknown_duration, "recording")
-        click.echo(f"{recordings} left out: no duration is known", err=True)
+        click.echo(f"{recordings} left out, because their duration is not known", err=True)
     if left_out.unusable:
         useractions = _counted(left_out.unusable, "useraction")
         click.echo(f"{useractions} left out: no id, time, recording or viewer", err=True)

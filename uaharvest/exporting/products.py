@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from uaharvest.coerce import instant, text, whole
-from uaharvest.exporting.useractions import ANONYMOUS, Grouped, facts, viewer_of
+from uaharvest.exporting.useractions import ANONYMOUS, Grouped, facts
 from uaharvest.intervals import union
 from uaharvest.viewing.actions import Action
 from uaharvest.viewing.published import old_tools
@@ -79,7 +79,7 @@ def viewing_options(useractions: Iterable[Document]) -> Iterator[Row]:
     for document in useractions:
         action, mpid = document.get("action"), text(document.get("mpid"))
         kind = text(action.get("type")) if isinstance(action, dict) else None
-        viewer = viewer_of(document)
+        viewer = text(document.get("viewer"))
         if kind is None or mpid is None or viewer is None or viewer.startswith(ANONYMOUS):
             continue
         for option, pattern in _USES.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 from uaharvest.coerce import text
 from uaharvest.documents.episode_part import taken_apart
-from uaharvest.exporting.useractions import Facts, facts
+from uaharvest.exporting.useractions import Facts, facts, with_viewers
 from uaharvest.sinks.documents import DocumentStore, Has
 
 Document = dict[str, Any]
@@ -44,10 +44,12 @@ class Source:
     Args:
         store: Where they are.
         infix: INDEX_INFIX.
+        anonymous: ANONYMOUS_USERS.
     """
 
-    def __init__(self, store: DocumentStore, infix: str | None) -> None:
+    def __init__(self, store: DocumentStore, infix: str | None, anonymous: Collection[str]) -> None:
         self.store = store
+        self._anonymous = frozenset(anonymous)
         self._infix = infix
 
     def index(self, family: str) -> str:
@@ -66,13 +68,17 @@ class Source:
         return sorted(found)
 
     def of_day(self, family: str, day: dt.date) -> Iterator[Document]:
-        """Yield all documents of a day."""
-        return self.store.select(f"{self.index(family)}-{day:%Y.%m.%d}")
+        """Yield all documents of a day, useractions with their viewers."""
+        return self._of_day(family, day, None)
 
     def of_recordings(self, family: str, mpids: Collection[str], days: Collection[dt.date]) -> Iterator[Document]:
         """Yield the documents of these recordings, day by day."""
         for day in days:
-            yield from self.store.select(f"{self.index(family)}-{day:%Y.%m.%d}", Has("mpid", mpids))
+            yield from self._of_day(family, day, Has("mpid", mpids))
+
+    def _of_day(self, family: str, day: dt.date, where: Has | None) -> Iterator[Document]:
+        documents = self.store.select(f"{self.index(family)}-{day:%Y.%m.%d}", where)
+        return with_viewers(documents, self._anonymous) if family == "useractions" else documents
 
     def viewings(self, mpids: Collection[str]) -> Iterator[Document]:
         """Yield what was watched of these recordings, by recording and viewer; nothing without this stream."""

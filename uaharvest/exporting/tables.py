@@ -1,4 +1,4 @@
-"""The tables of the Parquet export: which columns each has, of which type, and how a document fills them.
+"""The tables of the Parquet export: their columns, the type of each, and how a document fills it.
 
 A column has its type on each day, whatever the documents of the day hold: what does not fit is null. Names, e-mail
 addresses and network addresses are in none.
@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from uaharvest.coerce import instant, members, text, whole
 from uaharvest.exporting.people import person_of
-from uaharvest.exporting.useractions import viewer_of
 
 Row = Mapping[str, Any]
 _SPAN = 'STRUCT("start" DOUBLE, "end" DOUBLE)[]'
@@ -42,7 +41,7 @@ class Table:
 
     Attributes:
         name: Its name, and that of the documents' family.
-        daily: Whether the documents have an index for each day, by which the files are divided. If not, they are
+        daily: Whether the documents have an index for each day; then each index becomes a file. If not, they are
             divided by the day of `@timestamp`, and always written as a whole.
         columns: Its columns.
         order: The columns by which each file is sorted.
@@ -124,8 +123,7 @@ USERACTIONS = Table(
         *_columns("BIGINT", _integer, "action_id"),
         Column("timestamp", "TIMESTAMPTZ", _field("@timestamp", _time)),
         *_columns("VARCHAR", text, "mpid", "huid"),
-        Column("viewer", "VARCHAR", viewer_of),
-        *_columns("VARCHAR", text, "session_id"),
+        *_columns("VARCHAR", text, "viewer", "session_id"),
         Column("type", "VARCHAR", _field("action.type", text)),
         Column("inpoint", "BIGINT", _field("action.inpoint", _integer)),
         Column("outpoint", "BIGINT", _field("action.outpoint", _integer)),

@@ -1,19 +1,14 @@
 """Useractions as documents, read as the engine of viewings needs them, and grouped by recording on disk."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 from uaharvest.coerce import instant, members, text, whole
 from uaharvest.viewing.actions import Action
 
-PSEUDO_USERS = frozenset({"anonymous", "public_user"})
-"""What Opencast calls somebody who did not log in."""
-
-Viewer = Callable[[Mapping[str, Any]], str | None]
-
 ANONYMOUS = "session:"
-"""Prefix of a viewer who is only known by the session."""
+"""Begins the name of a viewer who is only known by the session."""
 
 _MILLISECOND = 1000  # of a duration
 _TABLE = """
@@ -55,32 +50,33 @@ def facts(part: Mapping[str, Any]) -> Facts:
     return Facts(text(part.get("title")), seconds, text(part.get("series")))
 
 
-def viewer_of(document: Mapping[str, Any]) -> str | None:
-    """Return the viewer of a useraction: the huid, or the session of who did not log in; None if neither is known."""
-    user = text(document.get("huid"))
-    if user and user not in PSEUDO_USERS:
-        return user
-    session = text(document.get("session_id"))
-    return f"{ANONYMOUS}{session}" if session else None
+def with_viewers(documents: Iterable[dict[str, Any]], anonymous: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yield useractions with their `viewer`: the huid, or the session of who did not log in; None if both are unknown.
+
+    Args:
+        documents: The useractions.
+        anonymous: The users that stand for nobody.
+    """
+    for document in documents:
+        user, session = text(document.get("huid")), text(document.get("session_id"))
+        if user is None or user in anonymous:
+            user = session and f"{ANONYMOUS}{session}"
+        document["viewer"] = user
+        yield document
 
 
-def user_of(document: Mapping[str, Any]) -> str | None:
-    """Return the user of a useraction, as the old tools have it: who did not log in is the user "anonymous"."""
-    return text(document.get("huid"))
-
-
-def action_of(document: Mapping[str, Any], viewer_of: Viewer = viewer_of) -> Action | None:
-    """Return a useraction; None if its id, time, recording or viewer is unknown."""
+def action_of(document: Mapping[str, Any], viewer: str = "viewer") -> Action | None:
+    """Return a useraction, whose viewer is in this field; None if its id, time, recording or viewer is unknown."""
     at = instant(document.get("@timestamp"))
-    id_, recording, viewer = whole(document.get("action_id")), text(document.get("mpid")), viewer_of(document)
-    if at is None or id_ is None or recording is None or viewer is None:
+    id_, recording, who = whole(document.get("action_id")), text(document.get("mpid")), text(document.get(viewer))
+    if at is None or id_ is None or recording is None or who is None:
         return None
     action = members(document.get("action"))
     return Action(
         id=id_,
         at=at.timestamp(),
         recording=recording,
-        viewer=viewer,
+        viewer=who,
         session=text(document.get("session_id")),
         type=text(action.get("type")) or "",
         inpoint=whole(action.get("inpoint")),
@@ -94,15 +90,15 @@ class Grouped:
     """Useractions by recording. They are in a temporary file, which nobody else can open and which ends with this.
 
     Args:
-        viewer_of: Returns the viewer of a useraction.
+        viewer: The field that names the viewer. The old tools have `huid`: who did not log in is one user.
 
     Attributes:
         facts: What the useractions say of each recording, the latest.
         unusable: How many documents had no id, time, recording or viewer.
     """
 
-    def __init__(self, viewer_of: Viewer = viewer_of) -> None:
-        self._viewer_of = viewer_of
+    def __init__(self, viewer: str = "viewer") -> None:
+        self._viewer = viewer
         self.facts: dict[str, Facts] = {}
         self.unusable = 0
         # SQLite deletes a database without a name when it is closed, and keeps it in memory while it is small.
@@ -136,7 +132,7 @@ class Grouped:
 
     def _read(self, documents: Iterable[Mapping[str, Any]]) -> Iterator[Action]:
         for document in documents:
-            action = action_of(document, self._viewer_of)
+            action = action_of(document, self._viewer)
             if action is None:
                 self.unusable += 1
                 continue

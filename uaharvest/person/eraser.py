@@ -17,6 +17,7 @@ from uaharvest.errors import BadInputError, HarvestError
 from uaharvest.person.documents import RECORDINGS, Found, PersonDocuments
 from uaharvest.person.letters import STORE as LETTERS
 from uaharvest.person.letters import Mention, PersonLetters
+from uaharvest.privacy import site as privacy
 from uaharvest.privacy.people import forms
 from uaharvest.settings import STDOUT, Settings
 from uaharvest.tombstones import SEEN_WITHIN, Tombstone
@@ -67,8 +68,8 @@ class Person:
     def __init__(self, settings: Settings, given: Sequence[str]) -> None:
         if not given:
             raise BadInputError("ID: expected at least one.")
-        pseudonyms = tombstones.pseudonyms(settings)
-        self.ids = list(dict.fromkeys(id_ for one in given for id_ in sorted(forms(one, pseudonyms))))
+        pseudonyms, anonymous = privacy.choice(settings).pseudonyms, settings.anonymous_users
+        self.ids = list(dict.fromkeys(id_ for one in given for id_ in sorted(forms(one, pseudonyms, anonymous))))
         self._settings = settings
         self.documents = PersonDocuments(assembly.document_store(settings), settings.index_infix, self.ids)
         self._letters = PersonLetters(assembly.dead_letters(settings), self.ids)

@@ -6,7 +6,7 @@ one of these. A name is none, because several people may have it. So names count
 
 import functools
 import hmac
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from uaharvest.coerce import text
@@ -58,15 +58,20 @@ def normal(id_: str) -> str:
     return id_.lower() if "@" in id_ else id_
 
 
-def forms(given: str, pseudonyms: Pseudonyms | None) -> frozenset[str]:
+def forms(given: str, pseudonyms: Pseudonyms | None, anonymous: Collection[str] = ()) -> frozenset[str]:
     """Return all that may be stored for an id or `name:NAME`: itself, and its pseudonyms by all keys.
+
+    Args:
+        given: The id.
+        pseudonyms: Those of the site; None if it has none.
+        anonymous: User ids that stand for nobody.
 
     Raises:
         BadInputError: It is empty, or stands for nobody.
     """
     prefix = NAME if given.startswith(NAME) else ""
     value = given.removeprefix(prefix).strip().removeprefix(SESSION)
-    if value in NOBODY:
+    if value in NOBODY or value in anonymous:
         raise BadInputError("ID: expected a login, a session, an e-mail address, an id at Zoom or a pseudonym.")
     return frozenset(prefix + normal(one) for one in (value, *(pseudonyms.every(value) if pseudonyms else ())))
 
@@ -143,7 +148,7 @@ def _member(fields: Mapping[str, Any], path: str) -> str:
 
 
 def digest(secret: str, id_: str) -> str:
-    """Return the digest of an id, in the form that `forms` returns, by which the id is known after it was erased."""
+    """Return the digest that recognises an id after its erasure; the id has the form that `forms` returns."""
     message = _DOMAIN + id_.encode("utf-8", "surrogatepass")
     return hmac.digest(secret.encode(), message, "sha256").hex()
 

@@ -58,12 +58,19 @@ class Choice:
         address: full, truncated or none.
         agent: full, family or none.
         types: Further types of useractions whose names are stored.
+        anonymous: User ids that stand for nobody.
     """
 
     keys: Sequence[Key] = ()
     address: str = "full"
     agent: str = "full"
     types: Sequence[str] = ()
+    anonymous: Sequence[str] = ()
+
+    @property
+    def pseudonyms(self) -> Pseudonyms | None:
+        """Return what makes the pseudonyms; None if there are none."""
+        return Pseudonyms(self.keys, self.anonymous) if self.keys else None
 
     @property
     def is_on(self) -> bool:
@@ -101,7 +108,8 @@ class Protection:
         self.choice = choice
         self.erased = erased
         self.is_on = choice.is_on
-        self._pseudonym: Callable[[str], str] = Pseudonyms(choice.keys).of if choice.keys else _same
+        pseudonyms = choice.pseudonyms
+        self._pseudonym: Callable[[str], str] = pseudonyms.of if pseudonyms else _same
         self._type: Callable[[str], str | None] = Types(choice.types).of if choice.keys else _same
         self._address: Callable[[str], str | None] = lru_cache(REMEMBERED)(self._cut)
         self._locate = locate

@@ -3,7 +3,7 @@
 import functools
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from uaharvest.rows.useractions import OMITTED
@@ -11,7 +11,7 @@ from uaharvest.rows.useractions import OMITTED
 REMEMBERED = 20_000  # values per process; a busy evening has fewer viewers and sessions
 BYTES = 16  # of the HMAC; two of a billion values have the same with a probability of 10^-21
 LENGTH = 26  # characters of these bytes in base32
-# What sources put in place of a name. It is nobody's, and readers look for it.
+# What sources put in place of a name, besides ANONYMOUS_USERS. It is nobody's, and readers look for it.
 NOBODY = frozenset({"", "anonymous", "public_user", OMITTED})
 
 
@@ -38,10 +38,12 @@ class Pseudonyms:
 
     Args:
         keys: The newest first; at least one.
+        anonymous: Further values that stand for nobody.
     """
 
-    def __init__(self, keys: Sequence[Key]) -> None:
+    def __init__(self, keys: Sequence[Key], anonymous: Collection[str] = ()) -> None:
         self.keys = tuple(keys)
+        self._nobody = NOBODY | frozenset(anonymous)
         ids = "|".join(key.id for key in keys)
         self._made = re.compile(rf"p(?:{ids})-[a-z2-7]{{{LENGTH}}}")
         self.of = functools.lru_cache(REMEMBERED)(self._of)
@@ -49,14 +51,14 @@ class Pseudonyms:
     def _of(self, value: str) -> str:
         """Return the pseudonym of a value; what is nobody's name, or a pseudonym of a known key, stays."""
         value = value.strip()
-        if value in NOBODY or self._made.fullmatch(value):
+        if value in self._nobody or self._made.fullmatch(value):
             return value
         return _made(self.keys[0], value)
 
     def every(self, value: str) -> list[str]:
         """Return the pseudonyms of a value by all keys, the newest first: under one of them the person is stored."""
         value = value.strip()
-        return [value] if value in NOBODY else [_made(key, value) for key in self.keys]
+        return [value] if value in self._nobody else [_made(key, value) for key in self.keys]
 
 
 def _made(key: Key, value: str) -> str:

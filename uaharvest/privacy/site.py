@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from uaharvest.geolite import GeoLite, nowhere
 from uaharvest.privacy.people import NO_ONE, Erased
 from uaharvest.privacy.protection import Choice, Locate, Protection
-from uaharvest.privacy.pseudonyms import Key, Pseudonyms
+from uaharvest.privacy.pseudonyms import Key
 from uaharvest.settings import Settings
 
 
@@ -16,14 +16,14 @@ def choice(settings: Settings) -> Choice:
         address=settings.privacy_address,
         agent=settings.privacy_agent,
         types=settings.privacy_types,
+        anonymous=settings.anonymous_users,
     )
 
 
 def known_as(settings: Settings) -> Callable[[str], Sequence[str]]:
     """Return what gives all values that may stand in documents for a login, id or e-mail address."""
-    keys = choice(settings).keys
-    every = Pseudonyms(keys).every if keys else lambda _: []
-    return lambda value: [value, *every(value)]
+    pseudonyms = choice(settings).pseudonyms
+    return lambda value: [value, *(pseudonyms.every(value) if pseudonyms else ())]
 
 
 def protection(settings: Settings, erased: Erased = NO_ONE) -> Protection:
