@@ -95,7 +95,7 @@ class HarvestTask(Task):  # type: ignore[misc] # celery is not typed
                 _compare(client, self.stream, f"beat on {socket.gethostname()}, pid {os.getpid()}")
             queue = self.app.amqp.router.route({}, self.name)["queue"].name
             if (waiting := depths(self.app, queue)[queue]) >= MOST_WAITING:
-                log.warning("no tick sent, because nobody takes those that wait", queue=queue, waiting=waiting)
+                log.warning("no tick sent, because no worker takes the waiting ones", queue=queue, waiting=waiting)
                 return None
         return super().apply_async(args, kwargs, *others, **options)
 

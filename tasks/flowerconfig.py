@@ -1,4 +1,4 @@
-"""What Flower is told. It runs this file (FLOWER_CONF, see tasks/app.py) and takes each option from a name below.
+"""Configures Flower, which runs this file (FLOWER_CONF, see tasks/app.py) and takes each option from a name below.
 
 Options on the command line and FLOWER_* in the environment name other ports, addresses or folders.
 """

@@ -160,7 +160,7 @@ WHOLE = {
 def test_what_is_no_letter_is_not_taken_for_one_and_can_be_dropped(dead_letters, bucket, content):
     dead_letters._s3.put_object(Bucket=bucket, Key="dead-letters/zoom/record-1.json", Body=content)
     with pytest.raises(
-        UnreadableLetterError, match=f"s3://{bucket}/dead-letters/zoom/record-1.json is no dead letter"
+        UnreadableLetterError, match=f"s3://{bucket}/dead-letters/zoom/record-1.json is not a dead letter"
     ):
         dead_letters.get("zoom/record-1")
     dead_letters.drop("zoom/record-1")
@@ -186,7 +186,7 @@ def test_a_foreign_object_goes_by_its_key(dead_letters, bucket, key):
     dead_letters._s3.put_object(Bucket=bucket, Key=f"dead-letters/{key}", Body=b"foreign")
     dead_letters._s3.put_object(Bucket=bucket, Key="dead-letters/zoom/", Body=b"")  # a folder of S3's console
     assert list(dead_letters.names()) == [key]
-    with pytest.raises(UnreadableLetterError, match=f"dead-letters/{key} is no dead letter"):
+    with pytest.raises(UnreadableLetterError, match=f"dead-letters/{key} is not a dead letter"):
         dead_letters.get(key)
     dead_letters.drop(key)
     assert list(dead_letters.names()) == []

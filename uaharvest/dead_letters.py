@@ -171,10 +171,10 @@ class DeadLetters:
         except BlockedError as error:  # perhaps of this object only: it may have its own key or policy
             raise UnreadableLetterError(f"{uri} cannot be read: {error}") from None
         if len(content) > MOST_BYTES:
-            raise UnreadableLetterError(f"{uri} is no dead letter: it has more than {MOST_BYTES:,} bytes.")
+            raise UnreadableLetterError(f"{uri} is not a dead letter: it has more than {MOST_BYTES:,} bytes.")
         letter = _parsed(name, content)
         if letter is None:
-            raise UnreadableLetterError(f"{uri} is no dead letter that this version can read: look at it.")
+            raise UnreadableLetterError(f"{uri} is not a dead letter that this version can read: look at it.")
         return letter
 
     def drop(self, name: str) -> None:

@@ -52,7 +52,7 @@ def read(path: Path) -> tuple[dict[str, Entry], Duplicates]:
         return {}, Duplicates()
     except IsADirectoryError:
         raise BadInputError(
-            f"{path} is a directory. Expected a file; docker makes a directory where the file it mounts is missing."
+            f"{path} is a directory. Expected a file; docker creates a directory in place of a missing file."
         ) from None
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}.") from None

@@ -357,7 +357,7 @@ class Indexer:
         if too_many(len(batch.unreadable), total):
             raise BlockedError(
                 f"{len(batch.unreadable)} of {total} records in SQS queue {self._settings.queue} cannot be read:"
-                f" {batch.unreadable[0][1].reason}. So many are no single bad records: does something else write to"
+                f" {batch.unreadable[0][1].reason}. So many cannot be single bad records: does something else write to"
                 " SQS_QUEUE_NAME? Look at its messages, and take out what does not belong there."
             )
         with drain.lock:

@@ -1,4 +1,4 @@
-"""Sends log records to Loggly from a thread, so that nobody who logs waits for it."""
+"""Sends log records to Loggly from a thread, so that logging never waits for it."""
 
 import collections
 import logging

@@ -194,7 +194,7 @@ class HarvestCollector(Collector):
 
 
 def count(settings: Settings) -> Counted:
-    """Return what Redis holds besides the report of `status`; raises redis.RedisError."""
+    """Return what Redis holds beyond the report of `status`; raises redis.RedisError."""
     with closing(assembly.redis_client(settings, patient=False)) as client:
         names = [*assembly.streams(settings), STREAM]
         return Counted(

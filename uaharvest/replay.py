@@ -44,7 +44,7 @@ def chosen(dead_letters: DeadLetters, names: Iterable[str], *, everything: bool)
 
 
 def read(dead_letters: DeadLetters, names: Iterable[str]) -> Iterator[tuple[str, DeadLetter | HarvestError]]:
-    """Yield each name with its dead letter, or with why that cannot be read; skip letters dropped meanwhile.
+    """Yield each name with its dead letter, or with the reason why it cannot be read; skip letters dropped meanwhile.
 
     Raises:
         RetryableError: S3 does not answer for several objects in a row.

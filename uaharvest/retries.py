@@ -19,7 +19,7 @@ class Retries:
     Attributes:
         attempts: Maximum number of attempts, including the first.
         first: The pause after the first attempt, seconds.
-        growth: Factor by which each further pause is longer.
+        growth: Factor between a pause and the next.
         longest: Upper limit of a pause before jitter, seconds.
         jitter: Each pause is multiplied by a random number in this range, so that workers do not return together.
         within: No further attempt begins after this many seconds.

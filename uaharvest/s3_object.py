@@ -115,7 +115,7 @@ class S3Object:
                 name = {"IfNoneMatch": "If-None-Match", "IfMatch": "If-Match"}[next(iter(condition))]
                 raise BlockedError(
                     f"{self.uri}: this store ignores {name}, so that two workers that write at once would lose a"
-                    f" {self._what}. Use one that heeds conditional writes (AWS S3, MinIO, a current Ceph)."
+                    f" {self._what}. Use one that supports conditional writes (AWS S3, MinIO, a current Ceph)."
                 )
         self._proved = True
 

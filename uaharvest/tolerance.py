@@ -1,4 +1,4 @@
-"""The limit up to which bad items are blamed on the items themselves."""
+"""Tells single bad items from so many that something else is wrong."""
 
 SHARE = 0.05
 FEW = 3  # this many may be bad, however small the total

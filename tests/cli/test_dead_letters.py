@@ -81,7 +81,7 @@ def test_what_cannot_be_read_is_listed_with_its_key_beside_the_others(site, fore
     assert sorted(line.split("  ")[0] for line in lines) == sorted([*NAMES, "index/record-7", "index/record-8"])
     assert sum("unreadable" in line for line in lines) == len(NAMES)
     for key in FOREIGN:
-        assert f"s3://{bucket}/dead-letters/{key} is no dead letter" in listed.stdout
+        assert f"s3://{bucket}/dead-letters/{key} is not a dead letter" in listed.stdout
     found = [json.loads(line) for line in site.manage("list", "--json").stdout.splitlines()]
     assert sorted(one["name"] for one in found if one["kind"] is None) == NAMES
 

@@ -117,7 +117,7 @@ def test_a_file_that_is_done_is_not_imported_again_unless_asked(site):
     name = site.file("old.jsonl", message(1))
     site.imported(name)
     assert site.imported(name) == [
-        f"{name}: imported before: 1 read, 1 imported, 0 already there. --again imports it again."
+        f"{name}: imported before: 1 read, 1 imported, 0 already there. Use --again to import it again."
     ]
     assert site.imported(name, "--again") == [f"{name}: 1 read, 0 imported, 1 already there"]
     assert site.imported(name)[0].startswith(f"{name}: imported before: 1 read, 0 imported")

@@ -164,4 +164,4 @@ def test_bad_input_is_named_and_nothing_is_written(report, tmp_path, arguments, 
 def test_a_series_without_documents_is_no_course(report, tmp_path):
     code, _, error = report(series="20269999999")
     assert code == Exit.USAGE
-    assert "Expected the id of a series of which recordings were watched, or --zoom." in error
+    assert "Expected the id of a series whose recordings were watched, or --zoom." in error

@@ -56,7 +56,7 @@ def test_usertracking_that_is_off_is_told_with_opencasts_own_switch(told, settin
 def test_a_profile_that_the_server_does_not_have_is_told_with_the_setting(look, told, settings_of, server):
     stock = server("--profile", "stock")
     [(status, found, remedy)] = told(settings_of(OPENCAST_PROFILE="dce", **stock), "opencast.profile")
-    assert (status, "does not heed start and end" in found) == ("fail", True)
+    assert (status, "ignores start and end" in found) == ("fail", True)
     assert "OPENCAST_PROFILE=stock" in remedy
     findings = look(settings_of(**stock), "opencast.newest")
     assert findings["opencast.profile"][0].found == "profile stock (as it answered)"

@@ -141,7 +141,7 @@ def test_a_wrong_zone_that_hides_all_rows_is_found_by_looking_around():
 def test_a_stock_opencast_that_ignores_start_and_end_is_refused(source, opencast, ask):
     opencast.heeds_range = False
     opencast.add(at(-86_400))
-    with pytest.raises(BlockedError, match=r"does not heed start and end.*OPENCAST_PROFILE=stock"):
+    with pytest.raises(BlockedError, match=r"ignores start and end.*OPENCAST_PROFILE=stock"):
         ask(source)
 
 

@@ -117,7 +117,7 @@ def test_rows_of_another_day_block(scene):
     scene.opencast.add(NOW)
     whole = scene.opencast.actions_of_day
     scene.opencast.actions_of_day = lambda day, *asked, **further: whole(TODAY, *asked, **further)
-    with pytest.raises(BlockedError, match=r"does not heed the day .* see OPENCAST_PROFILE"):
+    with pytest.raises(BlockedError, match=r"ignores the day .* see OPENCAST_PROFILE"):
         scene.source.page(TODAY - timedelta(days=1), 10)
 
 

@@ -72,7 +72,7 @@ def test_a_report_replaces_a_report_and_nothing_else(make, tmp_path):
     assert sorted(one.name for one in tmp_path.iterdir()) == ["out"]
     folder.check(path)
     (path / folder.MARK).unlink()
-    with pytest.raises(BadInputError, match="has files that are no report"):
+    with pytest.raises(BadInputError, match="has files that do not belong to a report"):
         folder.check(path)
     with pytest.raises(BadInputError, match="is a file"):
         folder.check(path / "index.html")

@@ -102,7 +102,7 @@ def test_those_of_sqs_are_counted_too(aws, redis, valkey_url):
 def test_ticks_that_nobody_takes_do_not_pile_up(redis, valkey_url):
     done = python(TICK, REDIS_URL=valkey_url)
     assert json.loads(done.stdout.splitlines()[-1]) == [MOST_WAITING, MOST_WAITING]
-    assert "no tick sent, because nobody takes those that wait" in done.stdout + done.stderr
+    assert "no tick sent, because no worker takes the waiting ones" in done.stdout + done.stderr
 
 
 def test_slices_that_nobody_takes_do_not_pile_up(redis, valkey_url):

@@ -208,7 +208,8 @@ class StockRows:
                 break
         else:
             log.warning(
-                "the first minute was not seen whole: do the clocks of Opencast's nodes differ?", day=f"{day}"
+                "some rows of the first minute were not seen: do the clocks of Opencast's nodes differ?",
+                day=f"{day}",
             )
         self._source.wait_for_phase(*LATE)
         late = self._source.total(day, wait=self._wait)

@@ -60,7 +60,7 @@ class ActionsAudit:
         return self._rows.pieces(piece) if self._whole_days else [piece]
 
     def closed_until(self, watermark: datetime) -> datetime:
-        """Return the instant before which the harvest looks for no more late rows."""
+        """Return the instant up to which the harvest no longer looks for late rows."""
         return look_back(watermark, timedelta(seconds=self._settings.overlap), self._settings.opencast_zone)
 
     def audit(self, piece: Interval, *, repair: bool) -> Found:

@@ -1,4 +1,4 @@
-"""`audit`: compare what a source has of closed days with the documents."""
+"""`audit`: compare the documents of closed days with their source."""
 
 import json
 import sys

@@ -40,7 +40,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print a line
 
 
 class Bound(click.ParamType[datetime]):
-    """An instant as `Moment` reads it, or a day (UTC): its midnight."""
+    """An instant as `Moment` reads it, or a day (UTC), which stands for its midnight."""
 
     name = "time"
 

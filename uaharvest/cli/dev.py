@@ -81,7 +81,7 @@ def status() -> None:
 
 @dev.command("install-kopf")
 def install_kopf() -> None:
-    """Say what took the place of kopf."""
+    """Say what to use in place of kopf."""
     click.echo(
         "kopf has been given up by its author, and ran in Elasticsearch 2 only.\n"
         "With Docker, `manage.py dev up` starts Kibana or OpenSearch Dashboards.\n"

@@ -63,7 +63,9 @@ def _import(importer: Importer, file: File, stopped: threading.Event, *, again: 
     positions = importer.run(file, again=again)
     first = position = next(positions)
     if first.done:
-        click.echo(f"{file.name}: imported before: {_words(first.counts)}. --again imports it again.", err=True)
+        click.echo(
+            f"{file.name}: imported before: {_words(first.counts)}. Use --again to import it again.", err=True
+        )
         return RecordCounts()
     if first.at:
         click.echo(f"{file.name}: continues after {first.counts.read:,} records", err=True)

@@ -1,4 +1,4 @@
-"""What a person meets who types a command of dce-user-analytics."""
+"""Tells a person who types a command of dce-user-analytics what it is called now."""
 
 import click
 

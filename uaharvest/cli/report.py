@@ -125,7 +125,7 @@ def course(
     if not found:
         raise BadInputError(
             f"SERIES: there are no lectures of '{plain.one_line(series)}' in the documents, or none on these days."
-            " Expected the id of a series of which recordings were watched, or --zoom."
+            " Expected the id of a series whose recordings were watched, or --zoom."
         )
     share = (threshold or settings.report_threshold) / 100
     whole = joined(

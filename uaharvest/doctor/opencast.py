@@ -52,7 +52,7 @@ def profile(site: Site) -> Iterator[Finding]:
     # A stock Opencast ignores start and end, and returns all of its table. `stock` works with every Opencast.
     if used == "dce" and site.opencast.actions(profile_.NEVER, profile_.NEVER, 1).total:
         yield fail(
-            f"{site.opencast.base_url} does not heed start and end of actions.json; its profile is not dce ({where})",
+            f"{site.opencast.base_url} ignores start and end of actions.json; its profile is not dce ({where})",
             "Set OPENCAST_PROFILE=stock and restart the workers.",
         )
         return

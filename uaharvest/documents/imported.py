@@ -76,7 +76,7 @@ def useraction(content: Any, zone: ZoneInfo) -> Useraction | None:
         PoisonError: It is not a useraction, or its id or time is unusable.
     """
     if not isinstance(content, dict):
-        raise PoisonError(f"the record is no object but a {type(content).__name__}")
+        raise PoisonError(f"the record is not an object but a {type(content).__name__}")
     index = content.get("_index")
     if isinstance(index, str) and any(
         index == family or index.startswith(f"{family}-") for family in FAMILIES if family != "useractions"

@@ -66,7 +66,7 @@ def document(record: Any, locate: Locate, infix: str | None, origin: Any = None)
         PoisonError: The record is not an object, or its id or time is unusable.
     """
     if not isinstance(record, dict):
-        raise PoisonError(f"the record is no object but a {type(record).__name__}")
+        raise PoisonError(f"the record is not an object but a {type(record).__name__}")
     id_ = record.get("action_id")
     if type(id_) is not int or abs(id_) > HIGHEST:
         raise PoisonError("the record has no action_id that is a whole number")

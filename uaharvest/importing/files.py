@@ -149,7 +149,7 @@ def _uncompressed(raw: Any) -> IO[bytes]:
 
 
 class _S3File(io.RawIOBase):
-    """An object in S3, read in pieces; each request demands that the object is still the same."""
+    """An object in S3, read in pieces. A request fails if the object has changed since the first one."""
 
     def __init__(self, s3: "S3Client", uri: str) -> None:
         super().__init__()

@@ -308,7 +308,7 @@ def require_few(file: File, batch: Batch, before: RecordCounts) -> None:
     if batch.unreadable and too_many(bad, total):
         raise BadInputError(
             f"{file.name}: {bad:,} of {total:,} records cannot be read, such as the one {batch.unreadable[0].reason}."
-            " So many are no single bad records. Expected lines of JSON, as `documents export`, elasticdump or the"
+            " So many cannot be single bad records. Expected lines of JSON, as `documents export`, elasticdump or the"
             " old tool writes them."
         )
 

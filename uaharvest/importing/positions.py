@@ -82,7 +82,7 @@ class Positions:
 
         Args:
             file: The file; of stdin nothing is known.
-            again: Begin anew, whatever was done.
+            again: Start from the beginning, whatever was done before.
 
         Raises:
             BadInputError: The file has changed since.

@@ -164,7 +164,7 @@ class ActionsSource:
                 raise BlockedError(wrong_zone(created, self._zone, self._client.base_url))
             if not asked.covers(created, self._zone):
                 raise BlockedError(
-                    f"Opencast at {self._client.base_url} does not heed start and end of actions.json: a row of "
+                    f"Opencast at {self._client.base_url} ignores start and end of actions.json: a row of "
                     f"{created:%F %T%z} came back for {asked.first:%F %T} to {asked.last:%F %T}. Only the 'dce' "
                     "profile has them. Set OPENCAST_PROFILE=stock."
                 )

@@ -227,7 +227,7 @@ class SqlSource:
             self._read([_Row._make(row)])
 
     def fetch(self, slice_: Interval, limit: int, *, wait: float = 0) -> SlicePage | TooMany:
-        """Return all rows of `slice_`, or only their number if they are more than PAGES times `limit`."""
+        """Return all rows of `slice_`; if there are more than PAGES times `limit`, only their number."""
         first, end = wall_from(slice_.start, self._zone), wall_from(slice_.end, self._zone)
         statements = self._prepared(wait)
         rows = self._page(statements.page, {"first": first, "end": end, "limit": limit}, wait)

@@ -258,7 +258,7 @@ class DaySource:
             # The wall time must be on that day in any zone.
             if action.created.date() != day:
                 raise BlockedError(
-                    f"Opencast at {self._client.base_url} does not heed the day of actions.json: a row of "
+                    f"Opencast at {self._client.base_url} ignores the day in requests for actions.json: a row of "
                     f"{action.created:%F %T%z} came back for {day}. It is not a stock Opencast: see "
                     "OPENCAST_PROFILE."
                 )

@@ -63,7 +63,7 @@ class PersonLetters:
         return self._row(letter) or self._others(letter)
 
     def _row(self, letter: DeadLetter) -> Mention | None:
-        """Return the mention in a letter that holds one row or record, if that is about the person."""
+        """Return what a dead letter of one row or record says about the person; None if it is about somebody else."""
         payload = letter.payload
         forms: tuple[tuple[str, Form], ...] = (("raw", "row of a useraction"), ("row", "sessions"))
         for name, form in forms:

@@ -123,14 +123,14 @@ class Backfiller(Generic[S, K, R]):
         return "; ".join(filter(None, said)) or "nothing to do"
 
     def wakes_at(self, run_id: str) -> datetime | None:
-        """Return when `advance` should be called, because nothing else triggers the slices that are put off."""
+        """Return when to call `advance` next: nothing else triggers the slices that are put off."""
         if (turn := self._pace.next_turn()) is not None:
             return turn
         due = self.ledger.next_due(run_id)
         return due if due is not None and due > self.state.now() else None
 
     def publish(self, run: Run, *, ended: bool = False) -> None:
-        """Send hints for as many slices as may be worked on at once, besides those that are.
+        """Send hints for as many more slices as may be worked on at once.
 
         Args:
             run: The run.
@@ -291,5 +291,5 @@ def _backfill_of(run_id: str) -> str:
 
 
 def _span(slice_: Slice) -> Interval | None:
-    """Return the interval of which a slice is all rows; None if it is something else, such as some episodes."""
+    """Return the interval whose rows a slice covers; None if it covers something else, such as some episodes."""
     return slice_.interval if str(slice_) == str(slice_.interval) else None

@@ -63,7 +63,7 @@ class Backfill:
 
     @classmethod
     def new(cls, asked: Interval, *, to: str, rate: int, now: datetime, expected: int = 0) -> "Backfill":
-        """Return a running backfill of which nothing is done."""
+        """Return a running backfill that has not done anything yet."""
         return cls(
             id=secrets.token_hex(4),
             asked=asked,

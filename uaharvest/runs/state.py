@@ -265,4 +265,4 @@ def reason_of(error: BaseException) -> str:
         return f"Redis: {str(error).partition(', with args')[0]}"  # Redis quotes an unknown command with its arguments
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
-    return f"unexpected {type(error).__name__}{where}. The worker's log says by which way"
+    return f"unexpected {type(error).__name__}{where}. The worker's log shows how it came about"

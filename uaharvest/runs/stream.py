@@ -61,7 +61,7 @@ class DeliveredIds(Protocol):
         """Forget the ids with an event time before `before` that no window will need again."""
 
     def since(self) -> datetime | None:
-        """Return from when on all delivered rows are known; None if that is not recorded."""
+        """Return the instant since which all delivered rows are known; None if that is not recorded."""
 
     def take_over(self, former: Self, until: datetime) -> None:
         """Copy the ids of a former epoch before `until`, if this epoch has none yet."""

@@ -172,5 +172,5 @@ def require_few(refused: Sequence[tuple[Document, str]], total: int, what: str) 
         document, reason = refused[0]
         raise BlockedError(
             f"{what} refuses {len(refused)} of {total} documents, such as one for {document.index}: {reason}."
-            " So many are no single bad documents: look at the index's mapping."
+            " So many cannot be single bad documents: look at the index's mapping."
         )

@@ -196,7 +196,9 @@ class Receiver:
                 )
             except aws.ERRORS as error:
                 reason = str(aws.translate(error, self._what))
-                log.warning("messages not hidden, they may be indexed twice", reason=reason)
+                log.warning(
+                    "messages could not be hidden from others, so they may be indexed twice", reason=reason
+                )
                 return
 
     def _let_go(self, handles: Iterable[str]) -> None:

@@ -69,7 +69,7 @@ def _write_lines(stream: TextIO | None, lines: Iterable[str]) -> None:
         else:
             what = f"stdout cannot be written ({getattr(error, 'strerror', None) or 'it is closed'})."
         raise HarvestError(
-            f"{what} Those that were not are harvested again; read to the end, or write to a file with room."
+            f"{what} The others will be harvested again. Read all of the output, or write to a disk with space."
         ) from None
 
 

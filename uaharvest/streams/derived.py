@@ -79,7 +79,7 @@ class Chunk:
 
 
 class Derivation(Protocol):
-    """What is derived from which documents."""
+    """Derives documents from others."""
 
     @property
     def what(self) -> str:

@@ -22,7 +22,7 @@ def at_once(behind: timedelta, usual: timedelta) -> int:
 
 
 class LiveLag:
-    """Looks how far the live stream is behind."""
+    """Measures how far the live stream is behind."""
 
     def __init__(
         self,

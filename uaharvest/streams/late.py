@@ -53,7 +53,7 @@ class Comparison:
         return [slice_ for group in groups for slice_ in self._group(group)]
 
     def _rows_of(self, gap: Interval) -> int:
-        """Return how many unknown rows the source has in a gap; UNCOUNTABLE if it fails or was not counted yet."""
+        """Return how many unknown rows the source has in a gap; UNCOUNTABLE if counting fails or is still to come."""
         noted = self._gaps.get(str(gap))
         if noted is None and self._left > REQUESTS // 2:
             noted = self._count_gap(gap)

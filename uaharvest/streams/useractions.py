@@ -175,7 +175,7 @@ class Useractions:
         return Delivered(len(page.actions) + len(page.unreadable), dead, repeated=len(page.actions) - len(new))
 
     def _read_again(self, run: Run, slice_: TimeSlice, reporter: TimeReporter) -> Delivered | Split[TimeSlice]:
-        """Read a slice before the overlap again, only for its footprints: the ids of its rows are no longer known."""
+        """Read a slice from before the overlap again for its footprints only; other ids are forgotten."""
         interval = slice_.interval
         try:
             page = self._source.fetch(interval, run.batch_size, wait=run.wait)

@@ -14,7 +14,7 @@ from uaharvest.viewing.recording import FIELDS, Useractions
 
 # Names of counts.
 VIEWERS = "viewers"
-NOBODY = "without_viewers"  # recordings with useractions, none of which shows that anything was played
+NOBODY = "without_viewers"  # recordings whose useractions do not show that anything was played
 UNREADABLE = "unreadable"  # documents without a usable id or time
 UNIDENTIFIED = "unidentified"  # useractions with neither a user nor a session
 

@@ -146,7 +146,7 @@ class MeetingReader:
             raise BadInputError(f"Zoom has no past meetings of {asked}: expected days up to today, {today} UTC.")
         if first < today - OLDEST:
             raise BadInputError(
-                f"Zoom keeps meetings for six months: expected days from {today - OLDEST} on, not {asked}."
+                f"Zoom keeps meetings for six months: expected days since {today - OLDEST}, not {asked}."
             )
         if last - first > LONGEST:
             raise BadInputError(f"Zoom lists a month at most at once, {LONGEST.days + 1} days, not {asked}.")

@@ -96,7 +96,7 @@ class ParticipantReader:
             if error.code == HTTPStatus.NOT_FOUND and not self._probe.answers_others(
                 endpoint, uuid, most=MOST_AFTER_REFUSAL
             ):
-                raise BlockedError(f"{error} It says so of others too. Check ZOOM_API_URL.") from error
+                raise BlockedError(f"{error} Zoom says the same of other meetings. Check ZOOM_API_URL.") from error
             raise
         except SourceError as error:
             if self._probe.answers_others(endpoint, uuid, most=MOST_AFTER_FAILURE):
@@ -112,7 +112,7 @@ class ParticipantReader:
         return found
 
     def _of_either_list(self, uuid: str, kind: ListKind) -> Participants:
-        """Return the Dashboard's rows. A meeting may be in either list, in both, or move from one to the other."""
+        """Return the Dashboard's rows from both lists: a meeting may be in either, in both, or move to the other."""
         try:
             return self._all(PARTICIPANTS, {"type": kind}, uuid)
         except MeetingUnavailableError as error:

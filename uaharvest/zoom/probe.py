@@ -46,7 +46,7 @@ class Probe:
         self._redis.set(keys.ANSWERED(self._account, endpoint.path), json.dumps([uuid, kind]), ex=MEETINGS_KEPT)
 
     def answers_others(self, endpoint: Endpoint, uuid: str, *, most: int) -> bool:
-        """Return whether Zoom answers for a meeting other than `uuid`, trying at most `most` of them."""
+        """Return whether Zoom answers for any of at most `most` meetings other than `uuid`."""
         key = keys.NEUTRAL(self._account, endpoint.path)
         kept = self._redis.get(key)
         if kept is None:

@@ -103,7 +103,7 @@ class Lrs:
             id_, status = sent.refused[0]
             raise BlockedError(
                 f"LRS at {self._url} refuses {len(sent.refused)} of {sent.total} statements, such as {id_} ({status})."
-                " So many are no single bad statements: does it accept xAPI 1.0.3?"
+                " So many cannot be single bad statements: does it accept xAPI 1.0.3?"
             )
         return sent
 

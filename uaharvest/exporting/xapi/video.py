@@ -230,7 +230,7 @@ class _Maker:
         return statement
 
     def completed(self, moment: _Moment, progress: _Progress) -> Statement:
-        """Return the statement that the viewer has completed the recording, of which there is one for both."""
+        """Return the statement that the viewer has completed the recording. Each viewer has one per recording."""
         id_ = self._origin.id(self._recording.mpid, self._viewer, vocabulary.COMPLETED)
         statement = self._statement(id_, moment, vocabulary.COMPLETED)
         statement["result"] = {

@@ -24,7 +24,9 @@ def check(folder: Path) -> None:
     if not folder.absolute().parent.is_dir():
         raise BadInputError(f"--output: {folder.absolute().parent} does not exist.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).exists():
-        raise BadInputError(f"--output: {folder} has files that are no report. Expected a new or an empty folder.")
+        raise BadInputError(
+            f"--output: {folder} has files that do not belong to a report. Expected a new or an empty folder."
+        )
 
 
 def write(site: Site, folder: Path, more: Mapping[str, str]) -> int:

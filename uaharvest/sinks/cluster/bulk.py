@@ -209,7 +209,7 @@ class Bulks:
             found = _items(answer.body, len(lines))
             if found is None:
                 raise NotWholeError(
-                    f"{self._cluster.server} gave no whole answer: a bulk whose items are not those that were sent"
+                    f"{self._cluster.server} gave no whole answer: the items of a bulk are not those that were sent"
                 )
             return found
 

@@ -274,7 +274,7 @@ class DayReporter:
         return self._shared.footprints.due(-math.inf, math.inf)
 
     def read_again(self, footprints: Mapping[str, int | None]) -> None:
-        """Record footprints that were read again, and sent if they had grown: id and how far (None: not found)."""
+        """Record how far footprints reach that were read again; None: not there. Those that grew were sent."""
         self.flush()
         self._shared.footprints.read_again(footprints)
 

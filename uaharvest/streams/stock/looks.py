@@ -202,7 +202,7 @@ def next_look(day: DayFacts, look: Look, page: PageFacts) -> Next:
 
 
 def shows_tail(day: DayFacts, look: Look, page: PageFacts) -> bool:
-    """Tell whether the page has the day's last rows. The young ones among them are counted for the next look."""
+    """Tell whether the page has the day's last rows; count the young ones among them for the next look."""
     match look.why:
         case AtEnd() as at_end:
             last = page.certain or at_end.offset + day.size >= page.total

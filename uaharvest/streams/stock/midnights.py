@@ -74,7 +74,7 @@ class Midnights:
         if not seen:
             # The nodes' clocks differ too much, or answers take too long. Waiting longer would not help.
             log.warning(
-                "the minute at a midnight was not seen whole: do the clocks of Opencast's nodes differ?",
+                "some rows of the minute around a midnight were not seen: do the clocks of Opencast's nodes differ?",
                 midnight=f"{chain.step.first:%F}",
             )
         reconciler.close()

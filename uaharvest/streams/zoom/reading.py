@@ -37,7 +37,7 @@ class Reading:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Lock]:
-        """Hold a lock: list calls are scarce, so only one worker reads a list."""
+        """Hold a lock, so that only one worker reads a list: list calls are scarce."""
         lock = self._redis.lock(self._held_key, timeout=HELD)
         if not lock.acquire(blocking=False):
             raise BusyError(f"{self._what} are being read by another worker.")

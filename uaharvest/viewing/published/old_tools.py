@@ -125,7 +125,7 @@ def series_viewing(actions: Iterable[Action]) -> tuple[dict[str, int], Summary]:
 
 
 def export_attendance(actions: Iterable[Action], duration: float, chunk: int = _EXPORT_S) -> dict[str, int]:
-    """Metric 7, `export attendance`: percent per student without the anonymous, by `chunk` seconds of the recording."""
+    """Metric 7, `export attendance`: per cent of the chunks of `chunk` seconds that each student who logged in saw."""
     percents = _percents(actions, duration, chunk)
     return {student: percent for student, percent in percents.items() if student != ANONYMOUS}
 
