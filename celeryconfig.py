@@ -9,7 +9,7 @@ from typing import Any
 
 from kombu.entity import Exchange, Queue
 
-from uaharvest import keys
+from uaharvest import keys, readers
 from uaharvest import settings as harvest
 from uaharvest.redis_url import RedisUrl
 from uaharvest.streams import registry
@@ -23,7 +23,7 @@ broker_connection_max_retries = None
 # is. Celery 5.7 prefers CELERY_BROKER_URL (which `celery -b` sets too) to `broker_url` and would bypass the checks
 # below. So the variable is read and removed here.
 try:
-    _url = harvest.broker_url(os.environ.pop("CELERY_BROKER_URL", "").strip() or _settings.broker_url)
+    _url = readers.broker_url(os.environ.pop("CELERY_BROKER_URL", "").strip() or _settings.broker_url)
 except ValueError as error:
     raise SystemExit(f"The broker's URL cannot be used. Expected {error}.") from None
 _sqs = _url.startswith("sqs://")

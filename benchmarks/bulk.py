@@ -22,7 +22,8 @@ from uaharvest import index_templates
 from uaharvest.documents import indexed
 from uaharvest.documents.document import Document
 from uaharvest.errors import HarvestError
-from uaharvest.settings import Settings, cluster_url
+from uaharvest.readers import cluster_url
+from uaharvest.settings import Settings
 from uaharvest.sinks.cluster.bulk import BULK_DOCUMENTS
 from uaharvest.sinks.cluster.connection import connect
 from uaharvest.sinks.cluster.products import OPENSEARCH

@@ -17,7 +17,8 @@ from devservers import databases, stack
 from tests import commands
 from uaharvest import index_templates
 from uaharvest.documents.indices import FAMILIES
-from uaharvest.settings import Settings, cluster_url
+from uaharvest.readers import cluster_url
+from uaharvest.settings import Settings
 from uaharvest.sinks.cluster import connection
 
 TESTS_INDEX = "uaharvest-tests"  # says that a server's useractions are those of tests

@@ -41,8 +41,9 @@ from uaharvest.dead_letters import DeadLetter
 from uaharvest.errors import Exit
 from uaharvest.indexer import STREAM
 from uaharvest.intervals import whole_second
+from uaharvest.readers import cluster_url
 from uaharvest.runs.watermark import first
-from uaharvest.settings import Settings, cluster_url
+from uaharvest.settings import Settings
 from uaharvest.sinks.cluster import connection
 from uaharvest.sinks.sqs import RETENTION
 from uaharvest.zoom.endpoints import MEETINGS, PARTICIPANTS, USERS

@@ -29,8 +29,9 @@ from uaharvest import index_templates
 from uaharvest.documents.indices import FAMILIES
 from uaharvest.errors import Exit
 from uaharvest.intervals import whole_second
+from uaharvest.readers import cluster_url
 from uaharvest.runs.watermark import first
-from uaharvest.settings import Settings, cluster_url
+from uaharvest.settings import Settings
 from uaharvest.sinks.cluster import connection
 
 RECORDS = 3

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import click
 
+from uaharvest import readers
 from uaharvest import settings as settings_
 from uaharvest.cli.context import Context
 from uaharvest.cli.options import (
@@ -87,11 +88,11 @@ def run_episodes(
     """
     configured = context.settings
     given = {
-        "admin_url": Given("--admin-host", admin_host, settings_.base_url),
-        "engage_url": Given("--engage-host", engage_host, settings_.base_url),
+        "admin_url": Given("--admin-host", admin_host, readers.base_url),
+        "engage_url": Given("--engage-host", engage_host, readers.base_url),
         "opencast_user": Given("--user", user),
         "opencast_password": Given("--password", password, secret=True),
-        "es_url": Given("--es-host", es_host, settings_.cluster_url),
+        "es_url": Given("--es-host", es_host, readers.cluster_url),
     }
     settings = with_options(configured, given)
     private = target_index is not None or goes_elsewhere(

@@ -17,7 +17,8 @@ from uaharvest.exporting import files, products, rollcall
 from uaharvest.exporting.source import ChosenSeries, Source
 from uaharvest.exporting.tables import TABLES
 from uaharvest.exporting.useractions import Grouped
-from uaharvest.settings import Settings, base_url
+from uaharvest.readers import base_url
+from uaharvest.settings import Settings
 
 if TYPE_CHECKING:  # these take time to import
     from uaharvest.exporting.xapi.export import Export, Unit

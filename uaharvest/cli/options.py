@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from uaharvest import plain
+from uaharvest import plain, readers
 from uaharvest import settings as settings_
 from uaharvest.errors import BadInputError
 from uaharvest.intervals import whole_second
@@ -129,7 +129,7 @@ class Given:
 
     option: str
     value: str | int | None
-    read: Callable[[Any], Any] = settings_.text
+    read: Callable[[Any], Any] = readers.text
     secret: bool = False
 
 
@@ -140,7 +140,7 @@ def with_options(configured: Settings, given: Mapping[str, Given]) -> Settings:
         if one.value is None:
             continue
         try:
-            changes[field] = one.read(settings_.writable(one.value) if isinstance(one.value, str) else one.value)
+            changes[field] = one.read(readers.writable(one.value) if isinstance(one.value, str) else one.value)
         except ValueError as error:
             what = settings_.shown(str(one.value), secret=one.secret)
             raise BadInputError(f"{one.option}: {what} cannot be used. Expected {error}.") from None

@@ -6,8 +6,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from uaharvest import assembly, plain
-from uaharvest import settings as settings_
+from uaharvest import assembly, plain, readers
 from uaharvest.cli.context import Context
 from uaharvest.cli.options import Day
 from uaharvest.errors import BadInputError
@@ -22,7 +21,7 @@ class Zone(click.ParamType[ZoneInfo]):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> ZoneInfo:  # noqa: ARG002
         """Return the zone."""
         try:
-            return settings_.zone(value)
+            return readers.zone(value)
         except ValueError as error:
             raise BadInputError(
                 f"--timezone: '{plain.one_line(value)}' cannot be used. Expected {error}."

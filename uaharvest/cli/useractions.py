@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from uaharvest import settings as settings_
+from uaharvest import readers
 from uaharvest.cli.context import Context
 from uaharvest.cli.options import Connections, Given, goes_elsewhere, refusing, with_options
 from uaharvest.cli.outcome import leave_to_workers, say_window, work_to_the_end
@@ -55,10 +55,10 @@ def run_useractions(
         raise BadInputError(f"--output: '{output}' cannot be used. Expected \"-\".")
     configured, wanted = context.settings, Wanted(**window)
     given = {
-        "engage_url": Given("--engage-host", engage_host, settings_.base_url),
+        "engage_url": Given("--engage-host", engage_host, readers.base_url),
         "opencast_user": Given("--user", user),
         "opencast_password": Given("--password", password, secret=True),
-        "queue": Given("--queue-name", "-" if output == "-" else queue_name, settings_.queue_name),
+        "queue": Given("--queue-name", "-" if output == "-" else queue_name, readers.queue_name),
     }
     settings = wanted.settings(with_options(configured, given))
     private = settings.queue == STDOUT or goes_elsewhere(configured, settings, "engage_url", "queue")

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import click
 
-from uaharvest import settings as settings_
+from uaharvest import readers
 from uaharvest.cli.context import Context
 from uaharvest.cli.options import (
     Connections,
@@ -87,7 +87,7 @@ def run_zoom(
     """
     configured, asked = context.settings, _days(**days)
     given = {
-        "es_url": Given("--es-host", es_host, settings_.cluster_url),
+        "es_url": Given("--es-host", es_host, readers.cluster_url),
         "zoom_key": Given("--key", key, secret=True),
         "zoom_secret": Given("--secret", secret, secret=True),
     }

@@ -13,8 +13,8 @@ from uaharvest.answers import is_busy
 from uaharvest.coerce import many, text
 from uaharvest.documents.episode_part import taken_apart
 from uaharvest.errors import BadInputError, BlockedError, SourceError
+from uaharvest.readers import base_url
 from uaharvest.retries import Retries
-from uaharvest.settings import base_url
 from uaharvest.transport import Upstream
 
 COLUMNS = ("series", "huid", "status", "first_name", "mi", "last_name", "reg_level")
