@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -12,6 +11,7 @@ from typing import Any
 from uaharvest.coerce import instant
 from uaharvest.errors import BadInputError
 from uaharvest.report.source import CourseDocuments, Fields
+from uaharvest.report.tables import csv_text
 
 NO_LECTURE = "-"
 """In place of a recording: this meeting is no lecture, but for example an office hour."""
@@ -131,14 +131,8 @@ def read(path: Path, recordings: Sequence[Fields], found: Sequence[Meeting]) -> 
     Raises:
         BadInputError: The file cannot be read, or names recordings that do not exist. The text names the lines.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise BadInputError(f"--meetings: {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise BadInputError(f"--meetings: {path} is not UTF-8. Save it as `CSV UTF-8`.") from None
-    header = text.partition("\n")[0]
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="," if "," in header else ";", strict=True)
+    text, delimiter = csv_text("--meetings", path)
+    rows = csv.DictReader(text, delimiter=delimiter, strict=True)
     try:
         if missing := {"uuid", "mpid"} - set(rows.fieldnames or ()):
             raise BadInputError(f"--meetings: {path}, line 1: no column {', '.join(sorted(missing))}")

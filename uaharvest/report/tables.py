@@ -5,8 +5,10 @@ import dataclasses
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from uaharvest.errors import BadInputError
 from uaharvest.plain import cell
 from uaharvest.report.groups import Hidden
 
@@ -75,6 +77,21 @@ class Table:
     def csv(self) -> str:
         """Return the table as CSV, safe to open in a spreadsheet."""
         return written([[column.key for column in self.columns], *self.rows])
+
+
+def csv_text(option: str, path: Path) -> tuple[io.StringIO, str]:
+    """Return the text of a CSV file in UTF-8, and what separates its columns: a comma, or else a semicolon.
+
+    Raises:
+        BadInputError: The file cannot be read. The text names the option.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise BadInputError(f"{option}: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadInputError(f"{option}: {path} is not UTF-8. Save it as `CSV UTF-8`.") from None
+    return io.StringIO(text, newline=""), "," if "," in text.partition("\n")[0] else ";"
 
 
 def written(rows: Iterable[Iterable[Any]]) -> str:
