@@ -39,7 +39,7 @@ class Column:
         return _STYLES.get(self.kind, "")
 
 
-class Shown(NamedTuple):
+class ShownCell(NamedTuple):
     """A cell on a page: its text, what to sort it by, how it is aligned, and where it links to."""
 
     text: str
@@ -65,7 +65,7 @@ class Table:
     links: Sequence[str] = ()
 
     @property
-    def shown(self) -> Iterable[list[Shown]]:
+    def shown(self) -> Iterable[list[ShownCell]]:
         """Yield the cells of each row as a page shows them."""
         linked = next((n for n, column in enumerate(self.columns) if column.kind == "text"), None)
         for number, row in enumerate(self.rows):
@@ -111,17 +111,17 @@ def _written(value: Any) -> Any:
     return cell(value)
 
 
-def _shown(value: Any, column: Column) -> Shown:
+def _shown(value: Any, column: Column) -> ShownCell:
     style = column.style
     if value is None:
-        return Shown(UNKNOWN, "", style)
+        return ShownCell(UNKNOWN, "", style)
     if isinstance(value, Hidden):
-        return Shown(value.text, str(value.bound), style)
+        return ShownCell(value.text, str(value.bound), style)
     if isinstance(value, date) and not isinstance(value, datetime):
-        return Shown(f"{value:%a %-d %b %Y}", str(wall(datetime.combine(value, time()))), style)
+        return ShownCell(f"{value:%a %-d %b %Y}", str(wall(datetime.combine(value, time()))), style)
     if isinstance(value, datetime):
-        return Shown(f"{value:%a %-d %b %Y, %H:%M}", str(wall(value)), style)
-    return Shown(_FORMS.get(column.kind, str)(value), str(value), style)
+        return ShownCell(f"{value:%a %-d %b %Y, %H:%M}", str(wall(value)), style)
+    return ShownCell(_FORMS.get(column.kind, str)(value), str(value), style)
 
 
 def _whole_minutes(value: float) -> str:
