@@ -48,6 +48,8 @@ AUDIT = "audit"
 RETENTION = "retention"
 BACKFILL = "backfill"
 DESTINATIONS = ("documents", "queue")  # of useractions
+# What is about all streams of a deployment has no source of its own: its destination; "": the documents.
+_OF_ALL = {ALERTS: "a person", RETENTION: "nothing", BACKFILL: "history", AUDIT: ""}
 _LOGIN = re.compile(r"//[^/@]*@")  # in a URL
 
 
@@ -96,20 +98,21 @@ def watermarks(settings: Settings, stream: str = USERACTIONS) -> WatermarkStore:
     )
 
 
+def harvested_until(settings: Settings, stream: str | None) -> datetime | None:
+    """Return the watermark of a stream; None if there is none, or this site does not harvest what it would."""
+    stored = watermarks(settings, stream).read() if settings.bucket and stream else None
+    return stored.mark.at if stored else None
+
+
 def deployment(settings: Settings, stream: str = USERACTIONS) -> Deployment:
     """Return a stream's source and destination, to which its watermark and its keys in Redis belong."""
     source: str | None
     destination: str | None
     if stream.startswith(f"{BACKFILL}-"):
         return deployment(settings, stream.removeprefix(f"{BACKFILL}-"))
-    if stream == ALERTS:  # they have no source either, and are about all streams of a deployment
-        source, destination = " ".join(place(settings, name) for name in streams(settings)), "a person"
-    elif stream == RETENTION:
-        source, destination = " ".join(place(settings, name) for name in streams(settings)), "nothing"
-    elif stream == BACKFILL:
-        source, destination = " ".join(place(settings, name) for name in streams(settings)), "history"
-    elif stream == AUDIT:
-        source, destination = " ".join(place(settings, name) for name in streams(settings)), documents_at(settings)
+    if stream in _OF_ALL:
+        source = " ".join(place(settings, name) for name in streams(settings))
+        destination = _OF_ALL[stream] or documents_at(settings)
     elif stream == STREAM:  # the indexer has no runs, but its state belongs to a deployment too
         source, destination = f"{settings.queue}", documents_at(settings)
     else:

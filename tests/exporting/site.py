@@ -5,7 +5,7 @@ from random import Random
 
 from simulators.opencast import viewers as sim
 from uaharvest.documents.document import Document
-from uaharvest.exporting.source import Source
+from uaharvest.exporting.source import SiteDocuments
 from uaharvest.sinks.sqlite import SqliteStore
 
 DURATION = 3000
@@ -151,4 +151,4 @@ def source(folder, documents):
     """The documents as a source of exports."""
     store = SqliteStore(folder / "documents.db")
     list(store.write(documents))
-    return Source(store, None, ANONYMOUS)
+    return SiteDocuments(store, None, ANONYMOUS)

@@ -155,7 +155,7 @@ def test_sessions_have_persons_without_names(tmp_path, folder):
 def test_a_day_without_rows_has_no_file(tmp_path, folder):
     source = site.source(tmp_path, [site.useraction(1, T0, "PLAY")])
     write(source, folder, USERACTIONS)
-    source.store.select = lambda index: iter(())
+    source.store.select = lambda index, where=None: iter(())
     assert write(source, folder, USERACTIONS) == {site.MONDAY.date(): 0}
     assert files(folder) == []
 
@@ -178,7 +178,7 @@ def test_a_failure_leaves_the_former_file_and_nothing_else(tmp_path, folder, mon
 def test_a_store_that_fails_half_way_leaves_no_file(tmp_path, folder):
     source = site.source(tmp_path, [site.useraction(1, T0, "PLAY")])
 
-    def select(index):
+    def select(index, where=None):
         yield site.useraction(1, T0, "PLAY").body
         raise HarvestError("the store is down")
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.privacy import record as record_of_processing
+from tests.privacy import roles
 from uaharvest import keys
 from uaharvest.documents import indexed
 from uaharvest.documents.indices import FAMILIES
 from uaharvest.documents.useraction import record
 from uaharvest.opencast.actions import read_action
-from uaharvest.privacy import record as record_of_processing
-from uaharvest.privacy import roles
 from uaharvest.privacy.rules import TABLES, nested
 from uaharvest.rows.zoom import MeetingRow, ParticipantRow
 

@@ -22,7 +22,7 @@ class Made:
 
     documents: CourseDocuments
     course: Course
-    site: model.Site
+    site: model.ReportPages
     folder: Path
 
 
@@ -47,7 +47,7 @@ def made(
     links = lectures_.propose(documents.recordings, lectures_.meetings(documents.attendance))
     found = lectures_.lectures(documents, links, ZONE)
     whole = course(Question(truth.series, title, 0.5, rule), roster, found, documents)
-    site = model.site(whole, documents, model.Look(ZONE, least, **look))
+    site = model.site(whole, documents, model.Appearance(ZONE, least, **look))
     folder.write(site, path, {"meetings.csv": "uuid,mpid\r\n"})
     return Made(documents, whole, site, path)
 

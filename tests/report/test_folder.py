@@ -189,7 +189,7 @@ def test_documents_that_know_little_make_a_report_too(tmp_path):
     found = lectures.lectures(documents, links, UTC)
     whole = course(Question("s", "S", 0.5, Attending.EITHER), [Student("11")], found, documents)
     for least in (1, 5):
-        folder.write(model.site(whole, documents, model.Look(UTC, least)), tmp_path / "out", {})
+        folder.write(model.site(whole, documents, model.Appearance(UTC, least)), tmp_path / "out", {})
         pages = {path.name: path.read_text() for path in (tmp_path / "out").glob("lecture-*.html")}
         assert "This lecture has no recording in Opencast." in pages["lecture-01.html"]
         assert "at an unknown time" in pages["lecture-02.html"]

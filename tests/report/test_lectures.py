@@ -10,7 +10,7 @@ from uaharvest.report import lectures as lectures_
 from uaharvest.report.lectures import (
     NO_LECTURE,
     Link,
-    Meeting,
+    MeetingInstance,
     lectures,
     meetings,
     propose,
@@ -29,7 +29,7 @@ def recording(mpid, start=START, duration=4500.0, **fields):
 
 
 def meeting(uuid, start=START, minutes=80, number="912"):
-    return Meeting(uuid, number, "The course", start, start + timedelta(minutes=minutes))
+    return MeetingInstance(uuid, number, "The course", start, start + timedelta(minutes=minutes))
 
 
 def test_meetings_are_named_by_their_attendance_each_once():

@@ -14,7 +14,7 @@ from uaharvest.cli.context import Context
 from uaharvest.cli.options import END, START, Day, combined
 from uaharvest.errors import BadInputError, HarvestError
 from uaharvest.exporting import files, products, rollcall
-from uaharvest.exporting.source import ChosenSeries, Source
+from uaharvest.exporting.source import ChosenSeries, SiteDocuments
 from uaharvest.exporting.tables import TABLES
 from uaharvest.exporting.useractions import Grouped
 from uaharvest.readers import base_url
@@ -255,10 +255,10 @@ def parquet(
         click.echo(f"{name}: {_counted(files_, 'file')}, {_counted(rows, 'row')}", err=True)
 
 
-def _source(context: Context) -> Source:
+def _source(context: Context) -> SiteDocuments:
     """Return the documents; that somebody looks at them is recorded."""
     context.note_access(click.get_current_context().command_path.partition(" ")[2])
-    return Source(
+    return SiteDocuments(
         assembly.document_store(context.settings), context.settings.index_infix, context.settings.anonymous_users
     )
 
@@ -277,7 +277,7 @@ def _chosen(year: str | None, term: str | None, series: Sequence[str]) -> Chosen
     return ChosenSeries(frozenset(series), year, term)
 
 
-def _useractions(source: Source, mpids: Iterable[str]) -> Grouped:
+def _useractions(source: SiteDocuments, mpids: Iterable[str]) -> Grouped:
     """Return all useractions of these recordings, whose viewers are the users that the old tools saw."""
     grouped = Grouped("huid")
     grouped.add(source.of_recordings("useractions", list(mpids), source.days("useractions")))

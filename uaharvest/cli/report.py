@@ -134,7 +134,7 @@ def course(
         documents,
         known_as(settings),
     )
-    site = model.site(whole, documents, model.Look(zone, settings.report_min_group, pseudonyms=pseudonyms))
+    site = model.site(whole, documents, model.Appearance(zone, settings.report_min_group, pseudonyms=pseudonyms))
     linked = written(lectures_.written(links, documents.recordings))
     folder.write(site, output, {"meetings.csv": f"\ufeff{linked}"})
     click.echo(f"{_several(len(students), 'student')}, {_several(len(found), 'lecture')}: {output / 'index.html'}")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from uaharvest.coerce import instant
 from uaharvest.errors import BadInputError, HarvestError
 from uaharvest.exporting.files import replaced
-from uaharvest.exporting.source import Source
-from uaharvest.exporting.tables import Table
+from uaharvest.exporting.source import SiteDocuments
+from uaharvest.exporting.tables import ParquetTable
 
 if TYPE_CHECKING:
     import duckdb
@@ -47,7 +47,7 @@ class Parquet:
         self._folder = folder
 
     def write(
-        self, source: Source, table: Table, start: dt.date | None, end: dt.date | None
+        self, source: SiteDocuments, table: ParquetTable, start: dt.date | None, end: dt.date | None
     ) -> Iterator[tuple[dt.date, int]]:
         """Write a table; yield each day that is written and its number of rows. A day without rows has no file.
 
@@ -78,7 +78,7 @@ class Parquet:
     def _write(
         self,
         folder: Path,
-        table: Table,
+        table: ParquetTable,
         documents: Iterable[Mapping[str, Any]],
         only: dt.date | None = None,
     ) -> dict[dt.date, int]:
@@ -117,7 +117,7 @@ class Parquet:
                 own.rmdir()
 
 
-def _load(database: "duckdb.DuckDBPyConnection", table: Table, lines: Path, work: str) -> None:
+def _load(database: "duckdb.DuckDBPyConnection", table: ParquetTable, lines: Path, work: str) -> None:
     """Read the rows, whose columns have the same types whatever is in them."""
     for setting, value in {
         "memory_limit": MEMORY,
@@ -134,7 +134,7 @@ def _load(database: "duckdb.DuckDBPyConnection", table: Table, lines: Path, work
     database.execute(f"CREATE TABLE rows AS SELECT * FROM read_json({_quoted(lines)}, {options})")  # noqa: S608 - ours
 
 
-def _copy(database: "duckdb.DuckDBPyConnection", table: Table, folder: Path, day: dt.date) -> int:
+def _copy(database: "duckdb.DuckDBPyConnection", table: ParquetTable, folder: Path, day: dt.date) -> int:
     """Write the file of a day; return its rows."""
     own = folder / f"{_DATE}{day}"
     own.mkdir(exist_ok=True)

@@ -36,7 +36,7 @@ class ChosenSeries:
         return series in self.series or of_term
 
 
-class Source:
+class SiteDocuments:
     """The documents of a site.
 
     Every method raises RetryableError if the store fails, and BlockedError if it refuses.

@@ -21,7 +21,7 @@ _STAYS = 'STRUCT("began" TIMESTAMPTZ, "ended" TIMESTAMPTZ)[]'
 _HIGHEST = 2**63 - 1
 
 
-class Column(NamedTuple):
+class ParquetColumn(NamedTuple):
     """A column of a table.
 
     Attributes:
@@ -36,7 +36,7 @@ class Column(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Table:
+class ParquetTable:
     """A table.
 
     Attributes:
@@ -49,7 +49,7 @@ class Table:
 
     name: str
     daily: bool
-    columns: Sequence[Column]
+    columns: Sequence[ParquetColumn]
     order: Sequence[str]
 
 
@@ -112,37 +112,37 @@ def _hidden(*parts: Any) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, "\0".join(map(str, parts))))
 
 
-def _columns(kind: str, read: Callable[[Any], Any], *paths: str) -> list[Column]:
-    return [Column(path.replace(".", "_"), kind, _field(path, read)) for path in paths]
+def _columns(kind: str, read: Callable[[Any], Any], *paths: str) -> list[ParquetColumn]:
+    return [ParquetColumn(path.replace(".", "_"), kind, _field(path, read)) for path in paths]
 
 
-USERACTIONS = Table(
+USERACTIONS = ParquetTable(
     "useractions",
     daily=True,
     columns=[
         *_columns("BIGINT", _integer, "action_id"),
-        Column("timestamp", "TIMESTAMPTZ", _field("@timestamp", _time)),
+        ParquetColumn("timestamp", "TIMESTAMPTZ", _field("@timestamp", _time)),
         *_columns("VARCHAR", text, "mpid", "huid"),
         *_columns("VARCHAR", text, "viewer", "session_id"),
-        Column("type", "VARCHAR", _field("action.type", text)),
-        Column("inpoint", "BIGINT", _field("action.inpoint", _integer)),
-        Column("outpoint", "BIGINT", _field("action.outpoint", _integer)),
-        Column("length", "BIGINT", _field("action.length", _integer)),
-        Column("is_playing", "BOOLEAN", _field("action.is_playing", _truth)),
+        ParquetColumn("type", "VARCHAR", _field("action.type", text)),
+        ParquetColumn("inpoint", "BIGINT", _field("action.inpoint", _integer)),
+        ParquetColumn("outpoint", "BIGINT", _field("action.outpoint", _integer)),
+        ParquetColumn("length", "BIGINT", _field("action.length", _integer)),
+        ParquetColumn("is_playing", "BOOLEAN", _field("action.is_playing", _truth)),
         *_columns("BOOLEAN", _truth, "is_live", "is_live_inferred"),
-        Column("series", "VARCHAR", _field("episode.series", text)),
-        Column("year", "VARCHAR", _field("episode.year", text)),
-        Column("term", "VARCHAR", _field("episode.term", text)),
-        Column("title", "VARCHAR", _field("episode.title", text)),
-        Column("duration_ms", "BIGINT", _field("episode.duration", _integer)),
+        ParquetColumn("series", "VARCHAR", _field("episode.series", text)),
+        ParquetColumn("year", "VARCHAR", _field("episode.year", text)),
+        ParquetColumn("term", "VARCHAR", _field("episode.term", text)),
+        ParquetColumn("title", "VARCHAR", _field("episode.title", text)),
+        ParquetColumn("duration_ms", "BIGINT", _field("episode.duration", _integer)),
         *_columns("VARCHAR", text, "ua.name", "ua.os_name", "ua.device"),
-        Column("country", "VARCHAR", _field("geoip.country_code2", text)),
-        Column("city", "VARCHAR", _field("geoip.city_name", text)),
+        ParquetColumn("country", "VARCHAR", _field("geoip.country_code2", text)),
+        ParquetColumn("city", "VARCHAR", _field("geoip.city_name", text)),
     ],
     order=("mpid", "timestamp", "action_id"),
 )
 
-VIEWINGS = Table(
+VIEWINGS = ParquetTable(
     "viewings",
     daily=False,
     columns=[
@@ -153,24 +153,24 @@ VIEWINGS = Table(
         *_columns("BIGINT", _integer, "sittings"),
         *_columns("TIMESTAMPTZ", _time, "first", "last"),
         *_columns("DOUBLE", _number, "live_s"),
-        Column("intervals", _SPAN, lambda row: _records(row.get("intervals"), start=_number, end=_number)),
-        Column(
+        ParquetColumn("intervals", _SPAN, lambda row: _records(row.get("intervals"), start=_number, end=_number)),
+        ParquetColumn(
             "played",
             _PLAYED,
             lambda row: _records(row.get("played"), start=_number, end=_number, began=_epoch, ended=_epoch),
         ),
-        Column("stays", _STAYS, lambda row: _records(row.get("stays"), began=_time, ended=_time)),
+        ParquetColumn("stays", _STAYS, lambda row: _records(row.get("stays"), began=_time, ended=_time)),
     ],
     order=("mpid", "viewer"),
 )
 
-SESSIONS = Table(
+SESSIONS = ParquetTable(
     "sessions",
     daily=True,
     columns=[
         *_columns("VARCHAR", text, "meeting"),
-        Column("session", "VARCHAR", _field("_id", text)),
-        Column("person", "VARCHAR", lambda row: person_of(row, _hidden)),
+        ParquetColumn("session", "VARCHAR", _field("_id", text)),
+        ParquetColumn("person", "VARCHAR", lambda row: person_of(row, _hidden)),
         *_columns("VARCHAR", text, "role"),
         *_columns("TIMESTAMPTZ", _time, "join_time", "leave_time"),
         *_columns("BIGINT", _integer, "duration"),

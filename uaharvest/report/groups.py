@@ -22,15 +22,15 @@ class Hidden:
         return self.text
 
 
-Shown = int | Hidden
+ShownCount = int | Hidden
 
 
-def count(number: int, least: int) -> Shown:
+def count(number: int, least: int) -> ShownCount:
     """Return a number of people, if it is 0 or not too small."""
     return number if number == 0 or number >= least else Hidden(f"<{least}", 0)
 
 
-def part(number: int, public: int, least: int) -> Shown:
+def part(number: int, public: int, least: int) -> ShownCount:
     """Return a number of people out of `public`, if neither they nor the rest are too few.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 from uaharvest.coerce import instant
 from uaharvest.report import groups
 from uaharvest.report.course import Cell, Course
-from uaharvest.report.groups import Shown
+from uaharvest.report.groups import ShownCount
 from uaharvest.report.matching import Stay
 from uaharvest.report.source import UNKNOWN, Fields
 from uaharvest.report.tables import Column, Table
@@ -50,8 +50,8 @@ class Audience:
     """
 
     students: int
-    others: Shown
-    visitors: Shown
+    others: ShownCount
+    visitors: ShownCount
     public: int
 
 
@@ -65,7 +65,9 @@ def audience(course: Course, place: int, least: int) -> Audience:
     others = named + visitors
     shown = groups.count(others, least)
     parts = groups.partition({"named": named, "visitors": visitors}, least)
-    known: Shown = parts.get("visitors", 0) if visitors == parts.get("visitors", 0) else groups.Hidden("hidden", 0)
+    known: ShownCount = (
+        parts.get("visitors", 0) if visitors == parts.get("visitors", 0) else groups.Hidden("hidden", 0)
+    )
     return Audience(students, shown, known, students + others if isinstance(shown, int) else students)
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -12,6 +11,7 @@ from typing import Any
 from uaharvest.coerce import instant
 from uaharvest.errors import BadInputError
 from uaharvest.report.source import CourseDocuments, Fields
+from uaharvest.report.tables import csv_text
 
 NO_LECTURE = "-"
 """In place of a recording: this meeting is no lecture, but for example an office hour."""
@@ -24,7 +24,7 @@ BREAK = timedelta(minutes=15)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Meeting:
+class MeetingInstance:
     """One instance of a Zoom meeting."""
 
     uuid: str
@@ -42,7 +42,7 @@ class Link:
         mpid: The recording; None if the meeting is a lecture of its own, `NO_LECTURE` if it is none.
     """
 
-    meeting: Meeting
+    meeting: MeetingInstance
     mpid: str | None
     why: str
 
@@ -64,7 +64,7 @@ class Lecture:
     start: datetime | None
     length_s: float | None
     recording: Fields | None
-    meetings: tuple[Meeting, ...]
+    meetings: tuple[MeetingInstance, ...]
 
     @property
     def key(self) -> str:
@@ -72,19 +72,19 @@ class Lecture:
         return str(self.recording["mpid"]) if self.recording else self.meetings[0].uuid
 
 
-def meetings(attendance: Iterable[Fields]) -> list[Meeting]:
+def meetings(attendance: Iterable[Fields]) -> list[MeetingInstance]:
     """Return the meetings that the documents of attendance name, in the order of time."""
-    found: dict[str, Meeting] = {}
+    found: dict[str, MeetingInstance] = {}
     for fields in attendance:
         start, end = instant(fields.get("start")), instant(fields.get("end"))
         if fields["uuid"] not in found and start and end:
-            found[fields["uuid"]] = Meeting(
+            found[fields["uuid"]] = MeetingInstance(
                 fields["uuid"], str(fields.get("meeting_id", "")), fields.get("topic") or "", start, end
             )
     return sorted(found.values(), key=lambda one: (one.start, one.uuid))
 
 
-def propose(recordings: Iterable[Fields], found: Iterable[Meeting]) -> list[Link]:
+def propose(recordings: Iterable[Fields], found: Iterable[MeetingInstance]) -> list[Link]:
     """Say for each meeting which recording was made at its time.
 
     The recording that shares the most time with the meeting is proposed, if no other shares half as much.
@@ -125,20 +125,14 @@ def written(links: Iterable[Link], recordings: Iterable[Fields]) -> list[list[st
     return rows
 
 
-def read(path: Path, recordings: Sequence[Fields], found: Sequence[Meeting]) -> list[Link]:
+def read(path: Path, recordings: Sequence[Fields], found: Sequence[MeetingInstance]) -> list[Link]:
     """Read which meeting belongs to which recording; for meetings that the file does not name it is proposed.
 
     Raises:
         BadInputError: The file cannot be read, or names recordings that do not exist. The text names the lines.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise BadInputError(f"--meetings: {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise BadInputError(f"--meetings: {path} is not UTF-8. Save it as `CSV UTF-8`.") from None
-    header = text.partition("\n")[0]
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="," if "," in header else ";", strict=True)
+    text, delimiter = csv_text("--meetings", path)
+    rows = csv.DictReader(text, delimiter=delimiter, strict=True)
     try:
         if missing := {"uuid", "mpid"} - set(rows.fieldnames or ()):
             raise BadInputError(f"--meetings: {path}, line 1: no column {', '.join(sorted(missing))}")
@@ -149,7 +143,7 @@ def read(path: Path, recordings: Sequence[Fields], found: Sequence[Meeting]) -> 
 
 
 def _links(
-    path: Path, rows: "csv.DictReader[str]", mpids: set[Any], by_uuid: Mapping[str, Meeting]
+    path: Path, rows: "csv.DictReader[str]", mpids: set[Any], by_uuid: Mapping[str, MeetingInstance]
 ) -> dict[str, Link]:
     links: dict[str, Link] = {}
     for row in rows:
@@ -183,8 +177,8 @@ def lectures(
         days: The first and the last day in that zone; None: no bound. With a bound, lectures without a time are
             left out.
     """
-    held: dict[str, list[Meeting]] = defaultdict(list)
-    own: list[Meeting] = []
+    held: dict[str, list[MeetingInstance]] = defaultdict(list)
+    own: list[MeetingInstance] = []
     for link in links:
         if link.mpid is None:
             own.append(link.meeting)
@@ -197,9 +191,9 @@ def lectures(
     return [dataclasses.replace(one, number=number) for number, one in enumerate(chosen, start=1)]
 
 
-def _continued(found: Iterable[Meeting]) -> list[list[Meeting]]:
+def _continued(found: Iterable[MeetingInstance]) -> list[list[MeetingInstance]]:
     """Put the instances of a meeting together that follow one another after a short break."""
-    groups: list[list[Meeting]] = []
+    groups: list[list[MeetingInstance]] = []
     for one in sorted(found, key=lambda meeting: (meeting.meeting_id, meeting.start)):
         before = groups[-1][-1] if groups else None
         if before and before.meeting_id == one.meeting_id and one.start - before.end <= BREAK:
@@ -209,7 +203,7 @@ def _continued(found: Iterable[Meeting]) -> list[list[Meeting]]:
     return groups
 
 
-def _lecture(recording: Fields | None, held: Sequence[Meeting]) -> Lecture:
+def _lecture(recording: Fields | None, held: Sequence[MeetingInstance]) -> Lecture:
     held = sorted(held, key=lambda one: one.start)
     fields = recording or {}
     start, length = instant(fields.get("start")), fields.get("duration_s") or None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from uaharvest.errors import BadInputError
+from uaharvest.report.tables import csv_text
 
 REQUIRED = ("huid", "email", "first_name", "last_name")
 OPTIONAL = ("registrant", "preferred_name")
@@ -46,14 +47,9 @@ def read(path: Path) -> list[Student]:
     Raises:
         BadInputError: The file cannot be read as a roster. The text names the lines, and no personal data.
     """
+    text, delimiter = csv_text("--roster", path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise BadInputError(f"--roster: {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise BadInputError(f"--roster: {path} is not UTF-8. Save it as `CSV UTF-8`.") from None
-    try:
-        students, errors = _parse(text)
+        students, errors = _parse(text, delimiter)
     except (csv.Error, ValueError) as error:
         raise BadInputError(f"--roster: {path}: {error}") from None
     if errors:
@@ -62,9 +58,8 @@ def read(path: Path) -> list[Student]:
     return students
 
 
-def _parse(text: str) -> tuple[list[Student], list[str]]:
-    header = text.partition("\n")[0]
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter="," if "," in header else ";", strict=True)
+def _parse(text: io.StringIO, delimiter: str) -> tuple[list[Student], list[str]]:
+    rows = csv.reader(text, delimiter=delimiter, strict=True)
     columns = [name.strip().lower() for name in next(rows, [])]
     missing = [name for name in REQUIRED if name not in columns]
     if missing:

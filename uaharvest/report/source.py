@@ -3,7 +3,7 @@
 import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from uaharvest.sinks.documents import DocumentStore, Has
 
@@ -43,14 +43,6 @@ class CourseDocuments:
     recordings: Sequence[Fields]
     attendance: Sequence[Fields] = ()
     whereabouts: Mapping[str, Mapping[str, tuple[str, str]]] = dataclasses.field(default_factory=dict)
-
-
-class Documents(Protocol):
-    """Reads documents."""
-
-    def course(self, series: str, meetings: Iterable[str]) -> CourseDocuments:
-        """Return the documents of a series, and those of all meetings with these ids."""
-        ...
 
 
 class StoredDocuments:

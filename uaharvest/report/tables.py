@@ -5,8 +5,10 @@ import dataclasses
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from uaharvest.errors import BadInputError
 from uaharvest.plain import cell
 from uaharvest.report.groups import Hidden
 
@@ -37,7 +39,7 @@ class Column:
         return _STYLES.get(self.kind, "")
 
 
-class Shown(NamedTuple):
+class ShownCell(NamedTuple):
     """A cell on a page: its text, what to sort it by, how it is aligned, and where it links to."""
 
     text: str
@@ -63,7 +65,7 @@ class Table:
     links: Sequence[str] = ()
 
     @property
-    def shown(self) -> Iterable[list[Shown]]:
+    def shown(self) -> Iterable[list[ShownCell]]:
         """Yield the cells of each row as a page shows them."""
         linked = next((n for n, column in enumerate(self.columns) if column.kind == "text"), None)
         for number, row in enumerate(self.rows):
@@ -75,6 +77,21 @@ class Table:
     def csv(self) -> str:
         """Return the table as CSV, safe to open in a spreadsheet."""
         return written([[column.key for column in self.columns], *self.rows])
+
+
+def csv_text(option: str, path: Path) -> tuple[io.StringIO, str]:
+    """Return the text of a CSV file in UTF-8, and what separates its columns: a comma, or else a semicolon.
+
+    Raises:
+        BadInputError: The file cannot be read. The text names the option.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise BadInputError(f"{option}: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadInputError(f"{option}: {path} is not UTF-8. Save it as `CSV UTF-8`.") from None
+    return io.StringIO(text, newline=""), "," if "," in text.partition("\n")[0] else ";"
 
 
 def written(rows: Iterable[Iterable[Any]]) -> str:
@@ -94,17 +111,17 @@ def _written(value: Any) -> Any:
     return cell(value)
 
 
-def _shown(value: Any, column: Column) -> Shown:
+def _shown(value: Any, column: Column) -> ShownCell:
     style = column.style
     if value is None:
-        return Shown(UNKNOWN, "", style)
+        return ShownCell(UNKNOWN, "", style)
     if isinstance(value, Hidden):
-        return Shown(value.text, str(value.bound), style)
+        return ShownCell(value.text, str(value.bound), style)
     if isinstance(value, date) and not isinstance(value, datetime):
-        return Shown(f"{value:%a %-d %b %Y}", str(wall(datetime.combine(value, time()))), style)
+        return ShownCell(f"{value:%a %-d %b %Y}", str(wall(datetime.combine(value, time()))), style)
     if isinstance(value, datetime):
-        return Shown(f"{value:%a %-d %b %Y, %H:%M}", str(wall(value)), style)
-    return Shown(_FORMS.get(column.kind, str)(value), str(value), style)
+        return ShownCell(f"{value:%a %-d %b %Y, %H:%M}", str(wall(value)), style)
+    return ShownCell(_FORMS.get(column.kind, str)(value), str(value), style)
 
 
 def _whole_minutes(value: float) -> str:

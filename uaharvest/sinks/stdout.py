@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -26,14 +27,8 @@ class StdoutSink:
         Raises:
             HarvestError: The pipe's reader has closed it, the disk is full, or stdout is closed.
         """
-        chunk: list[Outgoing] = []
-        for record in records:
-            chunk.append(record)
-            if len(chunk) == _CHUNK:
-                _write_lines(self._stream, (record.body for record in chunk))
-                yield Receipt(confirmed=chunk)
-                chunk = []
-        if chunk:
+        remaining = iter(records)
+        while chunk := list(itertools.islice(remaining, _CHUNK)):
             _write_lines(self._stream, (record.body for record in chunk))
             yield Receipt(confirmed=chunk)
 

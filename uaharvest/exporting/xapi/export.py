@@ -7,7 +7,7 @@ from typing import Any
 
 from uaharvest.coerce import text
 from uaharvest.errors import BadInputError
-from uaharvest.exporting.source import ChosenSeries, Source
+from uaharvest.exporting.source import ChosenSeries, SiteDocuments
 from uaharvest.exporting.useractions import Facts, Grouped
 from uaharvest.exporting.xapi import classroom
 from uaharvest.exporting.xapi.video import Played, Recording, Video
@@ -59,7 +59,7 @@ class Export:
 
     def __init__(
         self,
-        source: Source,
+        source: SiteDocuments,
         video: Video,
         *,
         start: dt.datetime | None,

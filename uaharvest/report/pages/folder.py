@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 
 from uaharvest.errors import BadInputError
-from uaharvest.report.pages.model import Site
+from uaharvest.report.pages.model import ReportPages
 
 MARK = ".uaharvest-report"
 """Names a folder that a later report may replace."""
@@ -29,7 +29,7 @@ def check(folder: Path) -> None:
         )
 
 
-def write(site: Site, folder: Path, more: Mapping[str, str]) -> int:
+def write(site: ReportPages, folder: Path, more: Mapping[str, str]) -> int:
     """Write a report, readable by this user only, in place of an earlier one; return the number of files.
 
     Args:
@@ -53,7 +53,7 @@ def write(site: Site, folder: Path, more: Mapping[str, str]) -> int:
     return len(files)
 
 
-def pages(site: Site) -> dict[str, str]:
+def pages(site: ReportPages) -> dict[str, str]:
     """Return the text of all pages and CSV files, by name."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE / "templates"),

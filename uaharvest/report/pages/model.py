@@ -86,7 +86,7 @@ class LecturePage:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Site:
+class ReportPages:
     """All pages."""
 
     title: str
@@ -106,7 +106,7 @@ class Site:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Look:
+class Appearance:
     """How a report is shown.
 
     Attributes:
@@ -121,7 +121,7 @@ class Look:
     seed: int | None = None
 
 
-def site(course: Course, documents: CourseDocuments, look: Look) -> Site:
+def site(course: Course, documents: CourseDocuments, look: Appearance) -> ReportPages:
     """Return what all pages of a course show."""
     people = _people(course, look)
     by_recording: dict[str, list[Fields]] = defaultdict(list)
@@ -132,7 +132,7 @@ def site(course: Course, documents: CourseDocuments, look: Look) -> Site:
         for place, one in enumerate(course.lectures)
     ]
     until = lecture.last_seen([*documents.viewings, *documents.attendance])
-    return Site(
+    return ReportPages(
         title=course.title,
         series=course.series,
         rule=rule(course),
@@ -156,7 +156,7 @@ def rule(course: Course) -> str:
     return RULES[course.rule].format(share, share)
 
 
-def _people(course: Course, look: Look) -> list[tuple[str, str]]:
+def _people(course: Course, look: Appearance) -> list[tuple[str, str]]:
     """Return the name and the id under which each student is shown."""
     if not look.pseudonyms:
         return [(student.name, student.huid) for student in course.students]
@@ -262,7 +262,7 @@ def _lecture(  # noqa: PLR0917
     documents: CourseDocuments,
     viewings: Sequence[Fields],
     people: Sequence[tuple[str, str]],
-    look: Look,
+    look: Appearance,
 ) -> LecturePage:
     one = course.lectures[place]
     file = f"lecture-{one.number:02}"
@@ -323,7 +323,7 @@ def _in_zoom(people: Sequence[tuple[int | None, Sequence[Stay]]], least: int) ->
 
 
 def _charts(  # noqa: PLR0917
-    course: Course, place: int, viewings: Sequence[Fields], seen: lecture.Audience, look: Look, file: str
+    course: Course, place: int, viewings: Sequence[Fields], seen: lecture.Audience, look: Appearance, file: str
 ) -> list[Chart]:
     one = course.lectures[place]
     recording = one.recording or {}
@@ -386,7 +386,7 @@ def _students(file: str, cells: Sequence[Cell], people: Sequence[tuple[str, str]
     return Table(f"{file}-students", "Students", columns, rows)
 
 
-def _unmatched(course: Course, people: Sequence[tuple[str, str]], look: Look) -> Table:
+def _unmatched(course: Course, people: Sequence[tuple[str, str]], look: Appearance) -> Table:
     columns = (
         Column("source", "Source"),
         Column("who", "Who"),

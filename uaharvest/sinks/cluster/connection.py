@@ -32,7 +32,7 @@ _HEADERS = {"accept": "application/json"}
 _WITH_BODY = {**_HEADERS, "content-type": "application/json"}
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """A response: its status and its JSON, an object if the request succeeded."""
 
     status: int
@@ -90,7 +90,7 @@ class Cluster:
 
     def ask(
         self, method: str, path: str, body: object = None, *, accept: Collection[int] = (), **parameters: str | int
-    ) -> Answer:
+    ) -> Response:
         """Send a request and return the response; retry temporary failures with back-off.
 
         Args:
@@ -108,19 +108,19 @@ class Cluster:
 
     def once(
         self, method: str, path: str, body: object = None, *, accept: Collection[int] = (), **parameters: str | int
-    ) -> Answer:
+    ) -> Response:
         """Send a request as `ask` does, but do not repeat it."""
         product, server = self.product(), self.server
         query = urlencode({name: _text(value) for name, value in parameters.items()}, quote_via=quote)
         meta, content = self._send(method, f"{path}?{query}" if query else path, body, server)
         if meta.status in accept:
-            return Answer(meta.status, content)
+            return Response(meta.status, content)
         if meta.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise refusal(meta.status, content, server)
         # A proxy may send a web page or its own JSON.
         if not isinstance(content, dict) or not _is_of(product, meta.headers):
             raise RetryableError(f"{server} did not answer in JSON as {product.name} does")
-        return Answer(meta.status, content)
+        return Response(meta.status, content)
 
     def close(self) -> None:
         """Close its connections."""

@@ -1,8 +1,5 @@
 """Builds the engines of what is made from documents: viewings and attendance."""
 
-from collections.abc import Callable
-from datetime import datetime
-
 from uaharvest import assembly
 from uaharvest.runs.days import DAY
 from uaharvest.runs.engine import Engine, Hints
@@ -53,7 +50,7 @@ def _engine(
         derivation,
         store,
         dead_letters,
-        harvested_until=_harvested_until(settings, harvested),
+        harvested_until=lambda: assembly.harvested_until(settings, harvested),
         lookback=settings.derived_lookback_days * DAY,
         ready_after=spec.daily_at(settings) if spec.daily_at else DAY,
     )
@@ -66,13 +63,3 @@ def _engine(
         destination=documents_at(settings),
         source="the documents (DOCUMENTS_URL, else ES_HOST), by this host's clock",
     )
-
-
-def _harvested_until(settings: Settings, stream: str | None) -> Callable[[], datetime | None]:
-    def until() -> datetime | None:
-        if settings.bucket is None or stream is None:
-            return None
-        stored = assembly.watermarks(settings, stream).read()
-        return stored.mark.at if stored else None
-
-    return until

@@ -23,10 +23,8 @@ class _Upstream:
         self._hints = hints
 
     def harvested_until(self) -> datetime | None:
-        if self._settings.bucket is None or self._settings.queue in {None, STDOUT}:
-            return None
-        stored = assembly.watermarks(self._settings).read()
-        return stored.mark.at if stored else None
+        harvested = None if self._settings.queue in {None, STDOUT} else assembly.USERACTIONS
+        return assembly.harvested_until(self._settings, harvested)
 
     def held(self) -> Collection[str]:
         return assembly.indexer_state(self._settings).held()

@@ -31,7 +31,7 @@ class Summary(NamedTuple):
     sd: float
 
 
-class Options(NamedTuple):
+class OptionUses(NamedTuple):
     """How often a student used the captions, the speed and the layout."""
 
     captions: int
@@ -130,7 +130,7 @@ def export_attendance(actions: Iterable[Action], duration: float, chunk: int = _
     return {student: percent for student, percent in percents.items() if student != ANONYMOUS}
 
 
-def viewing_options(actions: Iterable[Action]) -> dict[str, Options]:
+def viewing_options(actions: Iterable[Action]) -> dict[str, OptionUses]:
     """Metric 8, `export viewing_options`: how often each student pressed which button."""
     button = "paella:button:action;"
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -142,7 +142,7 @@ def viewing_options(actions: Iterable[Action]) -> dict[str, Options]:
         elif action.type == f"{button}edu.harvard.dce.paella.viewModeTogglePlugin":
             counts[action.viewer]["mode"] += 1
     return {
-        viewer: Options(own["captions"], own["speed"], own["mode"])
+        viewer: OptionUses(own["captions"], own["speed"], own["mode"])
         for viewer, own in counts.items()
         if viewer != ANONYMOUS
     }
