@@ -466,7 +466,7 @@ def test_names_of_indices_of_another_shape_are_no_answer(found):
     server = Scripted(created)
     server.others = lambda method, target: (200, {DAY: found})
     for call in (lambda: server.store.matching(DAY), lambda: list(server.store.write(documents(1)))):
-        with pytest.raises(RetryableError, match="gave no whole answer: names of indices$"):
+        with pytest.raises(RetryableError, match=r"gave no whole answer: names of indices$"):
             call()
 
 
@@ -482,7 +482,7 @@ def test_a_policy_that_is_not_answered_whole_is_not_written_over():
     server = Scripted(product="opensearch")
     asked = []
     server.others = lambda method, target: asked.append(method) or (200, {"policy": {}})
-    with pytest.raises(RetryableError, match="gave no whole answer: the policy uaharvest-retention$"):
+    with pytest.raises(RetryableError, match=r"gave no whole answer: the policy uaharvest-retention$"):
         index_templates.retain(server.cluster, 7)
     assert asked == ["GET"]
 
