@@ -98,7 +98,9 @@ def retain(cluster: Cluster, days: int, folder: Path = FOLDER) -> Outcome:
         template.write()
     else:
         # ISM replaces a policy only if told which version is meant.
-        seen = {f"if_{name}": stored[f"_{name}"] for name in ("seq_no", "primary_term")} if found else {}
+        seen = {f"if_{name}": stored.get(f"_{name}") for name in ("seq_no", "primary_term")} if found else {}
+        if None in seen.values():
+            raise RetryableError(f"{cluster.server} gave no whole answer: the policy {POLICY}")
         cluster.ask("PUT", path, policy, **seen)
     return Outcome.UPDATED if found else Outcome.CREATED
 
@@ -127,9 +129,9 @@ class _Template:
         try:
             [found] = body[f"{self._kind}s"]
             stored = _with_flat_settings(found[self._kind])
+            version = int(stored.get("version", 0))
         except (AttributeError, KeyError, TypeError, ValueError):
             raise RetryableError(f"{server} gave no whole answer: the template {self.name}") from None
-        version = stored.get("version", 0)
         if version > self.body["version"]:
             raise BlockedError(
                 f"{server} has the template {self.name} in version {version}, this uaharvest version"

@@ -163,6 +163,7 @@ EPISODE = Key(
     "JSON of an episode",
     "`EPISODE_CACHE_EXPIRE`; 60 s if there is no such episode",
 )
+EPISODE_FOUND = Key("episode:<source>:found", "string", "JSON: episodes found before", "a week")
 EPISODE_LOCK = Key("episode:<source>:lock:<mpid>", "string", "lock of the worker that looks it up", "30 s")
 EPISODE_TRIES = Key("episode:<source>:tries:<mpid>", "string", "number of failed searches for it", "an hour")
 EPISODE_FAILING = Key(

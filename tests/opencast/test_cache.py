@@ -44,7 +44,7 @@ def lock_key(server):
 
 
 def part_key(server):
-    (key,) = server.keys()
+    (key,) = server.keys("*:part:*")
     return key
 
 
@@ -200,6 +200,20 @@ def test_one_that_was_found_before_shows_that_the_search_now_fails_at_all(server
     with pytest.raises(SourceError):
         episodes.get_many(["a"])
     assert episodes.failing(["a"]) == {}
+
+
+def test_many_refused_ids_are_their_own_fault_in_a_process_that_has_found_none_yet(server):
+    """At night there may be no others, and a worker that has just started knows of none."""
+    bad = {f"' OR {number}=1 --": BlockedError("403") for number in range(20)}
+    source = Refusing(bad)
+    cache(server, source).get_many(["good"])
+    server.delete(part_key(server))
+    episodes = cache(server, source)
+    assert episodes.get_many(bad) == {}
+    assert episodes.failing(bad).keys() == bad.keys()
+    source.errors = {**bad, "good": BlockedError("403"), "new": BlockedError("403")}
+    with pytest.raises(BlockedError, match="403"):
+        cache(server, source).get_many(["new"])
 
 
 def test_many_refused_ids_hide_no_episode_that_is_found(server):

@@ -587,6 +587,9 @@ class RefusedError(Exception):
         (RefusedError(1820, "change it"), BlockedError, "expired password"),
         (RefusedError(1862, "expired"), BlockedError, "expired password"),
         (RefusedError(1130, "Host"), BlockedError, "from this host"),
+        (RefusedError(1129, "Host is blocked because of many connection errors"), BlockedError, "from this host"),
+        (RefusedError(3159, "Connections using insecure transport are prohibited"), BlockedError, "with TLS only"),
+        (RefusedError(1356, "View references invalid table(s)"), BlockedError, "read that"),
         (RefusedError(2026, "SSL is required but the server doesn't support it"), BlockedError, "with TLS"),
         (RefusedError("server does not support SSL, but SSL was required"), BlockedError, "with TLS"),
         (RefusedError(1205, "Lock wait timeout exceeded"), SourceError, "is busy"),
@@ -606,6 +609,11 @@ class RefusedError(Exception):
         (RefusedError("x", sqlstate="XX000"), SourceError, "does not answer"),
         (RefusedError('connection failed: FATAL:  database "d" does not exist'), BlockedError, "is not there"),
         (RefusedError('FATAL:  role "h" does not exist'), BlockedError, "refuses to log user"),
+        (
+            RefusedError('FATAL:  no pg_hba.conf entry for host "::1", user "h", no encryption'),
+            BlockedError,
+            "from this host",
+        ),
         (RefusedError("FATAL:  the database system is starting up"), SourceError, "is busy"),
         (RefusedError("FATAL:  sorry, too many clients already"), SourceError, "is busy"),
         (

@@ -99,8 +99,9 @@ IMPERSONAL = (
     *(keys.RETENTION, keys.RETENTION_LOCK),
     *(keys.EPOCH, keys.KNOWN, keys.SINCE, keys.KNOWN_GAPS, keys.PLANNING, keys.WATCHED, keys.DUE, keys.CLOSED),
     *(keys.REREAD, keys.DAY, keys.DAY_CHUNK, keys.DAY_EDGES, keys.DAY_GONE, keys.DAY_TAIL, keys.PROFILE),
-    *(keys.THROTTLE, keys.EPISODE, keys.EPISODE_LOCK, keys.EPISODE_TRIES, keys.EPISODE_FAILING, keys.TOKEN),
-    *(keys.TOKEN_LOCK, keys.TOKEN_REFUSALS, keys.PLACES, keys.QUEUED, keys.HOLD, keys.SPENT, keys.USED),
+    *(keys.THROTTLE, keys.EPISODE, keys.EPISODE_FOUND, keys.EPISODE_LOCK, keys.EPISODE_TRIES),
+    *(keys.EPISODE_FAILING, keys.TOKEN, keys.TOKEN_LOCK, keys.TOKEN_REFUSALS, keys.PLACES, keys.QUEUED),
+    *(keys.HOLD, keys.SPENT, keys.USED),
     *(keys.QUOTA_PROBE, keys.CALLS, keys.SOURCE, keys.EXAMPLES, keys.ANSWERED, keys.NEUTRAL, keys.PAGE),
     *(keys.LISTS_HELD, keys.MEETING_SESSIONS, keys.WAKE),
 )

@@ -268,6 +268,8 @@ def test_a_denial_names_the_permission_and_is_never_absence(operation, call, act
         b'{"watermark":"2026-11-24T12:00:00","floor":"2026-11-24T12:00:00","epoch":"e","run":"r","schema":1}',
         b'{"watermark":"2026-11-24T12:00:00Z","floor":"2026-11-25T12:00:00Z","epoch":"e","run":"r","schema":1}',
         b'{"watermark":"2026-11-24T12:00:00Z","floor":"2026-11-24T12:00:00Z","epoch":"e","run":"r","schema":2}',
+        b'{"watermark":"9999-12-31T23:59:59-14:00","floor":"2026-11-24T12:00:00Z","epoch":"e","run":"r","schema":1}',
+        b"[" * 60_000,
     ],
 )
 def test_junk_is_blocked_names_the_object_and_is_mended_by_an_operator(store, bucket, junk):

@@ -461,6 +461,32 @@ def test_searches_ask_for_no_partial_answers():
     assert all("allow_partial_search_results=false" in asked for asked in server.asked if "_search" in asked)
 
 
+@pytest.mark.parametrize("found", ["x", 7, [1], {"aliases": None}, {"aliases": 7}])
+def test_names_of_indices_of_another_shape_are_no_answer(found):
+    server = Scripted(created)
+    server.others = lambda method, target: (200, {DAY: found})
+    for call in (lambda: server.store.matching(DAY), lambda: list(server.store.write(documents(1)))):
+        with pytest.raises(RetryableError, match=r"gave no whole answer: names of indices$"):
+            call()
+
+
+@pytest.mark.parametrize("template", [None, [], "x", [{"mappings": {"a": 1}}]])
+def test_a_template_of_another_shape_is_none(template):
+    server = Scripted(created)
+    server.others = lambda method, target: (200, {} if "_alias" in target else {"template": template})
+    with pytest.raises(IndexBlockedError, match="has no template for the index"):
+        list(server.store.write(documents(1)))
+
+
+def test_a_policy_that_is_not_answered_whole_is_not_written_over():
+    server = Scripted(product="opensearch")
+    asked = []
+    server.others = lambda method, target: asked.append(method) or (200, {"policy": {}})
+    with pytest.raises(RetryableError, match=r"gave no whole answer: the policy uaharvest-retention$"):
+        index_templates.retain(server.cluster, 7)
+    assert asked == ["GET"]
+
+
 def test_pages_of_values_that_never_end_are_left():
     page = {
         "buckets": [{"key": {"field0": "a"}, "doc_count": 1, "writes": {"value": 0}}],
@@ -578,6 +604,7 @@ def test_only_elasticsearchs_own_404_means_that_something_is_not_there(method):
         (200, {"component_templates": []}, RetryableError),
         (200, {"component_templates": None}, RetryableError),
         (200, {"component_templates": [{}]}, RetryableError),
+        (200, {"component_templates": [{"component_template": {"version": "new"}}]}, RetryableError),
         (200, [], RetryableError),
     ],
 )

@@ -520,6 +520,10 @@ def echo():
         thread.join()
 
 
+def test_an_id_that_utf8_cannot_hold_is_encoded_all_the_same():
+    assert encoded("a\ud800") == "a%ED%A0%80"
+
+
 @pytest.mark.parametrize(
     ("uuid", "sent"),
     [

@@ -36,6 +36,7 @@ REMEMBERED_SECONDS = 3600  # to remember the number of tries
 # After this many failures without any success, stop and find out first whether the search works at all.
 ENOUGH = 40
 RECENT = 3  # recently found episodes to remember; searching for one of them shows whether the search works
+FOUND_SECONDS = 604_800  # to remember some for processes that have found none yet
 
 Fetch = Callable[[str], dict[str, Any]]
 
@@ -153,11 +154,14 @@ class EpisodeCache:
 
     def _finds(self) -> bool | None:
         """Tell whether the search still works for recently found episodes; None if none are remembered."""
-        for mpid in list(self._found):
+        found = list(self._found)
+        if not found and (kept := self._redis.get(keys.EPISODE_FOUND(self._source))):
+            found = json.loads(kept)
+        for mpid in found:
             with contextlib.suppress(SourceError, BlockedError):
                 self._fetch(mpid)
                 return True
-        return False if self._found else None
+        return False if found else None
 
     def _note(self, mpid: str, error: SourceError | BlockedError) -> None:
         """Remember for a while that the search fails for this episode, so that no worker searches for it."""
@@ -195,6 +199,9 @@ class EpisodeCache:
                 future.cancel()
         if errors:
             self._fetch(NO_EPISODE)
+        there = [mpid for mpid, part in found.items() if part != "{}"]
+        if there and not self._found:  # once in each process
+            self._redis.set(keys.EPISODE_FOUND(self._source), json.dumps(there[:RECENT]), ex=FOUND_SECONDS)
         return found, errors
 
     def _remember(self, parts: Mapping[str, str]) -> None:

@@ -73,13 +73,13 @@ _REFUSALS: tuple[tuple[set[int | str], str, str], ...] = (
         "refuses to log user '{user}' in",
         "Check {setting}: its user and password.",
     ),
-    ({1130}, "lets nobody in from this host", "Let user '{user}' log in from here."),
+    ({1129, 1130}, "lets nobody in from this host", "Let user '{user}' log in from here."),
     ({3118, 4151}, "has locked the account of user '{user}'", "Unlock it: ALTER USER … ACCOUNT UNLOCK."),
     ({1820, 1862}, "lets user '{user}' do nothing with an expired password", "Set a new one, and {setting}."),
     ({1044}, "does not let user '{user}' use this database", "Check {setting}, or grant it."),
     ({1049, "3D000"}, "is not there", "Check {setting}: it must name the database of Opencast."),
     (
-        {1142, 1143, 1227, "42501"},
+        {1142, 1143, 1227, 1356, 1449, "42501"},
         "does not let user '{user}' read that",
         "Grant SELECT on the tables of useractions and sessions.",
     ),
@@ -96,7 +96,7 @@ _CLASSES = {"28": "28000", "3D": "3D000", "3F": "3F000", "42": "42P01"}
 # When a connection is refused, libpq gives only the text, no SQLSTATE.
 _TEXTS = (
     ("password authentication failed", "28P01"),
-    ("no pg_hba.conf entry", "28000"),
+    ("no pg_hba.conf entry", 1130),
     ("is not permitted to log in", "28000"),
     ('role "', "28000"),
     ("permission denied", "42501"),
@@ -118,6 +118,7 @@ _SAID = (
         "cannot be reached with TLS",
         "Switch it on there, or take it out of {setting}.",
     ),
+    (("insecure transport",), "takes connections with TLS only", "Ask for TLS in {setting}."),
     (("invalid connection option",), "cannot be connected to", "Check the parameters in {setting}."),
 )
 # Statement time-outs in PostgreSQL, MariaDB and MySQL.

@@ -90,7 +90,14 @@ class Watermark:
         Raises:
             ValueError: The text is not a watermark.
         """
-        match json.loads(text):
+        try:
+            return cls._read(json.loads(text))
+        except (OverflowError, RecursionError):  # times at the calendar's ends; too many brackets
+            raise ValueError("not a watermark") from None
+
+    @classmethod
+    def _read(cls, content: object) -> "Watermark":
+        match content:
             case {
                 "watermark": str(at),
                 "floor": str(floor),
@@ -151,7 +158,10 @@ def legacy(text: str, zone: ZoneInfo) -> datetime:
         ValueError: The text is not a date.
     """
     local = datetime.strptime(text, _LEGACY_FORMAT).replace(tzinfo=zone)
-    return min(local.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
+    try:
+        return min(local.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
+    except OverflowError:  # at the calendar's ends
+        raise ValueError("not a date in UTC") from None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -309,7 +319,7 @@ class WatermarkStore:
         marker = self._marker.read()
         try:
             content = json.loads(marker.text) if marker is not None else None
-        except ValueError:
+        except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict):
             raise BlockedError(f"{self.uri}.replaced is not what this program writes there: delete it.")

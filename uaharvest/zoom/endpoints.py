@@ -98,5 +98,5 @@ def encoded(name: str) -> str:
     Zoom decodes a path before it splits it into segments, then decodes each segment again. It does not find a uuid that
     starts with "/" or contains "//" (code 3001) unless the uuid is encoded twice.
     """
-    once = quote(name, safe="")
+    once = quote(name, safe="", errors="surrogatepass")  # JSON can contain lone surrogates
     return quote(once, safe="") if name.startswith("/") or "//" in name else once

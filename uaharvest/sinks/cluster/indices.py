@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from uaharvest.errors import BlockedError
+from uaharvest.coerce import members
+from uaharvest.errors import BlockedError, RetryableError
 from uaharvest.sinks.cluster.connection import Cluster, quoted
 from uaharvest.sinks.cluster.refusals import refusal, require_absence
 
@@ -34,7 +35,10 @@ class Indices:
         require_absence(*answer, self._cluster.server)
         if answer.status == HTTPStatus.NOT_FOUND:
             return {}
-        return {index: set((found or {}).get("aliases", ())) for index, found in answer.body.items()}
+        try:
+            return {index: set((found or {}).get("aliases", ())) for index, found in answer.body.items()}
+        except (AttributeError, TypeError):
+            raise RetryableError(f"{self._cluster.server} gave no whole answer: names of indices") from None
 
     def blocked_by_templates(self, names: Iterable[str]) -> dict[str, str]:
         """Create those indices that do not exist; return those for which that fails, with the reasons."""
@@ -48,7 +52,7 @@ class Indices:
             if index in found:
                 continue
             answer = self._cluster.ask("POST", f"/_index_template/_simulate_index/{quoted(index)}")
-            template = answer.body.get("template") or {}
+            template = members(answer.body.get("template"))
             if not template.get("mappings"):
                 blocked[index] = f"{self._cluster.server} has no template for the index {index}: {LOAD_TEMPLATES}"
                 continue
