@@ -161,7 +161,7 @@ def serve(
             keep_directory=directory is not None,
             port=port,
             url=f"http://{HOST}:{port}",
-            deadline=180,  # for a busy machine; an idle one takes 10 s
+            deadline=600,  # for a busy machine; an idle one takes 10 s
         )
 
     return stack.on_port(build, port)

@@ -65,7 +65,7 @@ class Child:
         keep_directory: bool | None = None,
         port: int | None = None,
         url: str = "",
-        deadline: float = 30,
+        deadline: float = 120,  # for a busy machine; an idle one takes a second or two
     ) -> None:
         """Prepare the child; `start` runs it.
 
