@@ -11,6 +11,7 @@ from kombu.entity import Exchange, Queue
 
 from uaharvest import keys, readers
 from uaharvest import settings as harvest
+from uaharvest.broker import QUEUES, SQS
 from uaharvest.redis_url import RedisUrl
 from uaharvest.streams import registry
 
@@ -26,7 +27,7 @@ try:
     _url = readers.broker_url(os.environ.pop("CELERY_BROKER_URL", "").strip() or _settings.broker_url)
 except ValueError as error:
     raise SystemExit(f"The broker's URL cannot be used. Expected {error}.") from None
-_sqs = _url.startswith("sqs://")
+_sqs = _url.startswith(SQS)
 broker_transport_options: dict[str, Any]
 if _sqs:
     broker_url = _url
@@ -55,12 +56,8 @@ else:
     broker_use_ssl = _broker.use_ssl
     broker_transport_options |= _broker.transport_options
 
-# One queue per stream, so that a slow Zoom does not delay useractions and workers can be dedicated to a stream. A
-# worker without -Q consumes all queues.
-task_queues = tuple(
-    Queue(name, Exchange(name), routing_key=name)
-    for name in (*(spec.queue for spec in registry.specs()), "index", "backfill", "control")
-)
+# A worker without -Q consumes all queues.
+task_queues = tuple(Queue(name, Exchange(name), routing_key=name) for name in QUEUES)
 task_default_queue = "control"
 task_routes = {
     **{task: queue for spec in registry.specs() for task, queue in spec.routes.items()},

@@ -18,9 +18,10 @@ def main() -> None:
     atexit.register(gc.freeze)
     # structlog 26.1 imports rich if it is there, to draw tracebacks. Ours are plain (uaharvest/logs.py), and without
     # rich a short command takes a tenth less time. `import rich` fails where sys.modules has None.
-    sys.modules["rich"] = None  # type: ignore[assignment]
-    importlib.import_module("structlog")
-    del sys.modules["rich"]
+    if "rich" not in sys.modules:
+        sys.modules["rich"] = None  # type: ignore[assignment]
+        importlib.import_module("structlog")
+        del sys.modules["rich"]
     from uaharvest import cli  # noqa: PLC0415 - see above
 
     # The library never imports Celery. What the command line needs of it is handed in, and loaded only when it is

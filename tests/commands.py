@@ -175,7 +175,7 @@ if __name__ == "__main__":
         importlib.import_module(module)
     from uaharvest import cli
 
-    for module in set(cli.COMMANDS.values()):
+    for module, _ in cli.COMMANDS.values():
         importlib.import_module(f"uaharvest.cli.{module}")
     gc.freeze()
     _serve(socket.socket(fileno=int(sys.argv[1])))

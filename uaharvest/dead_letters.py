@@ -91,7 +91,7 @@ class DeadLetters:
 
     def __init__(self, s3: "S3Client", bucket: str | None, prefix: str, *, encryption: str | None = None) -> None:
         self._s3 = s3
-        self._encryption = _encryption(encryption)
+        self._encryption = how_encrypted(encryption)
         self._bucket = bucket
         self._prefix = prefix
 
@@ -227,7 +227,7 @@ class DeadLetters:
         return True
 
 
-def _encryption(chosen: str | None) -> dict[str, str]:
+def how_encrypted(chosen: str | None) -> dict[str, str]:
     """Return the arguments of a write that encrypts; see the setting S3_DEAD_LETTER_SSE."""
     if chosen is None:
         return {}

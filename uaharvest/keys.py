@@ -235,6 +235,7 @@ MEETING_SESSIONS = Key(
 WAKE = Key("wake:<place>:<run>:<second>", "string", "`advance` has been scheduled for that time", UNTIL_THEN)
 
 # Celery.
+WORKERS = Key("workers", "sorted set", "at the broker: workers with their queues, by their last heartbeat", "15 s")
 CELERY = Key("celery:<name>", "several", "queues and other data of the broker", "as kombu decides")
 
 ALL = tuple(value for value in list(globals().values()) if isinstance(value, Key))

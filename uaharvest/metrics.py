@@ -20,7 +20,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from uaharvest import __version__, assembly, counters, status
+from uaharvest import __version__, assembly, broker, counters, status
 from uaharvest.errors import Exit
 from uaharvest.indexer import STREAM
 from uaharvest.runs.state import KINDS
@@ -164,7 +164,7 @@ class Counted(NamedTuple):
 class HarvestCollector(Collector):
     """Reads the harvest's state for each scrape; one scrape at a time."""
 
-    def __init__(self, settings: Settings, workers: status.Workers) -> None:
+    def __init__(self, settings: Settings, workers: broker.Workers) -> None:
         """Read the site of `settings`, and its queues through `workers`."""
         self._settings = settings
         self._workers = workers

@@ -15,12 +15,13 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import redis
 
 from uaharvest import assembly, aws, keys, retention, startup, tombstones
 from uaharvest.audit.results import Results
+from uaharvest.broker import Workers
 from uaharvest.errors import BlockedError, Exit, HarvestError, NoQueueError
 from uaharvest.indexer import STREAM
 from uaharvest.intervals import duration
@@ -49,23 +50,6 @@ LONG = 60.0
 SHOWN_SKEW = 10.0
 
 NO_DRAIN: Mapping[str, Any] = {"indexed": 0, "dead": 0, "last_drain": None}
-
-
-class Workers(Protocol):
-    """What Celery knows about its queues and workers."""
-
-    def queues(self) -> Mapping[str, int]:
-        """Return how many messages wait in each queue."""
-        ...
-
-    def alive(self, wait: float | None = None) -> Mapping[str, list[str]] | None:
-        """Return each responding worker's queues, by worker name; None if workers cannot be queried.
-
-        Args:
-            wait: Wait for answers for this many seconds. None: until all workers that the broker knows have answered,
-                but a second at most.
-        """
-        ...
 
 
 def status(settings: Settings, workers: Workers) -> dict[str, Any]:

@@ -9,10 +9,12 @@ import pytest
 
 from devservers import stack
 
-# What only harvests and other long commands need: the sources' clients, the engine, and what shows progress.
+# What only harvests and other long commands need: Celery, the sources' clients, the engine, and what shows progress.
 LONG = {
+    "celery",
     "elastic_transport",
     "jwt",
+    "kombu",
     "numpy",
     "pyhorn",
     "requests",
@@ -24,7 +26,7 @@ LONG = {
     "uaharvest.zoom.client",
 }
 # What asks a service.
-SERVICES = {"botocore", "celery", "kombu", "redis", "uaharvest.settings", "uaharvest.status"}
+SERVICES = {"botocore", "redis", "uaharvest.settings", "uaharvest.status"}
 
 
 def imported(*arguments, **environment):

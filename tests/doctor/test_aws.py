@@ -68,6 +68,14 @@ def test_a_permission_that_the_role_lacks_is_named(told, settings_of, proxy, met
     assert action in remedy
 
 
+def test_a_role_that_may_not_use_the_key_of_dead_letters_is_named(told, settings_of, proxy):
+    settings = settings_of(S3_DEAD_LETTER_SSE="aws:kms:alias/letters")
+    assert told(settings, "s3.objects") == []
+    with proxy.answering(of_object("PUT", "x-amz-server-side-encryption"), DENIED_S3):
+        [(status, found, _)] = told(settings, "s3.objects")
+    assert (status, "S3_DEAD_LETTER_SSE" in found) == ("fail", True)
+
+
 def test_a_role_that_may_not_list_is_told(told, settings_of, proxy):
     with proxy.answering(lambda call: "list-type" in call.query, DENIED_S3):
         [(status, found, remedy)] = told(settings_of(), "s3.bucket")

@@ -12,6 +12,8 @@ from redis import Redis
 from devservers import stack
 from tasks.engines import MOST_WAITING
 from tests import redis_servers
+from uaharvest.broker import QUEUES, Broker
+from uaharvest.settings import Settings
 
 SEND = """
 import json
@@ -71,9 +73,6 @@ except RetryableError as error:
 """
 
 
-QUEUES = ("useractions", "episodes", "zoom", "viewings", "attendance", "index", "backfill", "control")
-
-
 def python(code, **environment):
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -89,6 +88,7 @@ def test_the_messages_that_wait_in_queues_without_a_worker_are_counted(redis, va
     """By a passive declaration all of them are 0: it looks for the queue without `global_keyprefix`."""
     depths = json.loads(python(SEND, REDIS_URL=valkey_url).stdout)
     assert depths == dict.fromkeys(QUEUES, 0) | {"episodes": 1, "control": 2}
+    assert Broker(Settings(redis_url=valkey_url), lambda: None).queues() == depths
 
 
 def test_those_of_sqs_are_counted_too(aws, redis, valkey_url):

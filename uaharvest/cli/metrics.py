@@ -3,6 +3,7 @@
 import click
 from prometheus_client import CollectorRegistry, start_http_server
 
+from uaharvest.broker import Broker
 from uaharvest.cli.context import Context
 from uaharvest.errors import BadInputError
 from uaharvest.metrics import HarvestCollector
@@ -18,7 +19,7 @@ def metrics(context: Context) -> None:
     settings = context.settings
     settings.require("bucket")
     registry = CollectorRegistry()
-    registry.register(HarvestCollector(settings, context.workers()))
+    registry.register(HarvestCollector(settings, Broker(settings, context.workers)))
     host, port = settings.metrics_host, settings.metrics_port
     try:
         _, thread = start_http_server(port, host, registry)

@@ -7,6 +7,7 @@ import click
 
 from uaharvest import assembly, plain
 from uaharvest import status as status_
+from uaharvest.broker import Broker
 from uaharvest.cli import output, status_report
 from uaharvest.cli.context import Context
 from uaharvest.errors import BadInputError, BlockedError, RetryableError
@@ -26,7 +27,7 @@ def status(context: Context, *, as_json: bool, follow: str | None) -> None:
     if follow:
         _follow(context, follow)
         return
-    found = status_.status(context.settings, context.workers())
+    found = status_.status(context.settings, Broker(context.settings, context.workers))
     if as_json:
         output.show([(json.dumps(found, indent=2), None)])
     else:

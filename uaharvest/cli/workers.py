@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from uaharvest import status
+from uaharvest import broker
 from uaharvest.runs.engine import Hints
 
 
-class Workers(status.Workers, Protocol):
+class Workers(broker.Workers, Protocol):
     """What Celery knows and does; see `tasks.workers`."""
 
     def hints(self, stream: str = "useractions") -> Hints:

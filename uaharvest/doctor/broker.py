@@ -6,12 +6,12 @@ from contextlib import closing
 import redis
 
 from uaharvest import keys
+from uaharvest.broker import SQS
 from uaharvest.doctor.findings import Finding, Status, fail, failed, ok, warn
 from uaharvest.doctor.redis import judge_eviction
 from uaharvest.doctor.site import Site
 from uaharvest.redis_url import RedisUrl
 
-SQS = "sqs://"
 _SETTING = "CELERY_BROKER_URL"
 
 

@@ -9,6 +9,7 @@ from uaharvest.doctor import (
     database,
     dead_letters,
     documents,
+    lrs,
     opencast,
     redis,
     s3,
@@ -43,6 +44,7 @@ _sqlite = _unless(lambda settings: settings.documents_url, "DOCUMENTS_URL is not
 _elasticsearch = _unless(
     lambda settings: settings.es_url and not settings.documents_url, "ES_HOST is not set, or not used"
 )
+_lrs = _unless(lambda settings: settings.lrs_url, "LRS_URL is not set")
 _zoom = _unless(lambda settings: settings.zoom_enabled, "no meetings are harvested (ZOOM_KEY, ZOOM_SECRET)")
 
 
@@ -170,6 +172,7 @@ CHECKS: tuple[Check, ...] = (
     _of_zoom("token", zoom.token, "redis.permissions"),
     _of_zoom("plan", zoom.plan, "zoom.token", "zoom.reachable", quick=False),
     _of_zoom("quota", zoom.quota, "redis.permissions"),
+    Check(name="lrs.statements", title="LRS", look=lrs.statements, unused=_lrs, setting="LRS_URL", quick=False),
     Check(
         name="workers",
         title="workers",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,7 @@ def _contradictions(settings: Settings) -> Iterator[Finding]:
         ("MATTERHORN_REST_USER", settings.opencast_user, "MATTERHORN_REST_PASS", settings.opencast_password),
         ("ES_USER", settings.es_user, "ES_PASSWORD", settings.es_password),
         ("ZOOM_KEY", settings.zoom_key, "ZOOM_SECRET", settings.zoom_secret),
+        ("LRS_USER", settings.lrs_user, "LRS_PASSWORD", settings.lrs_password),
     )
     for first, one, second, other in pairs:
         if bool(one) != bool(other):
@@ -106,6 +108,8 @@ def _without_effect(settings: Settings) -> Iterator[Finding]:
             "ZOOM_KEY is set, but no meetings are indexed without a document store",
             "Set ES_HOST, or DOCUMENTS_URL.",
         )
+    if settings.lrs_user and not settings.lrs_url:
+        yield warn("LRS_USER is set, but no statement is sent without LRS_URL", "Set it, or take LRS_USER out.")
     if settings.max_span and settings.catch_up:
         yield warn("MAX_START_END_SPAN has no effect, because HARVEST_CATCH_UP is true", "Take one of them out.")
 
@@ -113,6 +117,11 @@ def _without_effect(settings: Settings) -> Iterator[Finding]:
 def _files(settings: Settings) -> Iterator[Finding]:
     if settings.es_ca_file and not Path(settings.es_ca_file).is_file():
         yield fail(f"ES_CA_FILE: there is no file '{settings.es_ca_file}'", "Name a file with certificates (PEM).")
+    if settings.alert_command and shutil.which(settings.alert_command[0]) is None:
+        yield fail(
+            f"ALERT_COMMAND: there is no program '{settings.alert_command[0]}' that this user may run",
+            "Correct it. It is run without a shell, so a shell's own commands need sh -c '...'.",
+        )
     if settings.geolite:
         try:
             GeoLite(settings.geolite)

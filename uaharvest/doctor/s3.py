@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Iterator
 
 from uaharvest import aws, lifecycle
+from uaharvest.dead_letters import how_encrypted
 from uaharvest.doctor.findings import Finding, fail, failed, ok, warn
 from uaharvest.doctor.site import Site
 from uaharvest.errors import HarvestError
@@ -51,9 +52,22 @@ def objects(site: Site) -> Iterator[Finding]:
         yield failed(error)
     else:
         yield _conditions(site, name, key)
+    if site.settings.dead_letter_sse:
+        yield _encrypted(site, name, key)
     with aws.translated(uri):
         site.s3.delete_object(Bucket=name, Key=key)
     yield ok("deletable (s3:DeleteObject)")
+
+
+def _encrypted(site: Site, bucket: str, key: str) -> Finding:
+    """Write and read an object that is encrypted as dead letters are: the role may lack the key."""
+    try:
+        with aws.translated(f"s3://{bucket}/{key}, encrypted as S3_DEAD_LETTER_SSE says"):
+            site.s3.put_object(Bucket=bucket, Key=key, Body=b"{}", **how_encrypted(site.settings.dead_letter_sse))  # type: ignore[arg-type] # names of S3's arguments
+            site.s3.get_object(Bucket=bucket, Key=key)["Body"].close()
+    except HarvestError as error:
+        return failed(error)
+    return ok("dead letters can be written and read, encrypted as S3_DEAD_LETTER_SSE says")
 
 
 def _conditions(site: Site, bucket: str, key: str) -> Finding:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import redis
 
-from uaharvest import assembly, aws, status
+from uaharvest import assembly, aws, broker
 from uaharvest.opencast.client import ENGAGE_HOST, Opencast
 from uaharvest.settings import Settings
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CONNECTIONS = assembly.SENDERS
 
 
-class Workers(status.Workers, Protocol):
+class Workers(broker.Workers, Protocol):
     """What Celery knows about its queues and workers."""
 
     def about(self, within: float = ...) -> Mapping[str, Mapping[str, Any]] | None:

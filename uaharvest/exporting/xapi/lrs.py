@@ -107,6 +107,11 @@ class Lrs:
             )
         return sent
 
+    def probe(self) -> str:
+        """Send a batch without statements, and return the address; raises as `send` does."""
+        self._post([])
+        return self._url
+
     def _parts(self, statements: Sequence[Statement]) -> Iterator[StatementCounts]:
         waiting = [list(statements)] if statements else []
         while waiting:
