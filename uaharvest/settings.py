@@ -406,6 +406,11 @@ class Settings:
         default=timedelta(hours=5, minutes=30),
         shown_default="05:30",
     )
+    viewings_parquet: Path | None = _setting(
+        "VIEWINGS_PARQUET",
+        Path,
+        "Folder of an `export parquet`: viewings are made from its useractions too, such as those deleted here.",
+    )
     viewings_key: str = _setting(
         "S3_VIEWINGS_KEY", text, "S3 key of the viewings watermark.", default="viewings-watermark"
     )

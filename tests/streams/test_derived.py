@@ -104,7 +104,7 @@ class World:
         self.until = None
         reader = StoredUseractions(self.store, "useractions*-*")
         derivation = {
-            "viewings": Recordings(reader, self.store, self.settings),
+            "viewings": Recordings([reader], self.store, self.settings),
             "attendance": Meetings(self.store, self.settings),
         }[name]
         self.stream = Clocked(

@@ -31,6 +31,15 @@ def test_a_page_that_only_rests_plays_nothing():
     assert parts(beats("0", "0", "0")) == []
 
 
+def test_a_player_that_paused_or_started_right_at_a_heartbeat_played_nothing_in_the_interval():
+    assert parts(beats(30, "30", "30")) == [(0, 30)]
+    assert parts(beats("40", 40, "55")) == [(40, 55)]
+
+
+def test_a_playhead_that_is_back_where_it_was_has_played_in_between():
+    assert parts(beats(330, 360, 360, 390)) == [(315, 375), (345, 405)]
+
+
 def test_between_two_rests_a_playhead_that_moved_no_faster_than_time_has_played():
     assert parts(beats("0", "20", "20")) == [(0, 20)]
     assert parts(beats("0", "900", "900")) == []

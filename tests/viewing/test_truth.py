@@ -1,13 +1,19 @@
 """The engine against simulated viewers whose truth is known. Makes the table of errors in docs/viewing.md."""
 
+import itertools
 from pathlib import Path
 from random import Random
 from statistics import mean, median
 
 import pytest
 
+from simulators.opencast.rows import Session
 from simulators.opencast.viewers import (
+    HEARTBEAT_S,
     Habits,
+    Piece,
+    Viewer,
+    Visit,
     both,
     events,
     events_with_end,
@@ -96,6 +102,78 @@ def test_coverage_from_heartbeats_at_normal_speed_is_within_an_interval():
 def test_coverage_from_heartbeats_at_other_speeds_is_within_what_plays_in_an_interval(name):
     assert errors(name).sizes[int(0.95 * VIEWERS)] <= 30
     assert errors(name).sizes[-1] <= 90  # at 3x
+
+
+# The bound of docs/viewing.md: what each stretch between two heartbeats may add to the error.
+
+
+def stretches(visit):
+    """Return for each stretch what it may cost in seconds, and if the viewer jumped or played for a part of it."""
+    beats = int(visit.awake_s / HEARTBEAT_S)
+    bounds = [*(HEARTBEAT_S * number for number in range(beats + 1)), visit.awake_s]
+    for number, (begin, end) in enumerate(itertools.pairwise(bounds)):
+        plays = [piece.speed > 0 for piece in visit.pieces if piece.at < end and piece.until > begin]
+        jumps = [
+            after.position - before.reach
+            for before, after in itertools.pairwise(visit.pieces)
+            if after.position != before.reach and begin < after.at <= end
+        ]
+        lands_late = visit.piece(end).position_at(end) > 32
+        yield cost(number, beats, plays, jumps, lands_late=lands_late), bool(jumps) or len(set(plays)) == 2
+
+
+def cost(number, beats, plays, jumps, *, lands_late):
+    if not any(plays):
+        return 0
+    if number == beats:  # closed before the next heartbeat
+        return 15 if beats and plays[0] and not jumps else 30
+    if not jumps:
+        return 0
+    [way, *more] = jumps
+    return 15 if number and all(plays) and not more and not -32 < way < -15 and lands_late else 30
+
+
+@pytest.mark.parametrize("duration", [600.0, 3000.0])
+def test_coverage_from_heartbeats_is_within_the_sum_of_what_each_stretch_may_cost(duration):
+    rng = Random(f"bound {duration}")
+    habits = Habits(speeds=NORMAL, sleeps=0)
+    viewers = [make_viewer(rng, "r", duration, 1.7e9, habits) for _ in range(400)]
+    found = measures(viewings(actions_of(report(viewers, heartbeats, rng)), {"r": duration}), {"r": duration})
+    seen = {one.viewer: one.seen_s for one in found}
+    within = 0
+    for viewer in viewers:
+        costs, restless = zip(
+            *(one for visit in viewer.visits for one in [*stretches(visit), (0, False)]), strict=True
+        )
+        if any(map(all, itertools.pairwise(restless))):
+            continue
+        error = abs(seen.get(viewer.user, 0) - viewer.seen_s)
+        assert error <= sum(costs) + 2 * (1 + sum(map(bool, costs)))  # places and times are whole seconds
+        within += sum(costs) <= 30
+    assert within >= 20  # whom the bound of 30 s is for
+
+
+def visits_with_jumps(jumps, after):
+    """Watch 300 s; then jump in each stretch, `after` seconds: from new parts to old ones, and from these to new."""
+    pieces, position = [Piece(0, 300, 0, 1.0)], 300.0
+    for number, seconds in enumerate(itertools.islice(itertools.cycle(after), jumps)):
+        at = 300.0 + HEARTBEAT_S * number
+        target = 100.0 if number % 2 == 0 else 400.0 + 100 * number
+        rest = HEARTBEAT_S - seconds
+        pieces += [
+            Piece(at, at + seconds, position, 1.0),
+            Piece(at + seconds, at + HEARTBEAT_S, target - rest, 1.0),
+        ]
+        position = target
+    return Visit(Session("s", "v", "192.0.2.7", ""), 1.7e9, tuple(pieces))
+
+
+@pytest.mark.parametrize("jumps", [1, 2, 6])
+def test_no_rule_can_be_within_less_than_half_an_interval_for_each_jump(jumps):
+    eager, late = (visits_with_jumps(jumps, after) for after in ((29.0, 1.0), (1.0, 29.0)))
+    assert list(heartbeats(eager)) == list(heartbeats(late))
+    more, less = (Viewer("v", "r", DURATION, (visit,)).seen_s for visit in (eager, late))
+    assert more - less == 28 * jumps
 
 
 def test_lost_heartbeats_cost_a_second_interval_in_few_cases():

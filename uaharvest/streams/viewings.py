@@ -52,9 +52,9 @@ class Recordings:
     what = "recordings"
     field = "mpid"
 
-    def __init__(self, reader: UseractionsReader, store: DocumentStore, settings: Settings) -> None:
-        """Read useractions from `reader`, and episodes from `store`."""
-        self._reader = reader
+    def __init__(self, readers: Sequence[UseractionsReader], store: DocumentStore, settings: Settings) -> None:
+        """Read useractions from all `readers`, and episodes from `store`. What several readers have counts once."""
+        self._readers = readers
         self._store = store
         self._infix = settings.index_infix
         self._anonymous = settings.anonymous_users
@@ -66,8 +66,9 @@ class Recordings:
     def documents(self, name: str, days: Sequence[date], counts: "Counter[str]") -> Iterator[Document]:  # noqa: ARG002 - all days count
         """Read all useractions of a recording and yield its documents."""
         rows = Useractions(name, self._anonymous)
-        for row in self._reader.read(name):
-            rows.add(row)
+        for reader in self._readers:
+            for row in reader.read(name):
+                rows.add(row)
         episode = self._store.get(index_name("episodes", None, self._infix), name)
         viewers = -1  # the last document is the recording's own
         for body in documents(rows, episode):

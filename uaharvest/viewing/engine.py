@@ -175,7 +175,9 @@ class _Samples:
         way = right - left
         inside = ~np.isnan(gap)
         with np.errstate(invalid="ignore", divide="ignore"):
-            possible = inside & (way > 0) & (way <= FASTEST * (gap + ROUNDING_S) + ROUNDING_S)
+            # At the same place, it rested, if either says so; otherwise it jumped back by as much as it had played.
+            rested = (way == 0) & ~(from_left & from_right)
+            possible = inside & ((way > 0) | rested) & (way <= FASTEST * (gap + ROUNDING_S) + ROUNDING_S)
             rate = np.where(possible & from_left & from_right & (gap > 0), way / gap, np.nan)
             speed, fastest = self._speeds(rate)
             steady = possible & (way <= gap * fastest * (1 + SPEED_TOLERANCE) + 2 * ROUNDING_S)

@@ -1,27 +1,33 @@
 """Builds the engines of what is made from documents: viewings and attendance."""
 
-from uaharvest import assembly
+from collections.abc import Callable
+from datetime import datetime
+
+from uaharvest import assembly, tombstones
 from uaharvest.runs.days import DAY
 from uaharvest.runs.engine import Engine, Hints
 from uaharvest.settings import STDOUT, Settings
 from uaharvest.sinks.documents import DocumentStore
 from uaharvest.streams.attendance import Meetings
 from uaharvest.streams.derived import Derivation, Derived
+from uaharvest.streams.parquet import ParquetUseractions
 from uaharvest.streams.spec import StreamSpec, documents_at
 from uaharvest.streams.specs import attendance, viewings, zoom
-from uaharvest.streams.viewings import Recordings, StoredUseractions, useractions_of
+from uaharvest.streams.viewings import Recordings, StoredUseractions, UseractionsReader, useractions_of
 
 
 def viewings_engine(settings: Settings, hints: Hints) -> Engine:
     """Return the engine of the viewings.
 
     Raises:
-        BadInputError: A required setting is missing.
+        BadInputError: A required setting is missing, or DuckDB is not installed.
     """
     store = assembly.document_store(settings)
-    reader = StoredUseractions(store, useractions_of(None, settings.index_infix))
+    readers: list[UseractionsReader] = [StoredUseractions(store, useractions_of(None, settings.index_infix))]
+    if settings.viewings_parquet is not None:
+        readers.append(ParquetUseractions(settings.viewings_parquet, tombstones.erased(settings)))
     harvested = assembly.USERACTIONS if settings.queue not in {None, STDOUT} else None
-    derivation = Recordings(reader, store, settings)
+    derivation = Recordings(readers, store, settings)
     return _engine(viewings.SPEC, derivation, settings, hints, store=store, harvested=harvested)
 
 
