@@ -29,7 +29,7 @@ def make(truth: simulated.Simulated, path: Path) -> tuple[int, int]:
     found = lectures.lectures(documents, links, ZONE)
     question = Question(truth.series, "A course", 0.5, Attending.EITHER)
     whole = course(question, roster, found, documents)
-    folder.write(model.site(whole, documents, model.Look(ZONE, 5)), path, {})
+    folder.write(model.site(whole, documents, model.Appearance(ZONE, 5)), path, {})
     return len(whole.lectures), len(whole.students)
 
 

@@ -22,7 +22,8 @@ from devservers import cluster
 from uaharvest import index_templates
 from uaharvest.documents import indexed
 from uaharvest.errors import HarvestError
-from uaharvest.settings import Settings, cluster_url
+from uaharvest.readers import cluster_url
+from uaharvest.settings import Settings
 from uaharvest.sinks.cluster.connection import connect
 from uaharvest.sinks.cluster.store import ClusterStore
 from uaharvest.streams.viewings import VIEWERS, Recordings, StoredUseractions, useractions_of
@@ -66,7 +67,7 @@ def scan(client: Elasticsearch) -> int:
     while hits := client.search(
         pit={"id": pit, "keep_alive": "5m"},
         size=PAGE,
-        source=list(FIELDS),
+        source={"includes": list(FIELDS)},
         sort=[{"_shard_doc": "asc"}],
         track_total_hits=False,
         **after,

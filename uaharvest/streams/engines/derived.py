@@ -1,8 +1,5 @@
 """Builds the engines of what is made from documents: viewings and attendance."""
 
-from collections.abc import Callable
-from datetime import datetime
-
 from uaharvest import assembly, tombstones
 from uaharvest.runs.days import DAY
 from uaharvest.runs.engine import Engine, Hints
