@@ -100,7 +100,7 @@ def _shown(value: Any, column: Column) -> Shown:
     if value is None:
         return Shown(UNKNOWN, "", style)
     if isinstance(value, Hidden):
-        return Shown(value.text, str(value.bound), style)
+        return Shown(value.text, "0", style)
     if isinstance(value, date) and not isinstance(value, datetime):
         return Shown(f"{value:%a %-d %b %Y}", str(wall(datetime.combine(value, time()))), style)
     if isinstance(value, datetime):
