@@ -125,3 +125,29 @@ def test_the_floor_is_counted_by_its_events(queue):
     queue.require_events(3, "a test")
     with pytest.raises(HarvestError, match="a test: of 1 events 0 arrived"):
         queue.require_events(1, "a test")
+
+
+@pytest.mark.fault
+@pytest.mark.long
+def test_the_quick_benchmark_of_protection_prints_a_row_for_each_way_once_all_has_arrived():
+    command = [sys.executable, "-m", "benchmarks.privacy", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^\| as they are \| [\d.]+ \| 1\.00 \|  \|$", done.stdout, re.MULTILINE)
+    assert (
+        len(
+            re.findall(
+                r"^\| (?:pseudonyms|all protection) \| [\d.]+ \| \d\.\d\d \| 0\.9 ", done.stdout, re.MULTILINE
+            )
+        )
+        == 2
+    )
+
+
+@pytest.mark.fault
+@pytest.mark.long
+def test_the_benchmark_of_erasures_says_what_it_took():
+    command = [sys.executable, "-m", "benchmarks.erasure", "--rows", "200000"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^sqlite: 100,000 of 200,000 erased in [\d.]+ s, .*; 1\.00 x the least", done.stdout)
