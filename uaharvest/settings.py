@@ -525,7 +525,7 @@ class Settings:
     report_min_group: int = _setting(
         "REPORT_MIN_GROUP",
         whole(1, 1000),
-        "Reports: groups of fewer people than this are not shown.",
+        "Reports, episode-metrics: numbers of people are rounded down to multiples of this; fewer are not shown.",
         default=5,
     )
     metrics_host: str = _setting(

@@ -116,12 +116,19 @@ def test_attendance_as_before_gives_a_whole_chunk_for_a_heartbeat_and_takes_publ
 
 def test_episode_metrics_have_the_mean_of_all_viewers_and_their_number():
     episodes = {**EPISODES, "unwatched": site.episode("unwatched", title="=cmd()").body}
-    rows = products.episode_metrics(episodes, bodies(site.recording(mean_coverage=0.4567)))
+    rows = products.episode_metrics(episodes, bodies(site.recording(mean_coverage=0.4567)), 1)
     assert written(products.EPISODE_METRICS, rows) == (
         "mpid,title,duration,available,type,course,series,mean.watched.pct,unique.viewers\n"
         "lecture,Lecture 1,3000000,2026-11-23T12:00:00+00:00,L01,Course 2,20260310002,45.7,3\n"
         "unwatched,'=cmd(),3000000,2026-11-23T12:00:00+00:00,L01,Course 2,20260310002,,0\n"
     )
+
+
+def test_episode_metrics_leave_out_what_few_saw_and_round_the_number_of_viewers():
+    [few] = products.episode_metrics(EPISODES, bodies(site.recording(mean_coverage=0.4567)), 5)
+    assert (few["mean.watched.pct"], few["unique.viewers"]) == (None, None)
+    [many] = products.episode_metrics(EPISODES, bodies(site.recording(mean_coverage=0.4567, viewers=13)), 5)
+    assert (many["mean.watched.pct"], many["unique.viewers"]) == (45.7, 10)
 
 
 def test_episode_metrics_as_before_take_the_anonymous_for_one_student():

@@ -8,6 +8,7 @@ import boto3
 import pytest
 from click.testing import CliRunner
 
+from tests.exporting import site as exporting
 from tests.fakes import FakeReporter, at, span
 from tests.fakes import World as ActionsWorld
 from tests.privacy import planted
@@ -22,6 +23,7 @@ from uaharvest.streams.time_slice import TimeSlice
 from uaharvest.streams.useractions import Useractions
 from uaharvest.streams.zoom.documents import MeetingDocuments
 from uaharvest.streams.zoom.lists import MeetingLists
+from uaharvest.viewing.documents import recording_of
 from uaharvest.zoom.rows import read_meeting, read_participant
 
 IDS = (planted.LOGIN, planted.EMAIL, planted.ZOOM_ID, planted.SESSION)
@@ -36,13 +38,31 @@ OTHER = {
     "user_id": "16778241",
     "leave_reason": "",
 }
+
+
+def viewing(id_, mpid, viewer, huid=True):
+    """Return a document of `viewings`, with its index and id."""
+    own = exporting.viewing(mpid, viewer if huid else f"session:{viewer}").body
+    return "viewings", id_, own | ({"huid": viewer} if huid else {})
+
+
+VIEWINGS = [
+    viewing("v1", "lecture", planted.LOGIN),
+    viewing("v2", "lecture", planted.SESSION, huid=False),
+    viewing("v3", "lecture", "somebody"),
+    viewing("v4", "another", "somebody"),
+    viewing("v5", "own", planted.LOGIN),
+]
+RECORDINGS = {
+    mpid: recording_of(
+        {"mpid": mpid, "title": f"About {mpid}", "duration_s": 3000.0},
+        [fields for _, _, fields in VIEWINGS if fields["mpid"] == mpid],
+    ).fields
+    for mpid in ("lecture", "another", "own")
+}
 DERIVED = [
-    ("viewings", "v1", {"mpid": "lecture", "viewer": planted.LOGIN, "huid": planted.LOGIN}),
-    ("viewings", "v2", {"mpid": "lecture", "viewer": f"session:{planted.SESSION}"}),
-    ("viewings", "v3", {"mpid": "lecture", "viewer": "somebody", "huid": "somebody"}),
-    ("viewings", "v4", {"mpid": "another", "viewer": "somebody", "huid": "somebody"}),
-    ("recordings", "lecture", {"mpid": "lecture", "viewers": 3}),
-    ("recordings", "another", {"mpid": "another", "viewers": 1}),
+    *VIEWINGS,
+    *(("recordings", mpid, fields) for mpid, fields in RECORDINGS.items()),
     ("attendance", "a1", {"uuid": "uuid==", "person": planted.ZOOM_ID, "user_email": planted.EMAIL}),
     ("attendance", "a2", {"uuid": "uuid==", "person": "other", "host_id": planted.ZOOM_ID, "minutes": 60}),
 ]
@@ -126,14 +146,14 @@ class Site:
     def derive(self):
         protected = tombstones.pseudonyms(self.settings)
 
-        def stored(value):
-            if not protected or not isinstance(value, str) or value in {"lecture", "another", "uuid=="}:
+        def stored(name, value):
+            if not protected or name not in {"viewer", "huid", "person", "user_email", "host_id"}:
                 return value
             prefix = "session:" if value.startswith("session:") else ""
             return prefix + protected.of(value.removeprefix(prefix))
 
         documents = [
-            Document(index, id_, {name: stored(value) for name, value in body.items()})
+            Document(index, id_, {name: stored(name, value) for name, value in body.items()})
             for index, id_, body in DERIVED
         ]
         for _ in self.store.write(documents):

@@ -28,11 +28,12 @@ def elasticsearch() -> dict[str, Any]:
     def role(cluster: list[str], privileges: list[str], **fields: Any) -> dict[str, Any]:
         return {"cluster": cluster, "indices": [{"names": INDICES, "privileges": privileges, **fields}]}
 
+    work = ["read", "write", "maintenance", "view_index_metadata"]
     seen = {"field_security": {"grant": ["*"], "except": hidden()}}
     return {
-        "uaharvest_operator": role(["monitor", "manage_index_templates", "manage_ilm"], ["monitor", "manage"]),
+        "uaharvest_operator": role(["monitor", "manage_index_templates", "manage_ilm"], ["manage", *work]),
         "uaharvest_analyst": role([], ["read", "view_index_metadata"], **seen),
-        "uaharvest_officer": role([], ["read", "view_index_metadata", "index", "delete"]),
+        "uaharvest_officer": role([], work),
     }
 
 
@@ -43,12 +44,17 @@ def opensearch() -> dict[str, Any]:
         permission = {"index_patterns": INDICES, "allowed_actions": actions, **fields}
         return {"cluster_permissions": cluster, "index_permissions": [permission]}
 
+    work = ["read", "write", "delete", "indices:admin/refresh*", "indices:admin/aliases/get"]
     return {
         "uaharvest_operator": role(
-            ["cluster_monitor", "cluster_manage_index_templates"], ["indices_monitor", "manage"]
+            [
+                *("cluster_monitor", "cluster_composite_ops", "cluster_manage_index_templates"),
+                "cluster:admin/opendistro/ism/policy/*",
+            ],
+            ["manage", *work],
         ),
         "uaharvest_analyst": role(
             ["cluster_composite_ops_ro"], ["read"], fls=[f"~{name}" for name in hidden()], dls="", masked_fields=[]
         ),
-        "uaharvest_officer": role(["cluster_composite_ops"], ["read", "write", "delete"]),
+        "uaharvest_officer": role(["cluster:monitor/main", "cluster_composite_ops"], work),
     }

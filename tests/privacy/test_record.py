@@ -96,5 +96,3 @@ def test_an_analyst_sees_no_person_and_an_officer_everything():
     assert unseen >= {"host.name", "host.email", "host.host_id", "ip_address", "customer_key"}
     assert unseen.isdisjoint({"mpid", "action.type", "geoip", "uuid", "meeting", "join_time"})
     assert "field_security" not in officer
-    operator = roles.elasticsearch()["uaharvest_operator"]["indices"][0]
-    assert "read" not in operator["privileges"]

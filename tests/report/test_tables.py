@@ -20,7 +20,7 @@ COLUMNS = (
 AT = datetime(2026, 3, 8, 9, 5, tzinfo=ZoneInfo("America/New_York"))
 ROWS = [
     ["Ann", 0.1234, 0.4, 1234, AT, date(2026, 3, 8), 3725.0],
-    ["=HYPERLINK(1)", None, 12.6, Hidden("<5", 0), None, None, 65],
+    ["=HYPERLINK(1)", None, 12.6, Hidden("<5"), None, None, 65],
 ]
 TABLE = Table("t", "A table", COLUMNS, ROWS, ["a.html", ""])
 

@@ -1,17 +1,22 @@
 """A person who occurs nowhere else goes through real processes; no byte of any store or log names them."""
 
+import contextlib
 import json
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
 import pytest
 import requests
+from requests.auth import HTTPDigestAuth
 
-from devservers import cluster, stack
+from devservers import cluster, databases, stack
 from tests.privacy import planted
 from tests.privacy.planted import found
+from tests.system.test_database import FORCED
+from tests.system.test_metrics import serve_metrics
 from uaharvest import assembly, index_templates
 from uaharvest.privacy.site import protection
 from uaharvest.settings import Settings
@@ -39,6 +44,9 @@ def meet(zoom):
     named = {"user_name": planted.NAME, "user_id": "", "participant_uuid": ""}
     members = {"start": f"{DAY}T10:00:00Z", "people": 3, "sessions": [one, {**one, "user_id": "5"}, named]}
     requests.post(f"{zoom.url}/_sim/meetings", json=members, timeout=30).raise_for_status()
+    # Too long for an id, so its row is a dead letter.
+    members["uuid"] = "u" * 600
+    requests.post(f"{zoom.url}/_sim/meetings", json=members, timeout=30).raise_for_status()
 
 
 def watch(site):
@@ -51,7 +59,10 @@ def watch(site):
         "agent": planted.AGENT,
     }
     types = ("PLAY", f"SEARCH-{planted.TERM}", "FOOTPRINT")
-    rows = [{**row, "created": at + number, "type": type_} for number, type_ in enumerate(types)]
+    rows = [
+        {**row, "created": at + number, "type": type_, "inpoint": 0, "outpoint": 30}
+        for number, type_ in enumerate(types)
+    ]
     refused = {**row, "created": at + 10, "type": "PLAY", "mediapackage": "refused"}
     site.simulate("faults", {"path": "search", "kind": "status", "status": 403, "id": "refused"})
     site.simulate("rows", {"rows": [*rows, refused]})
@@ -86,13 +97,130 @@ def dump(site):
     )
 
 
-def harvest(start_site, store_settings):
-    """Harvest everything, through a killed worker; return the site and what its processes and commands have said."""
-    with stack.zoom_simulator("--meetings", "2", "--date", f"{DAY}", *ACCOUNT) as zoom:
+def rows(site):
+    """Return all rows of Opencast, as it tells them."""
+    answer = requests.get(
+        f"{site.simulator.url}/usertracking/actions.json",
+        params={"limit": 10**6},
+        auth=HTTPDigestAuth("admin", "opencast"),
+        headers=FORCED,
+        timeout=60,
+    )
+    return answer.json()["actions"]["action"]
+
+
+@contextlib.contextmanager
+def flower(site):
+    """Run Flower, which keeps what it sees in a file; its folder is searched with all others'."""
+    port = stack.free_port()
+    login = "operator:secret-word"
+    options = (f"--address={stack.HOST}", f"--port={port}")
+    with stack.celery(
+        "flower", *options, environment={**site.environment, "FLOWER_BASIC_AUTH": login}, port=port
+    ) as server:
+        yield server, tuple(login.split(":"))
+
+
+def pages(server, login):
+    """Return all that Flower shows."""
+    tasks = requests.get(f"{server.url}/api/tasks", auth=login, timeout=60)
+    names = [*tasks.json()][:20]
+    paths = ["", "workers?refresh=1", "tasks", "broker", *(f"task/{name}" for name in names), "metrics"]
+    shown = [requests.get(f"{server.url}/{path}", auth=login, timeout=60).text for path in paths]
+    table = {
+        "draw": 1,
+        "start": 0,
+        "length": 100,
+        "search[value]": "",
+        "order[0][column]": 0,
+        "order[0][dir]": "asc",
+    }
+    table |= {"columns[0][data]": "name"}
+    shown.append(requests.post(f"{server.url}/tasks/datatable", data=table, auth=login, timeout=60).text)
+    assert names
+    return "\n".join([tasks.text, *shown])
+
+
+def folders(*children):
+    """Everything in the folders of processes: their logs and what they store."""
+    return b"\n".join(
+        path.read_bytes() for child in children for path in child.directory.rglob("*") if path.is_file()
+    )
+
+
+def killed(site, *arguments):
+    """Run a command and kill it once it has begun; return what it has said."""
+    command = [sys.executable, str(stack.ROOT / "manage.py"), "--debug", *arguments]
+    with stack.Child(
+        "command", command, lambda child: bool(child.output), environment=site.environment, deadline=PATIENCE
+    ) as child:
+        child.start()
+        child.kill()
+        return child.output
+
+
+def import_file(folder):
+    """A file of useractions: one that is no JSON, one without an id, and others that are well."""
+    record = {"huid": planted.LOGIN, "ip": planted.ADDRESS, "timestamp": "2026-11-17T10:00:00+00:00", "mpid": "m"}
+    path = folder / "old.jsonl"
+    good, bad = (json.dumps({**record, "action_id": number}) for number in (77_000_000, "none"))
+    path.write_text("\n".join([*[good] * 60, bad, json.dumps(record)[:-1]]))
+    return path
+
+
+def commands(site, folder):
+    """Return what commands say at level debug, and what they write."""
+    roster = folder / "roster.csv"
+    roster.write_text("huid,email,first_name,last_name\nnobody,nobody@example.edu,No,Body\n")
+    said = [
+        site.manage("--debug", *words)
+        for words in (
+            *(("status",), ("status", "--json"), ("doctor",), ("doctor", "--json"), ("run", "index")),
+            *(
+                ("dead-letters", "list"),
+                ("dead-letters", "replay", "--all"),
+                ("documents", "list"),
+                ("retention", "--dry-run"),
+            ),
+            *(("documents", "export", f"{family}*") for family in ("useractions", "sessions", "meetings")),
+            *(
+                ("person", "find", planted.LOGIN),
+                ("person", "export", "--output", folder / "person.zip", planted.EMAIL),
+            ),
+            *(
+                ("export", name, "--series", "any")
+                for name in ("attendance", "viewing-options", "episode-metrics")
+            ),
+            ("export", "xapi", "--output", folder / "xapi.jsonl"),
+            ("report", "course", "any", "--roster", roster, "--pseudonyms", "--output", folder / "report"),
+            ("import", "useractions", import_file(folder.parent)),
+            ("person", "erase", "--dry-run", planted.ZOOM_ID),
+        )
+    ]
+    said += [site.manage("--debug", "dead-letters", "show", name) for name in site.dead_letters.names()]
+    return [f"{one.args}\n{one.stdout}{one.stderr}" for one in said]
+
+
+def harvest(start_site, folder, store_settings, *arguments, tables=None, restart=lambda: None):
+    """Harvest everything, through the death of each component; return the site and what there is outside of the store.
+
+    Args:
+        folder: An empty folder for files.
+        store_settings: Settings.
+        arguments: Of the Opencast simulator.
+        tables: A database that Opencast's rows are copied to and harvested from.
+        restart: Kills the document store and starts it again.
+    """
+    log = folder / "files"
+    log.mkdir()
+    with contextlib.ExitStack() as stack_:
+        zoom = stack_.enter_context(stack.zoom_simulator("--meetings", "2", "--date", f"{DAY}", *ACCOUNT))
         meet(zoom)
         site = start_site(
+            *arguments,
             rows=100,
             workers=0,
+            valkey=stack_.enter_context(stack.valkey(appendonly=True)),
             settings={
                 "ZOOM_ACCOUNT_ID": "account",
                 "ZOOM_KEY": "key",
@@ -106,30 +234,57 @@ def harvest(start_site, store_settings):
                 "PRIVACY_PSEUDONYMS": KEYS,
                 "PRIVACY_ADDRESS": "truncated",
                 "PRIVACY_AGENT": "family",
+                "INDEXER": "true",
+                "ACCESS_LOG_FILE": str(log / "access.log"),
+                "ALERT_COMMAND": f"sh -c 'cat >> {log / 'alerts'}'",
                 **store_settings,
             },
         )
         watch(site)
-        worker = site.add_worker()
-        beat = site.add_beat(2)
-        store = assembly.document_store(site.settings)
-        site.until(lambda: site.mark() and site.mark().at >= site.end, ticking=False, patience=PATIENCE)
+        if tables is not None:
+            databases.insert(tables, rows(site))
+        seen, login = stack_.enter_context(flower(site))
+        processes = [site.add_worker(), site.add_beat(2)]
+
+        def died(child, start):
+            child.kill()
+            processes.append(start())
+
+        until = {"ticking": False, "patience": PATIENCE}
+        site.until(site.ledger.live, **until)
+        died(processes[0], site.add_worker)
+        site.until(lambda: site.mark() and site.mark().at >= site.end, **until)
+        died(processes[1], lambda: site.add_beat(2))
         disturb(site)
-        site.kill_pool_process(worker)
-        site.until(
-            lambda: (
-                any(letter.startswith("index/") for letter in site.dead_letters.names())
-                or (site.manage("--debug", "run", "index") and None)
-            ),
-            ticking=False,
-            patience=PATIENCE,
-        )
-        site.until(lambda: list(store.select("sessions*")), ticking=False, patience=PATIENCE)
-        said = [site.manage("--debug", *words) for words in (("status",), ("status", "--json"), ("run", "index"))]
-        said.append(site.manage("--debug", "dead-letters", "list"))
-        beat.kill()
-        worker.kill()
-    return site, [worker.output, beat.output, *(f"{one.stdout}{one.stderr}" for one in said)]
+        said = [
+            killed(site, "run", "index"),
+            killed(site, "run", "zoom"),
+            killed(site, "documents", "export", "*"),
+        ]
+        site.kill_pool_process(site.workers[-1])
+        site.valkey.kill()
+        restart()
+        site.valkey.start()
+        store = assembly.document_store(site.settings)
+        site.until(lambda: any(one.startswith("index/") for one in site.dead_letters.names()), **until)
+        site.until(lambda: list(store.select("sessions*")), **until)
+        shown = pages(seen, login)
+        said += commands(site, log)
+        with serve_metrics(site.environment) as metrics:
+            shown += requests.get(metrics.url, timeout=60).text
+            said.append(metrics.output)
+        seen.stop()
+        for process in processes:
+            process.kill()
+        places = {
+            "S3": objects(site),
+            "Redis": dump(site) + folders(site.valkey),
+            "Flower": folders(seen) + shown.encode(),
+            "processes": folders(*processes),
+            "files": b"\n".join(path.read_bytes() for path in sorted(log.rglob("*")) if path.is_file()),
+            **{f"command {number}": text for number, text in enumerate(said)},
+        }
+    return site, places
 
 
 def of_person(store, site):
@@ -140,40 +295,67 @@ def of_person(store, site):
     return actions, sessions
 
 
-def require_unseen(site, said):
+def require_unseen(site, places):
     """Search everything but the document store."""
-    places = {"S3": objects(site), "Redis": dump(site), **{f"output {n}": text for n, text in enumerate(said)}}
     for place, content in places.items():
+        # A command's line names whom it is about.
+        first, _, rest = content.partition("\n") if isinstance(content, str) else ("", "", content)
         assert content, place
-        assert found(content, PLACES) == [], place
+        assert found(rest if "manage.py" in first else content, PLACES) == [], (place, first[:200])
     kinds = {name.partition("-")[0] for name in site.dead_letters.names()}
-    assert kinds >= {"useractions/record", "index/message", "index/record"}
+    assert kinds >= {"useractions/record", "index/message", "index/record", "import/record", "zoom/record"}
+
+
+def require_protected(site, folder):
+    actions, sessions = of_person(assembly.document_store(site.settings), site)
+    assert len([one for one in actions if one["action_id"] < 77_000_000]) == ROWS
+    assert len(sessions) == 2
+    files = b"".join(path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "old.jsonl")
+    assert actions[0]["huid"].encode() in files  # the search finds what is there
+    assert found(files, PLACES) == []
 
 
 @pytest.mark.fault
-def test_sqlite_s3_redis_and_logs_hold_nothing_of_the_planted_person(start_site, tmp_path):
-    settings = {"DOCUMENTS_URL": f"sqlite:///{tmp_path / 'documents.db'}", "INDEXER": "true"}
-    site, said = harvest(start_site, settings)
-    actions, sessions = of_person(assembly.document_store(site.settings), site)
-    assert (len(actions), len(sessions)) == (ROWS, 2)
-    assert {one["action"]["type"] for one in actions} == {"PLAY", "SEARCH", "FOOTPRINT"}
-    files = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
-    assert actions[0]["huid"].encode() in files  # the search finds what is there
-    assert found(files, PLACES) == []
-    require_unseen(site, said)
+def test_sqlite_s3_redis_flower_and_logs_hold_nothing_of_the_planted_person(start_site, tmp_path):
+    settings = {"DOCUMENTS_URL": f"sqlite:///{tmp_path / 'documents.db'}"}
+    site, places = harvest(start_site, tmp_path, settings)
+    require_protected(site, tmp_path)
+    require_unseen(site, places)
+
+
+@pytest.mark.fault
+@pytest.mark.long
+def test_nor_does_anything_if_opencast_is_a_stock_one(start_site, tmp_path):
+    settings = {"DOCUMENTS_URL": f"sqlite:///{tmp_path / 'documents.db'}"}
+    site, places = harvest(start_site, tmp_path, settings, "--profile", "stock", "--order", "mariadb")
+    require_protected(site, tmp_path)
+    require_unseen(site, places)
+
+
+@pytest.mark.fault
+@pytest.mark.long
+def test_nor_does_anything_if_its_database_is_read(start_site, database, tables, tmp_path):
+    settings = {"DOCUMENTS_URL": f"sqlite:///{tmp_path / 'documents.db'}", "OPENCAST_DATABASE_URL": database.url}
+    site, places = harvest(start_site, tmp_path, settings, "--order", "created", tables=tables)
+    require_protected(site, tmp_path)
+    require_unseen(site, places)
 
 
 @pytest.mark.fault
 @pytest.mark.long
 def test_elasticsearch_holds_nothing_of_the_planted_person(start_site, elasticsearch_server, tmp_path):
     with cluster.serve(*elasticsearch_server) as server:
-        settings = {"ES_HOST": server.url, "INDEXER": "true"}
+
+        def restart():
+            server.kill()
+            server.start()
+
         index_templates.load(connection.connect(Settings(es_url=f"{server.url}/")))
-        site, said = harvest(start_site, settings)
+        site, places = harvest(start_site, tmp_path, {"ES_HOST": server.url}, restart=restart)
         store = assembly.document_store(site.settings)
         requests.post(f"{server.url}/_refresh", timeout=60).raise_for_status()
         actions, sessions = of_person(store, site)
-        assert (len(actions), len(sessions)) == (ROWS, 2)
+        assert (len(actions), len(sessions)) == (ROWS + 1, 2)
         text = json.dumps([list(store.select(f"{family}*")) for family in ("useractions", "sessions", "meetings")])
         assert actions[0]["huid"] in text
         assert found(text, PLACES) == []
@@ -185,4 +367,4 @@ def test_elasticsearch_holds_nothing_of_the_planted_person(start_site, elasticse
         files = [Path(name) for name in folder if "/data/" in name]
         assert len(files) > 10
         assert [path for path in files if found(path.read_bytes(), PLACES)] == []
-        require_unseen(site, said)
+        require_unseen(site, places)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.viewing.cases import START
 from uaharvest.viewing import recording as recording_
 from uaharvest.viewing.actions import Action, Actions
-from uaharvest.viewing.documents import BIN_S, CLOCK_S, LONGEST_S, digest, documents
+from uaharvest.viewing.documents import BIN_S, CLOCK_S, LONGEST_S, digest, documents, recording_of
 from uaharvest.viewing.engine import viewings
 from uaharvest.viewing.measures import measures
 from uaharvest.viewing.recording import Useractions
@@ -342,6 +342,15 @@ def test_the_curves_agree_with_the_viewers_documents(rows):
         assert near or (views, retention) == (sum(played), sum(map(bool, played)))
     for entry in whole["concurrency"]:
         assert 0 < entry["live"] + entry["recorded"] <= 2 * len(viewers)
+
+
+@given(useractions())
+def test_the_recordings_document_follows_from_those_of_its_viewers(rows):
+    *viewers, whole = [*documents(taken(rows), None)] or [None]
+    if whole:
+        fields = json.loads(json.dumps([one.fields for one in viewers]))
+        assert recording_of(whole.fields, fields) == whole
+        assert recording_of(whole.fields, []) is None
 
 
 @given(useractions(), useractions())

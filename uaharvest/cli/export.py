@@ -131,7 +131,8 @@ def episode_metrics(
             rows = products.episode_metrics_as_before(grouped, episodes)
             _write(path, products.EPISODE_METRICS, rows)
         return
-    rows = products.episode_metrics(episodes, source.recordings(list(episodes)))
+    least = context.settings.report_min_group
+    rows = products.episode_metrics(episodes, source.recordings(list(episodes)), least)
     _write(path, products.EPISODE_METRICS, rows)
 
 

@@ -2,36 +2,31 @@
 
 import contextlib
 import csv
-import os
-import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from uaharvest import unfinished
 from uaharvest.errors import BadInputError
 from uaharvest.plain import cell
 
 
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path`, and give it this name if the block succeeds; otherwise remove it.
+    """Yield a temporary file beside `path`, and move it there if the block succeeds; otherwise remove it.
 
     Raises:
         BadInputError: It cannot be created.
     """
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-    except OSError as error:
-        raise BadInputError(f"{path}: {error.strerror}. Expected a file that can be written.") from None
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            new = stack.enter_context(unfinished.folder(path.parent)) / "new"
+            new.touch()
+        except OSError as error:
+            raise BadInputError(f"{path}: {error.strerror}. Expected a file that can be written.") from None
         yield new
-        with new.open("rb") as written:
-            os.fsync(written.fileno())
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+        unfinished.put(new, path)
 
 
 @contextlib.contextmanager

@@ -6,14 +6,13 @@ DuckDB sorts on disk when a day does not fit in memory. pyarrow does not, and is
 import datetime as dt
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from uaharvest import unfinished
 from uaharvest.coerce import instant
 from uaharvest.errors import BadInputError, HarvestError
-from uaharvest.exporting.files import replaced
 from uaharvest.exporting.source import SiteDocuments
 from uaharvest.exporting.tables import ParquetTable
 
@@ -83,9 +82,9 @@ class Parquet:
         only: dt.date | None = None,
     ) -> dict[dt.date, int]:
         """Write the files of some documents, those of one day or of any days; return the rows of each day."""
-        # Beside the files, because a host's /tmp may be in memory. It is removed whatever happens.
-        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as work:
-            lines = Path(work) / "rows.ndjson"
+        # Beside the files, because a host's /tmp may be in memory.
+        with unfinished.folder(folder) as work:
+            lines = work / "rows.ndjson"
             days = set()
             with lines.open("w", encoding="utf-8") as opened:
                 for document in documents:
@@ -97,10 +96,10 @@ class Parquet:
             if not days:
                 return {}
             try:
-                with self._duckdb.connect(str(Path(work) / "rows.duckdb")) as database:
+                with self._duckdb.connect(str(work / "rows.duckdb")) as database:
                     _load(database, table, lines, work)
                     lines.unlink()
-                    return {day: _copy(database, table, folder, day) for day in sorted(days)}
+                    return {day: _copy(database, table, work / "new", folder, day) for day in sorted(days)}
             except self._duckdb.Error as error:
                 # Its text may quote a row.
                 raise HarvestError(
@@ -117,7 +116,7 @@ class Parquet:
                 own.rmdir()
 
 
-def _load(database: "duckdb.DuckDBPyConnection", table: ParquetTable, lines: Path, work: str) -> None:
+def _load(database: "duckdb.DuckDBPyConnection", table: ParquetTable, lines: Path, work: Path) -> None:
     """Read the rows, whose columns have the same types whatever is in them."""
     for setting, value in {
         "memory_limit": MEMORY,
@@ -134,16 +133,18 @@ def _load(database: "duckdb.DuckDBPyConnection", table: ParquetTable, lines: Pat
     database.execute(f"CREATE TABLE rows AS SELECT * FROM read_json({_quoted(lines)}, {options})")  # noqa: S608 - ours
 
 
-def _copy(database: "duckdb.DuckDBPyConnection", table: ParquetTable, folder: Path, day: dt.date) -> int:
-    """Write the file of a day; return its rows."""
+def _copy(
+    database: "duckdb.DuckDBPyConnection", table: ParquetTable, new: Path, folder: Path, day: dt.date
+) -> int:
+    """Write the file of a day, as `new` first; return its rows."""
     own = folder / f"{_DATE}{day}"
     own.mkdir(exist_ok=True)
     names = ", ".join(f'"{column.name}"' for column in table.columns)
     order = ", ".join(f'"{name}"' for name in table.order)
     query = f"SELECT {names} FROM rows WHERE \"date\" = '{day}' ORDER BY {order}"  # noqa: S608 - our own names
-    with replaced(own / FILE) as new:
-        options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUP}, USE_TMP_FILE false"
-        [count] = database.execute(f"COPY ({query}) TO {_quoted(new)} ({options})").fetchone() or [0]
+    options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUP}, USE_TMP_FILE false"
+    [count] = database.execute(f"COPY ({query}) TO {_quoted(new)} ({options})").fetchone() or [0]
+    unfinished.put(new, own / FILE)
     return int(count)
 
 

@@ -89,15 +89,22 @@ def viewing_options(useractions: Iterable[Document]) -> Iterator[Row]:
         yield {"mpid": mpid, "huid": huid, **{option: own[option] for option in _USES}}
 
 
-def episode_metrics(episodes: Episodes, recordings: Iterable[Document]) -> Iterator[Row]:
-    """Yield each episode with the mean percentage seen, over all viewers, and their number."""
+def episode_metrics(episodes: Episodes, recordings: Iterable[Document], least: int) -> Iterator[Row]:
+    """Yield each episode with the mean percentage seen, over all viewers, and their number.
+
+    Args:
+        episodes: By recording.
+        recordings: Their documents.
+        least: The number of viewers is rounded down to a multiple of it. Of fewer, number and mean are None.
+    """
     watched = {str(recording.get("mpid")): recording for recording in recordings}
     for mpid, episode in episodes.items():
         recording = watched.get(mpid, {})
-        mean = recording.get("mean_coverage")
+        mean, viewers = recording.get("mean_coverage"), whole(recording.get("viewers")) or 0
+        few = 0 < viewers < least
         metrics = {
-            "mean.watched.pct": None if mean is None else round(100 * mean, 1),
-            "unique.viewers": whole(recording.get("viewers")) or 0,
+            "mean.watched.pct": None if mean is None or few else round(100 * mean, 1),
+            "unique.viewers": None if few else viewers - viewers % least,
         }
         yield _of_episode(mpid, episode) | metrics
 

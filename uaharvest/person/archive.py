@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from uaharvest import __version__
+from uaharvest import __version__, unfinished
 from uaharvest.errors import BadInputError
 from uaharvest.person.documents import HOST, Found
 from uaharvest.person.letters import STORE as LETTERS
@@ -33,10 +33,10 @@ def write(path: Path, found: Iterable[Found], mentions: Iterable[Mention]) -> di
     """
     if path.exists():
         raise BadInputError(f"--output: {path} exists. Expected the name of a new file.")
-    part = path.with_name(f".{path.name}.part")
     counts: dict[str, int] = {}
-    try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with unfinished.folder(path.parent) as folder:
+        part = folder / "new"
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             by_store: dict[str, list[Mapping[str, Any]]] = {}
             for one in found:
@@ -71,8 +71,6 @@ def write(path: Path, found: Iterable[Found], mentions: Iterable[Mention]) -> di
             archive.writestr("about.json", json.dumps(about, indent=2))
             archive.writestr("README.txt", README)
         os.link(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return counts
 
 

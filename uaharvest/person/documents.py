@@ -7,8 +7,20 @@ from typing import Any, NamedTuple, get_args
 from uaharvest.documents import meeting, session
 from uaharvest.documents.document import Document
 from uaharvest.errors import HarvestError
-from uaharvest.privacy.people import HOST_IDS, HOST_NAMES, IDS, NAME, NAMES, Form, hosts_in, ids_in, without_host
-from uaharvest.sinks.documents import DocumentStore, Key, Mentions
+from uaharvest.privacy.people import (
+    HOST_IDS,
+    HOST_NAMES,
+    IDS,
+    NAME,
+    NAMES,
+    Form,
+    hosts_in,
+    ids_in,
+    is_about,
+    without_host,
+)
+from uaharvest.sinks.documents import DocumentStore, Has, Key, Mentions
+from uaharvest.viewing.documents import COUNTED, recording_of
 
 ABOUT: tuple[Form, ...] = ("useractions", "sessions", "viewings", "attendance")  # they are deleted
 HOSTED: tuple[Form, ...] = ("meetings", "attendance")  # others are in them too, so only their host is removed
@@ -77,9 +89,6 @@ class PersonDocuments:
         by_store: dict[str, list[Found]] = {}
         for one in found:
             by_store.setdefault(one.store, []).append(one)
-        mpids = {
-            str(one.fields.get("mpid")) for form in ("useractions", "viewings") for one in by_store.get(form, ())
-        }
         for store, ones in by_store.items():
             if store.startswith(HOST):
                 yield store, self._without_host(ones)
@@ -88,12 +97,10 @@ class PersonDocuments:
                 for deleted in self._without_sessions(ones):
                     yield store, deleted
                 continue
+            if store == "viewings":
+                yield RECORDINGS, self._without_viewings(ones)
             for deleted in self._store.delete(one.key for one in ones):
                 yield store, deleted
-        # The id of a recording's document is that of the recording.
-        for index in self._indices(RECORDINGS) if mpids else ():
-            for deleted in self._store.delete((index, mpid) for mpid in sorted(mpids)):
-                yield RECORDINGS, deleted
 
     def _without_host(self, ones: Iterable[Found]) -> int:
         """Write documents without their host, as they are now: they may have changed since they were found."""
@@ -127,6 +134,27 @@ class PersonDocuments:
                 figures["erased_sessions"] = known.get("erased_sessions", 0) + len(ids)
                 self._write([Document(*key, figures, update=True)])
             yield from self._store.delete((index, id_) for id_ in ids)
+
+    def _without_viewings(self, ones: Iterable[Found]) -> int:
+        """Make the documents of recordings again from the viewings of the others; return how many those are.
+
+        Do so before the viewings are deleted, because the next look finds viewings that were left, but not figures.
+        """
+        keys = {
+            (RECORDINGS + one.key[0].removeprefix("viewings"), str(one.fields.get("mpid"))): one.key[0]
+            for one in ones
+        }
+        formers = self._store.get_many(keys)
+        for key, former in formers.items():
+            found = self._store.select(keys[key], Has("mpid", [key[1]]), COUNTED)
+            others = (one for one in found if not is_about(self._ids.__contains__, "viewings", one))
+            made = recording_of(former, others)
+            if made is None:
+                for _ in self._store.delete([key]):
+                    pass
+            else:
+                self._write([Document(*key, made.fields)])
+        return len(formers)
 
     def _write(self, documents: Iterable[Document]) -> int:
         written = 0

@@ -197,7 +197,7 @@ class Person:
         return [line]
 
     def _receipt(self, stone: Tombstone, look: Look, looks: int, left: Sequence[str]) -> dict[str, Any]:
-        stores = sorted({*stone.before, *stone.removed, *look.counts})
+        stores = sorted({*stone.before, *stone.removed, *look.counts} - {RECORDINGS})
         depth = self.queue()
         body: dict[str, Any] = {
             "receipt": 1,
@@ -233,5 +233,5 @@ def _recomputed(removed: Mapping[str, int]) -> dict[str, str]:
     if removed.get("sessions"):
         said["meetings"] = "figures of attendance made again from the other sessions"
     if removed.get(RECORDINGS):
-        said[RECORDINGS] = "deleted; the stream viewings makes them again from the other useractions"
+        said[RECORDINGS] = f"figures of {removed[RECORDINGS]:,} made again from the other viewings"
     return said

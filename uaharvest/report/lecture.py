@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 
@@ -43,35 +43,24 @@ class Audience:
     """How many people watched a recording, live or later.
 
     Attributes:
-        students: On the roster.
-        others: Not on the roster, whether logged in or not.
-        visitors: Those of them who were not logged in.
-        public: The number that may be known of all.
+        students: On the roster; they are shown one by one.
+        viewers: All, whether on the roster or not.
+        visitors: Those who were not logged in.
     """
 
     students: int
-    others: ShownCount
+    viewers: ShownCount
     visitors: ShownCount
-    public: int
 
 
 def audience(course: Course, place: int, least: int) -> Audience:
-    """Return who watched a lecture in Opencast.
-
-    Students are shown one by one, so the number of the others is hidden if it is small, and with it the sum.
-    """
+    """Return who watched a lecture in Opencast. What is shown of all viewers does not depend on the roster."""
     students = sum(1 for cell in course.column(place) if cell.live_s or cell.watched_s)
-    named, visitors = course.others[place]
-    others = named + visitors
-    shown = groups.count(others, least)
-    parts = groups.partition({"named": named, "visitors": visitors}, least)
-    known: ShownCount = (
-        parts.get("visitors", 0) if visitors == parts.get("visitors", 0) else groups.Hidden("hidden", 0)
-    )
-    return Audience(students, shown, known, students + others if isinstance(shown, int) else students)
+    _, visitors = course.others[place]
+    return Audience(students, groups.count(len(course.viewers[place]), least), groups.count(visitors, least))
 
 
-def along(recording: Fields, seen: Audience, least: int) -> Table:
+def along(recording: Fields, least: int) -> Table:
     """Return how often each part of a recording was played, and by how many."""
     step = recording.get("bin_s") or 30
     length = recording.get("duration_s") or step * len(recording.get("views") or ())
@@ -79,18 +68,14 @@ def along(recording: Fields, seen: Audience, least: int) -> Table:
     for n, (views, viewers) in enumerate(
         zip(recording.get("views") or (), recording.get("retention") or (), strict=False)
     ):
-        shown = groups.part(viewers, seen.public, least)
-        # What few people did is theirs.
-        few = isinstance(shown, groups.Hidden) and shown.bound == 0
-        rows.append(
-            [
-                n * step,
-                min((n + 1) * step, length),
-                shown,
-                groups.Hidden("hidden", 0) if few else views,
-                groups.Hidden("hidden", 0) if few or isinstance(shown, groups.Hidden) else max(0, views - viewers),
-            ]
+        shown = groups.count(viewers, least)
+        # What few people did is theirs: how often it was played, and how often again.
+        times = (
+            [groups.Hidden("hidden")] * 2
+            if isinstance(shown, groups.Hidden)
+            else [groups.count(views, least), groups.count(max(0, views - viewers), least)]
         )
+        rows.append([n * step, min((n + 1) * step, length), shown, *times])
     return Table("along", "Along the recording", RECORDING, rows)
 
 
@@ -147,24 +132,17 @@ def distribution(cells: Sequence[Cell]) -> Table:
     return Table("seen", "How much of the recording students saw", COVERAGE, rows)
 
 
-def whereabouts(
-    viewers: Mapping[str, bool], found: Mapping[str, tuple[str, str]], seen: Audience, least: int
-) -> list[Table]:
+def whereabouts(viewers: Collection[str], found: Mapping[str, tuple[str, str]], least: int) -> list[Table]:
     """Return how many viewers used which system most, and were in which country most.
 
-    If there are few others than students, they are left out: otherwise the sum would give their number away.
-
     Args:
-        viewers: Everyone who watched, and whether they are on the roster.
+        viewers: Everyone who watched, whether on the roster or not.
         found: What is known of them.
-        seen: How many they are.
         least: The fewest people to show.
     """
-    chosen = [who for who, student in viewers.items() if student or isinstance(seen.others, int)]
     tables = []
     for number, (name, caption) in enumerate((("devices", "Devices"), ("places", "Places"))):
-        counts = Counter(found.get(who, (UNKNOWN, UNKNOWN))[number] for who in chosen)
-        shown = groups.partition(counts, least)
+        shown = groups.partition(Counter(found.get(who, (UNKNOWN, UNKNOWN))[number] for who in viewers), least)
         if shown.keys() - {UNKNOWN}:
             columns = (Column(name[:-1], caption[:-1]), Column("viewers", "Viewers", "count", "groups"))
             tables.append(Table(name, caption, columns, [[label, number] for label, number in shown.items()]))

@@ -116,7 +116,7 @@ def _shown(value: Any, column: Column) -> ShownCell:
     if value is None:
         return ShownCell(UNKNOWN, "", style)
     if isinstance(value, Hidden):
-        return ShownCell(value.text, str(value.bound), style)
+        return ShownCell(value.text, "0", style)
     if isinstance(value, date) and not isinstance(value, datetime):
         return ShownCell(f"{value:%a %-d %b %Y}", str(wall(datetime.combine(value, time()))), style)
     if isinstance(value, datetime):

@@ -7,7 +7,7 @@ import datetime as dt
 import hashlib
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -27,6 +27,9 @@ CLOCK_S = 300
 
 LONGEST_S = 48 * 3600
 """Where the curves of a recording end, and what one viewing counts for in `concurrency` at most. Seconds."""
+
+COUNTED = ("viewer", "huid", "last", "seen_s", "coverage", "intervals", "played", "stays")
+"""The fields of a viewer's document that the recording's follows from, and those that say whose it is."""
 
 _MS = 1000
 
@@ -65,19 +68,32 @@ def documents(rows: Useractions, episode: Mapping[str, Any] | None) -> Iterator[
         episode: The episode's document; it says what no useraction says. None if there is none.
     """
     about = _About(rows.mpid, Part.of(episode or {}).updated(rows.part))
-    whole = _Whole(about)
+    whole = _Whole({**about.fields, "start": about.start})
     for viewers, actions in rows.by_viewers():
         found = viewings(actions, about.durations)
         found = found.take(np.lexsort((found.end, found.start, found.ended, found.began, found.pair)))
-        measured = measures(found, about.durations)
         numbers = {viewer.name: number for number, viewer in enumerate(viewers)}
-        whole.add(found, measured, sum(viewers[numbers[one.viewer]].anonymous for one in measured))
         lists = _Lists(found)
-        for one in measured:
+        for one in measures(found, about.durations):
             number = numbers[one.viewer]
-            yield _viewing(about, viewers[number], one, lists.of(number))
+            body = _viewing(about, viewers[number], one, lists.of(number))
+            whole.add(body.fields)
+            yield body
     if whole.viewers:
         yield whole.document()
+
+
+def recording_of(former: Mapping[str, Any], viewers: Iterable[Mapping[str, Any]]) -> Body | None:
+    """Return the document of a recording as it follows from the documents of its viewers; None if there are none.
+
+    Args:
+        former: Its document of before, of which only what is about the recording itself is taken.
+        viewers: The documents of all viewers.
+    """
+    whole = _Whole(former)
+    for viewing in viewers:
+        whole.add(viewing)
+    return whole.document() if whole.viewers else None
 
 
 class _About:
@@ -164,49 +180,50 @@ def _viewing(about: _About, viewer: Viewer, one: Measures, own: _Own) -> Body:
 
 
 class _Whole:
-    """Adds up the document of a recording, some viewers at a time.
+    """Adds up the document of a recording, which follows from those of its viewers alone.
 
     Attributes:
         viewers: How many there are.
     """
 
-    def __init__(self, about: _About) -> None:
+    def __init__(self, about: Mapping[str, Any]) -> None:
+        """Start with no viewers; `about` has what the document says of the recording itself."""
         self.viewers = 0
-        self._about = about
+        self._about = {name: about.get(name) for name in ("mpid", "series", "title", "duration_s", "start")}
+        self._duration: float | None = self._about["duration_s"]
         self._anonymous = 0
         self._last = 0.0
         self._furthest = 0.0
         self._coverages: list[float] = []
-        self._middles = _middles(about.duration)
+        self._middles = _middles(self._duration)
         self._views = np.zeros(len(self._middles) + 1, np.int64)
         self._retention = np.zeros(len(self._middles) + 1, np.int64)
         self._at: dict[int, list[int]] = {}
 
-    def add(self, found: Viewings, measured: list[Measures], anonymous: int) -> None:
-        """Add the viewings and measures of some viewers, `anonymous` of whom are."""
-        if not measured:
-            return
-        self.viewers += len(measured)
-        self._anonymous += anonymous
-        self._last = max(self._last, *(one.last for one in measured))
-        vod, live = found.take(~found.live), found.take(found.live)
-        self._furthest = max(self._furthest, vod.end.max(initial=0.0))
+    def add(self, viewing: Mapping[str, Any]) -> None:
+        """Add the document of a viewer."""
+        self.viewers += 1
+        self._anonymous += "huid" not in viewing
+        self._last = max(self._last, _epoch(viewing["last"]))
         # Who was there live only is no viewer of the recording who saw none of it.
-        self._coverages += [one.coverage for one in measured if one.coverage is not None and one.seen_s]
-        _count(self._views, self._middles, vod.start, vod.end)
-        _count(self._retention, self._middles, *union(vod.pair, vod.start, vod.end)[1:])
-        for kind, chosen in enumerate((live, vod)):
-            for at, count in _per_bin(chosen).items():
-                self._at.setdefault(at, [0, 0])[kind] += count
+        if viewing.get("coverage") is not None and viewing["seen_s"]:
+            self._coverages.append(viewing["coverage"])
+        start, end, began, ended = np.array(viewing["played"], np.float64).reshape(-1, 4).T
+        self._furthest = max(self._furthest, end.max(initial=0.0))
+        _count(self._views, self._middles, start, end)
+        _count(self._retention, self._middles, *np.array(viewing["intervals"], np.float64).reshape(-1, 2).T)
+        stays = [tuple(map(_epoch, stay)) for stay in viewing["stays"]]
+        for kind, times in enumerate((stays, zip(began.tolist(), ended.tolist(), strict=True))):
+            for at in _clock_bins(times):
+                self._at.setdefault(at, [0, 0])[kind] += 1
 
     def document(self) -> Body:
         """Return the document."""
-        length = self._furthest if self._about.duration is None else self._about.duration
+        length = self._furthest if self._duration is None else self._duration
         bins = math.ceil(min(length, LONGEST_S) / BIN_S)
         fields = {
             "@timestamp": iso(self._last),
-            **self._about.fields,
-            "start": self._about.start,
+            **self._about,
             "viewers": self.viewers,
             "anonymous": self._anonymous,
             "mean_coverage": round(statistics.fmean(self._coverages), 4) if self._coverages else None,
@@ -219,7 +236,11 @@ class _Whole:
                 for at, (live, recorded) in sorted(self._at.items())
             ],
         }
-        return Body("recordings", self._about.mpid, _known(fields))
+        return Body("recordings", str(self._about["mpid"]), _known(fields))
+
+
+def _epoch(text: str) -> float:
+    return dt.datetime.fromisoformat(text).timestamp()
 
 
 def _middles(duration: float | None) -> Floats:
@@ -236,16 +257,13 @@ def _count(changes: Ints, middles: Floats, start: Floats, end: Floats) -> None:
     np.add.at(changes, np.searchsorted(middles, end), -1)
 
 
-def _per_bin(found: Viewings) -> dict[int, int]:
-    """Return how many pairs have a viewing in each bin of the clock that has any."""
-    first = np.floor(found.began / CLOCK_S).astype(np.int64)
-    last = np.ceil(found.ended / CLOCK_S).astype(np.int64)
-    number = np.clip(last - first, 1, LONGEST_S // CLOCK_S)
-    before = np.cumsum(number) - number
-    bins = np.repeat(first - before, number) + np.arange(number.sum())
-    each = np.unique(np.stack((bins, np.repeat(found.pair, number))), axis=1)[0]
-    at, counts = np.unique(each, return_counts=True)
-    return dict(zip(at.tolist(), counts.tolist(), strict=True))
+def _clock_bins(times: Iterable[Sequence[float]]) -> set[int]:
+    """Return the bins of the clock in which any of these intervals lies."""
+    found: set[int] = set()
+    for began, ended in times:
+        first = math.floor(began / CLOCK_S)
+        found.update(range(first, min(max(math.ceil(ended / CLOCK_S), first + 1), first + LONGEST_S // CLOCK_S)))
+    return found
 
 
 def _start(value: Any) -> str | None:

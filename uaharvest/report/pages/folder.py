@@ -1,12 +1,11 @@
 """Writes the pages of a report, and the CSV files beside them, as a whole or not at all."""
 
-import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
 
+from uaharvest import unfinished
 from uaharvest.errors import BadInputError
 from uaharvest.report.pages.model import ReportPages
 
@@ -38,18 +37,18 @@ def write(site: ReportPages, folder: Path, more: Mapping[str, str]) -> int:
         more: The text of further files, by name.
     """
     files = {**pages(site), **more}
-    new = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    new.mkdir(mode=0o700)
-    try:
+    with unfinished.folder(folder.absolute().parent) as work:
+        new = work / "new"
+        new.mkdir(mode=0o700)
         for name, text in files.items():
             _write(new / name, text.encode())
         (new / "assets").mkdir(mode=0o700)
         for name in ASSETS:
             _write(new / "assets" / name, (_HERE / "assets" / name).read_bytes())
         _write(new / MARK, b"")
-        _replace(folder, new)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+        if folder.exists():
+            folder.rename(work / "old")
+        new.rename(folder)
     return len(files)
 
 
@@ -79,13 +78,3 @@ def pages(site: ReportPages) -> dict[str, str]:
 def _write(path: Path, content: bytes) -> None:
     path.touch(mode=0o600)
     path.write_bytes(content)
-
-
-def _replace(folder: Path, new: Path) -> None:
-    if folder.exists():
-        old = folder.with_name(f"{new.name}.old")
-        folder.rename(old)
-        new.rename(folder)
-        shutil.rmtree(old)
-    else:
-        new.rename(folder)

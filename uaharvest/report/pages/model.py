@@ -146,7 +146,7 @@ def site(course: Course, documents: CourseDocuments, look: Appearance) -> Report
         rows=_rows(course, people),
         lectures=pages,
         unmatched=_unmatched(course, people, look),
-        tallies=_tallies(course),
+        tallies=_tallies(course, look),
     )
 
 
@@ -274,12 +274,12 @@ def _lecture(  # noqa: PLR0917
         notes.append("This lecture has no recording in Opencast.")
     else:
         figures += _audience(seen)
-        if seen.public < look.least:
+        if isinstance(seen.viewers, groups.Hidden) or not seen.viewers:
             notes.append(f"Fewer than {look.least} people watched in Opencast, so no more is shown of it.")
     if one.meetings:
         figures.append(_in_zoom(course.zoom[place], look.least))
     charts = _charts(course, place, viewings, seen, look, file)
-    found = lecture.whereabouts(course.viewers[place], documents.whereabouts.get(one.key, {}), seen, look.least)
+    found = lecture.whereabouts(course.viewers[place], documents.whereabouts.get(one.key, {}), look.least)
     tables = [_named(file, table) for table in found]
     return LecturePage(
         file=f"{file}.html",
@@ -309,17 +309,18 @@ def _lecture_figures(one: Lecture, cells: Sequence[Cell]) -> list[Figure]:
 
 
 def _audience(seen: lecture.Audience) -> list[Figure]:
-    visitors = f"{seen.visitors} not logged in" if isinstance(seen.visitors, int) and seen.visitors else ""
+    visitors = f"{seen.visitors} not logged in" if seen.visitors else ""
     return [
         Figure(f"{seen.students:,}", "students watched in Opencast", "viewers"),
-        Figure(str(seen.others), "other viewers", "others", visitors),
+        Figure(str(seen.viewers), "viewers in all", "others", visitors),
     ]
 
 
 def _in_zoom(people: Sequence[tuple[int | None, Sequence[Stay]]], least: int) -> Figure:
     students = sum(student is not None for student, _ in people)
-    others = groups.count(len(people) - students, least)
-    return Figure(f"{students:,}", "students in Zoom", "matching", f"{others} others" if others else "")
+    return Figure(
+        f"{students:,}", "students in Zoom", "matching", f"{groups.count(len(people), least)} people in all"
+    )
 
 
 def _charts(  # noqa: PLR0917
@@ -328,8 +329,8 @@ def _charts(  # noqa: PLR0917
     one = course.lectures[place]
     recording = one.recording or {}
     charts = []
-    along = _named(file, lecture.along(recording, seen, look.least))
-    if along.rows and seen.public >= look.least:
+    along = _named(file, lecture.along(recording, look.least))
+    if along.rows and isinstance(seen.viewers, int) and seen.viewers:
         most = max(along.rows, key=lambda row: row[3] if isinstance(row[3], int) else 0)
         said = "How often each part of the recording was played, and by how many viewers."
         if isinstance(most[3], int) and most[3]:
@@ -396,14 +397,14 @@ def _unmatched(course: Course, people: Sequence[tuple[str, str]], look: Appearan
         Column("minutes", "Minutes", "minutes"),
     )
     rows: list[list[Any]] = []
-    for number, one in enumerate(course.unmatched, start=1):
-        who = f"Person {number}" if look.pseudonyms else one.who
+    # The list is for who completes the roster; with pseudonyms it would only show groups that are too small.
+    for one in () if look.pseudonyms else course.unmatched:
         could_be = "; ".join(people[student][0] for student in one.could_be)
-        rows.append([one.source, who, one.why.value, could_be, one.sessions, one.minutes])
+        rows.append([one.source, one.who, one.why.value, could_be, one.sessions, one.minutes])
     return Table("unmatched", "Everyone who was not matched", columns, rows)
 
 
-def _tallies(course: Course) -> Table:
+def _tallies(course: Course, look: Appearance) -> Table:
     columns = (
         Column("source", "Source"),
         Column("what", "By"),
@@ -413,15 +414,13 @@ def _tallies(course: Course) -> Table:
     for tally in course.tallies:
         if not tally.sessions:
             continue
-        rows += [
-            [tally.source, f"matched by {by}" if by in _BY else f"not matched: {by}", n]
-            for by, n in tally.by.items()
-        ]
-        rows += [
-            [tally.source, "all matched", tally.matched],
-            [tally.source, "all not matched", tally.unmatched],
-            [tally.source, "all", tally.sessions],
-        ]
+        matched = {f"matched by {by}": n for by, n in tally.by.items() if by in _BY}
+        others = {f"not matched: {by}": n for by, n in tally.by.items() if by not in _BY}
+        sums = {"all not matched": tally.unmatched, "all": tally.sessions}
+        if look.pseudonyms:
+            others, sums = {}, {}
+        shown = {**matched, **others, "all matched": tally.matched, **sums}
+        rows += [[tally.source, what, n] for what, n in shown.items()]
     return Table("sessions", "Sessions", columns, rows)
 
 
