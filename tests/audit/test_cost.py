@@ -19,7 +19,7 @@ from uaharvest.opencast.sql import SqlSource, connect
 from uaharvest.settings import Settings
 from uaharvest.sinks.cluster.store import ClusterStore
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.fault, pytest.mark.long]
 
 A_DAY = 500_000
 BEGIN = datetime(2026, 11, 20, tzinfo=UTC)
@@ -90,7 +90,7 @@ class Part(NamedTuple):
 
 
 # The fewer hours, the sooner it is done; an hour costs the same.
-@pytest.fixture(params=[2, pytest.param(24, marks=pytest.mark.long)])
+@pytest.fixture(params=[2, 24])
 def part(request):
     span = Interval(BEGIN, BEGIN + timedelta(hours=request.param))
     return Part(span.cut(request.param), next(number for number in range(A_DAY, 0, -1) if at(number) < span.end))
