@@ -34,6 +34,10 @@ bench: ## measure how fast this machine harvests and indexes
 	@$(RUN) benchmarks.bulk $(ARGS)
 	@$(RUN) benchmarks.index $(ARGS)
 	@$(RUN) benchmarks.zoom $(ARGS)
+	@$(RUN) benchmarks.course $(ARGS)
+	@$(RUN) benchmarks.scan $(ARGS)
+	@$(RUN) pip install -q -r requirements-bench.txt -c constraints.txt
+	@$(RUN) benchmarks.viewings $(ARGS)
 	@$(RUN) benchmarks.curve --docs $(ARGS)
 
 lint: ## check with ruff, mypy and import-linter (who may import whom)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -42,6 +43,11 @@ def peak_memory(child: Child) -> float | None:
         return None
     peaks = [_peak(pid) for pid, _ in _group(child) if pid != child.pid]
     return max(peaks, default=None)
+
+
+def own_peak_memory() -> float:
+    """Return the peak resident memory of this process in MB so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def _group(child: Child) -> Iterator[tuple[int, list[str]]]:

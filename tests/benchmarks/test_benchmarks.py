@@ -1,3 +1,4 @@
+import importlib.util
 import re
 import subprocess
 import sys
@@ -125,3 +126,32 @@ def test_the_floor_is_counted_by_its_events(queue):
     queue.require_events(3, "a test")
     with pytest.raises(HarvestError, match="a test: of 1 events 0 arrived"):
         queue.require_events(1, "a test")
+
+
+def test_the_quick_benchmark_of_viewings_prints_what_the_engine_took():
+    command = [sys.executable, "-m", "benchmarks.viewings", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^\| engine \| 4,000 \|( [\d.]+ \|){4}$", done.stdout, re.MULTILINE)
+    if importlib.util.find_spec("chdb"):
+        assert re.search(r"^\| Aspects \| 2,000 \|( [\d.]+ \|){4}$", done.stdout, re.MULTILINE)
+    else:
+        assert "Aspects was not measured: pip install -r requirements-bench.txt" in done.stdout
+
+
+def test_the_quick_benchmark_of_a_course_prints_its_time():
+    command = [sys.executable, "-m", "benchmarks.course", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(
+        r"^A course of 4 lectures and 30 students, .* goal under 5 s: met$", done.stdout, re.MULTILINE
+    )
+
+
+@pytest.mark.fault
+@pytest.mark.long
+def test_the_quick_benchmark_of_a_scan_prints_a_row_once_all_is_found(es, elasticsearch_url):
+    command = [sys.executable, "-m", "benchmarks.scan", "--quick", "--url", elasticsearch_url]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^\| [\d,]+/s \| [\d,]+/s \| \d\.\d\d \|", done.stdout, re.MULTILINE)
