@@ -4,13 +4,14 @@ import argparse
 import dataclasses
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 
 from benchmarks import floor, report, whole
-from benchmarks.report import Case, Memory, Result
+from benchmarks.report import Case, Duration, Memory, Result
 from benchmarks.site import ROWS_PER_SECOND, Queue, Site, last, site
 from benchmarks.usage import peak_memory
 from devservers.stack import ROOT
@@ -73,11 +74,14 @@ def main() -> None:
         with site(scale.backlog) as running:
             results = [_compare(running, scale, case) for case in scale.cases]
             memory = _memory(running, scale)
-            status = _status(running, scale)
+            commands = {
+                "status --json": _command(running, scale, "status", "--json"),
+                "--help": _command(running, scale, "--help"),
+            }
     except HarvestError as error:
         sys.exit(str(error))
     print(
-        f"\n{report.speeds(results)}\n\n{report.shares(results)}\n\n{report.memory(memory)}\n{report.status(status)}"
+        f"\n{report.speeds(results)}\n\n{report.shares(results)}\n\n{report.memory(memory)}\n{report.commands(commands)}"
     )
     print("Each time all useractions were in the queue at the end, each once.")
     if scale is QUICK:
@@ -136,17 +140,23 @@ def _memory(running: Site, scale: Scale) -> Memory:
         return Memory(BIG_BATCH, peak_memory(crew[0]))
 
 
-def _status(running: Site, scale: Scale) -> list[float]:
-    """Measure the seconds that `manage.py status` takes from its start to its end."""
+def _command(running: Site, scale: Scale, *words: str) -> list[Duration]:
+    """Measure a command of `manage.py` from its start to its end, while a worker runs."""
     environment = running.environment(QUEUE)
-    seconds = []
+    measured = []
     with whole.workers(1, environment):
         for _ in range(scale.repetitions):
-            began = time.monotonic()
-            command = [sys.executable, "manage.py", "status", "--json"]
+            began, used = time.monotonic(), _cpu_of_children()
+            command = [sys.executable, "manage.py", *words]
             subprocess.run(command, cwd=ROOT, env=os.environ | environment, check=False, stdout=subprocess.DEVNULL)
-            seconds.append(time.monotonic() - began)
-    return seconds
+            measured.append(Duration(time.monotonic() - began, _cpu_of_children() - used))
+    return measured
+
+
+def _cpu_of_children() -> float:
+    """Return the seconds of CPU time that ended children have used."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

@@ -234,3 +234,12 @@ def test_a_certificate_that_is_not_trusted_comes_with_what_to_do():
         "Redis at h:1 does not answer: Error 1 connecting to h:1. [SSL: CERTIFICATE_VERIFY_FAILED] unable to get local"
         " issuer. The certificate's authority goes into ssl_ca_certs of REDIS_URL."
     )
+
+
+def test_a_connection_sends_nothing_about_the_library_that_made_it(redis, valkey_url):
+    """It costs two requests, and redis-py 8.1 looks its version up for each connection."""
+    with RedisUrl.parse(valkey_url).client() as client:
+        before = client.info("commandstats").get("cmdstat_client|setinfo", {"calls": 0})["calls"]
+        with RedisUrl.parse(valkey_url).client() as another:
+            another.ping()
+        assert client.info("commandstats").get("cmdstat_client|setinfo", {"calls": 0})["calls"] == before
