@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from simulators import course as simulated
 from tests.report.conftest import ZONE
+from uaharvest.coerce import instant
 from uaharvest.exporting import products
 from uaharvest.report import lectures as lectures_
-from uaharvest.report.course import Question, Rule, course
+from uaharvest.report.course import Attending, Question, course
 from uaharvest.report.groups import Hidden
 from uaharvest.report.pages import model
 from uaharvest.report.roster import Student
@@ -22,7 +23,7 @@ ROSTER = [
     Student(huid, (email.lower(),), first, last, registrant or None)
     for huid, email, first, last, registrant in TRUTH.roster
 ]
-DAYS = sorted({lectures_.instant(one["start"]).astimezone(ZONE).date() for one in TRUTH.recordings})
+DAYS = sorted({instant(one["start"]).astimezone(ZONE).date() for one in TRUTH.recordings})
 
 
 def documents(watchers):
@@ -35,7 +36,7 @@ def documents(watchers):
             simulated._recording(
                 {name: one[name] for name in ("mpid", "title", "series", "duration_s") if name in one},
                 own,
-                lectures_.instant(one["start"]),
+                instant(one["start"]),
             )
         )
     return CourseDocuments(kept, recordings, TRUTH.attendance, TRUTH.whereabouts)
@@ -60,7 +61,7 @@ def made(known, chosen, days, least):
     links = lectures_.propose(known.recordings, lectures_.meetings(known.attendance))
     found = lectures_.lectures(known, links, ZONE, days)
     roster = [ROSTER[number] for number in chosen]
-    whole = course(Question("s", "S", 0.5, Rule.EITHER), roster, found, known)
+    whole = course(Question("s", "S", 0.5, Attending.EITHER), roster, found, known)
     return whole, model.site(whole, known, model.Look(ZONE, least, pseudonyms=True))
 
 
