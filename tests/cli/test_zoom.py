@@ -23,7 +23,7 @@ from uaharvest.cli.context import Context
 from uaharvest.keys import LISTS_HELD
 from uaharvest.runs.local import PLANNED, LocalHints
 from uaharvest.sinks.sqlite import SqliteStore
-from uaharvest.streams.engines.zoom import zoom_quota
+from uaharvest.streams.specs.zoom import quota as zoom_quota
 from uaharvest.zoom.quota import Label
 
 # By the account's clock; the day is the real one, for Zoom's window of six months ends there.

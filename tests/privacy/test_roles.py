@@ -12,11 +12,10 @@ import requests
 from devservers import cluster
 from tests.person.site import IDS, Site
 from tests.person.test_erasure import CLEAR, CREATED, rows
-from tests.privacy import planted
+from tests.privacy import planted, roles
 from tests.privacy.planted import found
 from uaharvest import index_templates, settings
 from uaharvest.doctor import cluster as examined
-from uaharvest.privacy import roles
 from uaharvest.settings import Settings
 from uaharvest.sinks.cluster import connection
 from uaharvest.sinks.cluster.connection import Cluster

@@ -12,7 +12,7 @@ from tests.fakes import NOON, GatedLedger, Mailbox, World, at, span, unavailable
 from uaharvest.errors import BadInputError, BlockedError, RetryableError, SourceError
 from uaharvest.intervals import Interval
 from uaharvest.runs.backfills import TRIES, Backfill, Backfills
-from uaharvest.runs.pace import PATIENCE, Pace
+from uaharvest.runs.pace import LONGEST_TURN, Pace
 from uaharvest.runs.state import StreamState
 from uaharvest.s3_object import S3Object
 from uaharvest.streams import backfill as backfill_
@@ -459,7 +459,7 @@ def test_a_worker_waits_for_a_turn_that_comes_soon(history):
     add(history, *range(-120, -100))
     history.start(-120, -100, rate=3)  # a slice of 4 rows is 1.3 s
     history.harvest()
-    assert 0 < max(history.slept) <= PATIENCE
+    assert 0 < max(history.slept) <= LONGEST_TURN
 
 
 def test_a_worker_gives_back_a_slice_whose_turn_comes_later(history):
@@ -471,7 +471,7 @@ def test_a_worker_gives_back_a_slice_whose_turn_comes_later(history):
     assert "rows a second at most" in history.ledger.run(run_id).trouble
     assert history.ledger.slices(run_id).claimed == 0
     assert history.mailbox.slices == []  # nor is any other tried
-    assert at(history.now) < history.made.wakes_at(run_id) <= at(history.now + 4 - PATIENCE)
+    assert at(history.now) < history.made.wakes_at(run_id) <= at(history.now + 4 - LONGEST_TURN)
 
 
 def test_a_low_rate_makes_slices_small(history):

@@ -14,7 +14,7 @@ from uaharvest import assembly, settings
 from uaharvest.runs.ledger import Ledger, SliceCounts
 from uaharvest.runs.state import StreamState
 from uaharvest.sinks.documents import DocumentStore
-from uaharvest.streams.engines.zoom import zoom_quota
+from uaharvest.streams.specs.zoom import quota as zoom_quota
 from uaharvest.zoom.quota import Label
 
 NOW = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)  # by the account's clock
