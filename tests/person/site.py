@@ -19,6 +19,7 @@ from uaharvest.dead_letters import DeadLetter
 from uaharvest.documents.document import Document
 from uaharvest.opencast.source import ActionsSource
 from uaharvest.opencast.throttle import Throttle
+from uaharvest.privacy.site import choice
 from uaharvest.streams.time_slice import TimeSlice
 from uaharvest.streams.useractions import Useractions
 from uaharvest.streams.zoom.documents import MeetingDocuments
@@ -144,7 +145,7 @@ class Site:
             documents.write_sessions(one, [read_participant(row) for row in people])
 
     def derive(self):
-        protected = tombstones.pseudonyms(self.settings)
+        protected = choice(self.settings).pseudonyms
 
         def stored(name, value):
             if not protected or name not in {"viewer", "huid", "person", "user_email", "host_id"}:

@@ -62,7 +62,7 @@ def made(known, chosen, days, least):
     found = lectures_.lectures(known, links, ZONE, days)
     roster = [ROSTER[number] for number in chosen]
     whole = course(Question("s", "S", 0.5, Attending.EITHER), roster, found, known)
-    return whole, model.site(whole, known, model.Look(ZONE, least, pseudonyms=True))
+    return whole, model.site(whole, known, model.Appearance(ZONE, least, pseudonyms=True))
 
 
 def of_all_viewers(page):
