@@ -3,6 +3,8 @@
 
 VENV ?= .venv
 export VENV
+# Tests and the demo start hundreds of processes, and each would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 RUN = scripts/venv && $(VENV)/bin/python -m
 
 .DEFAULT_GOAL := help

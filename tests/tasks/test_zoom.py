@@ -31,7 +31,7 @@ class FakeEngine:
     def advance_explicit(self, run_id):
         self.advance()
 
-    def work(self, run_id, slice_id):
+    def work(self, run_id, slice_id, *, seconds):
         pass
 
 
