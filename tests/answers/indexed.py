@@ -1,6 +1,7 @@
 """What the tests of S3, SQS and Elasticsearch share: a site whose queue is indexed, and commands."""
 
 import contextlib
+import contextvars
 import functools
 import json
 import time
@@ -11,7 +12,7 @@ import redis
 from click.testing import CliRunner
 
 from tests.answers.site import Site, Workers
-from uaharvest import assembly, settings, status, transport
+from uaharvest import answers, assembly, settings, status
 from uaharvest.cli import cli
 from uaharvest.cli.context import Context
 from uaharvest.errors import Exit, HarvestError
@@ -90,7 +91,7 @@ def answering(proxy, attack, answer):
     """Attack; a client waits for less time than an answer drips, and as long as ever for all others."""
     with pytest.MonkeyPatch.context() as patch, proxy.answering(attack.concerns, answer.reply):
         if answer.reply.breaks == "drip":
-            patch.setattr(transport, "_DEFAULT", transport._Bounds(transport.LARGEST_ANSWER, 0.3))
+            patch.setattr(answers, "request_limit", contextvars.ContextVar("short", default=1.0))
         yield
         assert proxy.answered, "the attack never met a call"
 

@@ -13,7 +13,7 @@ import pytest
 from elastic_transport import ApiResponseMeta, BaseNode, HttpHeaders, NodeConfig, Transport, TransportApiResponse
 
 from devservers import stack
-from uaharvest import index_templates, transport
+from uaharvest import answers, index_templates
 from uaharvest.documents.document import Document
 from uaharvest.errors import BadInputError, BlockedError, HarvestError, IndexBlockedError, RetryableError
 from uaharvest.settings import Settings
@@ -713,7 +713,7 @@ class Endless(http.server.BaseHTTPRequestHandler):
 @pytest.mark.parametrize(("pause", "content"), [(0.0, b" " * 10_000), (0.05, b" ")])
 def test_an_answer_that_does_not_end_is_left(monkeypatch, pause, content):
     monkeypatch.setattr(connection, "LARGEST_ANSWER", 1_000_000)
-    monkeypatch.setattr("uaharvest.transport._DEFAULT", transport._Bounds(1_000_000, 1.0))
+    monkeypatch.setattr(answers.bound, "__defaults__", (1.0,))
     monkeypatch.setattr(connection, "RETRIES", dataclasses.replace(connection.RETRIES, attempts=1))
     handler = type("Handler", (Endless,), {"pause": pause, "content": content, "sent": 0})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -12,8 +12,9 @@ from devservers import cluster, stack
 from tests.privacy import planted
 from tests.privacy.planted import found
 from tests.system.test_planted import ACCOUNT, DAY, KEYS, PATIENCE, folders, import_file, meet, objects, watch
-from uaharvest import assembly, index_templates, tombstones
+from uaharvest import assembly, index_templates
 from uaharvest.dead_letters import DeadLetter
+from uaharvest.privacy.site import choice
 from uaharvest.settings import Settings
 from uaharvest.sinks.cluster import connection
 from uaharvest.streams.viewings import Recordings, StoredUseractions
@@ -96,7 +97,7 @@ def site(start_site, documents):
 def test_nothing_that_workers_do_brings_an_erased_person_back(site, documents, tmp_path):
     worker, beat = site.add_worker(), site.add_beat(2)
     store = assembly.document_store(site.settings)
-    person = tombstones.pseudonyms(site.settings)
+    person = choice(site.settings).pseudonyms
     needles = [*planted.IDENTITIES, *(one for id_ in planted.IDENTITIES for one in person.every(id_))]
     until = {"ticking": False, "patience": PATIENCE}
     start = site.end - timedelta(seconds=1_800)
