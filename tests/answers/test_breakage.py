@@ -792,6 +792,7 @@ def steady(text):
         (r"127\.0\.0\.1:\d+", "…"),
         (r"port \d+", "port …"),
         (r"\b(bucket|queue|site)-\d+", r"\1"),
+        (r"useractions-[0-9a-f]{12}\b", "useractions-…"),
         (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(Z| UTC)?", "…"),
         (r", seen \d+ s ago", ""),
         (r"is [\d hmins]+ ahead", "is … ahead"),

@@ -170,7 +170,7 @@ def test_nothing_that_workers_do_brings_an_erased_person_back(site, documents, t
 
 def derive(site, store):
     """Derive viewings as the stream does the day after."""
-    recordings = Recordings(StoredUseractions(store, "useractions*"), store, site.settings)
+    recordings = Recordings([StoredUseractions(store, "useractions*")], store, site.settings)
     for mpid in {one.values[0] for one in store.groups("useractions*", ["mpid"])}:
         list(store.write(recordings.documents(mpid, [], Counter())))
 
