@@ -523,6 +523,8 @@ def _open_backfills(streams: list[str], known: dict[str, Any], found: _Found) ->
 def _troubles(settings: Settings, report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield what is stuck, and what waits for a person."""
     redis_error, broker_error = report["redis"]["error"], report["broker_error"]
+    if redis_error and settings.broker_url == settings.redis_url:
+        broker_error = None  # it is the same Redis
     general = [line for line in (redis_error, broker_error, *report["redis"]["unreadable"]) if line]
     lines: list[tuple[str, int]] = [(line, Exit.BLOCKED) for line in general]
     for name, stream in report["streams"].items():

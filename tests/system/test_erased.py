@@ -43,7 +43,7 @@ def of_others(documents, needles):
     }
 
 
-@pytest.fixture(params=["sqlite", pytest.param("cluster", marks=pytest.mark.long)])
+@pytest.fixture(params=["sqlite", "cluster"])
 def documents(request, tmp_path):
     """Settings of a document store, and what returns all bytes that it has."""
     if request.param == "sqlite":
@@ -94,6 +94,7 @@ def site(start_site, documents):
 
 
 @pytest.mark.fault
+@pytest.mark.long
 def test_nothing_that_workers_do_brings_an_erased_person_back(site, documents, tmp_path):
     worker, beat = site.add_worker(), site.add_beat(2)
     store = assembly.document_store(site.settings)

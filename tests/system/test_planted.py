@@ -316,6 +316,7 @@ def require_protected(site, folder):
 
 
 @pytest.mark.fault
+@pytest.mark.long
 def test_sqlite_s3_redis_flower_and_logs_hold_nothing_of_the_planted_person(start_site, tmp_path):
     settings = {"DOCUMENTS_URL": f"sqlite:///{tmp_path / 'documents.db'}"}
     site, places = harvest(start_site, tmp_path, settings)
