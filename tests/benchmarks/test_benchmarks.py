@@ -32,7 +32,7 @@ def test_the_quick_benchmark_prints_its_table_once_all_has_arrived():
     assert re.search(r"^ +2 +1 +3,000 +boto3 +[\d,]+ +[\d,]+ +\d\.\d\d +1\.20 ", done.stdout, re.MULTILINE)
     assert re.search(r"^Memory of a worker process at batch size 10,000: ", done.stdout, re.MULTILINE)
     assert re.search(
-        r"^`manage.py status` takes \d+\.\d\d s, \d+\.\d\d s of the CPU, goal under 1 s: ",
+        r"^`manage.py status --json` takes \d+\.\d\d s, \d+\.\d\d s of the CPU, goal under 1 s: ",
         done.stdout,
         re.MULTILINE,
     )
