@@ -148,12 +148,23 @@ def test_a_worker_that_has_time_works_on_all_slices_for_which_there_is_no_hint(w
     planned = world.live.planned
     said = world.engine.work(*world.mailbox.slices.pop(0), seconds=1000)
     assert said.startswith(f"{planned - HINTS} slices; the last: ")
-    # Before it began, it sent a hint so that an idle worker could join in. The others were there.
+    # After the first, it sent a hint so that an idle worker could join in. The others were there.
     assert (world.live.outstanding, len(world.mailbox.slices)) == (HINTS, HINTS)
     assert sorted(world.due(world.live.id)) == sorted(slice_id for _, slice_id in world.mailbox.slices)
     world.work()
     world.engine.advance()
     assert (sorted(world.sink.arrived), world.mark.at) == (sorted(ids), at(170))
+
+
+def test_a_hint_that_cannot_be_sent_keeps_no_worker_from_its_slice(world, monkeypatch):
+    """A broker that is full still hands out what waits there."""
+    world.opencast.add(*map(at, range(0, 170, 3)))
+    world.engine.advance()
+    hint = world.mailbox.slices.pop(0)
+    monkeypatch.setattr(world.mailbox, "work", lambda *_: pytest.fail("full"))
+    with pytest.raises(pytest.fail.Exception, match="full"):
+        world.engine.work(*hint, seconds=1000)
+    assert world.live.done == 1
 
 
 def test_a_worker_that_is_blocked_goes_on_with_no_other_slice(world):

@@ -5,8 +5,8 @@ from typing import Protocol
 from uaharvest.runs.ledger import Ledger, Run
 from uaharvest.runs.state import StreamState
 
-# Most hints that an `advance` sends for a run. Each worker that takes one sends another, so soon all are busy. More
-# hints would cost more: a worker that has time goes on with slices for which there is no hint.
+# Most hints that an `advance` sends for a run. Each worker that has worked on one sends another, so soon all are busy.
+# More hints would cost more: a worker that has time goes on with slices for which there is no hint.
 HINTS = 8
 
 

@@ -68,8 +68,6 @@ class Worker(Generic[S, K, R]):
             # Its slices may also have another format. The next tick closes the run.
             log.warning("slice not worked at", run=run_id, reason=MOVED)
             return f"left alone: {MOVED}"
-        if seconds:
-            self._publish_one(run)  # so that a worker that is idle joins in
         claim = self._claim(run, slice_id)
         if claim is None:
             return "left alone: done, taken or not due"
@@ -78,6 +76,8 @@ class Worker(Generic[S, K, R]):
             while claim is not None:
                 held[:] = [claim]
                 said.append(self._work(run, claim))
+                if seconds and len(said) == 1:  # only now, because it may fail
+                    self._publish_one(run)  # so that a worker that is idle joins in
                 claim = self._next(run) if time.monotonic() < ends else None
         self._go_on(run_id)
         return said[0] if len(said) == 1 else f"{len(said)} slices; the last: {said[-1]}"
@@ -279,9 +279,8 @@ class Worker(Generic[S, K, R]):
             while not ended.wait(self._parts.ledger.lease / 3):
                 for claim in tuple(held):
                     try:
-                        self._parts.ledger.renew(
-                            run.id, claim
-                        )  # without effect if it is done, or another's by now
+                        # Without effect if it is done, or another's by now.
+                        self._parts.ledger.renew(run.id, claim)
                     except redis.RedisError:
                         log.warning("lease not renewed")
 
