@@ -32,7 +32,7 @@ CLOCK = (
 )
 DAYS = (Column("day", "Day", "day"), Column("viewers", "Viewers", "count", "days"))
 COVERAGE = (
-    Column("from_share", "Attendee from", "share"),
+    Column("from_share", "Seen from", "share"),
     Column("to_share", "to", "share"),
     Column("students", "Students", "count", "coverage"),
 )
