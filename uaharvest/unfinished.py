@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-PREFIX = ".uaharvest-"
+PREFIX = ".uaharvest-unfinished-"  # nobody else names a folder so, and it will be removed
 
 
 @contextlib.contextmanager
