@@ -33,9 +33,11 @@ def test_a_worker_shows_from_its_start_until_it_stops(redis, valkey_url):
     assert site.alive() == {}
 
 
-def test_a_worker_that_falls_silent_is_gone_and_the_next_one_removes_it(client, valkey_url, monkeypatch):
+def test_a_worker_that_falls_silent_is_gone_and_the_next_one_removes_it(client, valkey_url):
     Heart(valkey_url).beat("killed@host", ["zoom"])
-    monkeypatch.setattr(broker, "SILENT", -1.0)
+    assert 0 < client.ttl(keys.WORKERS()) <= broker.SILENT
+    [(killed, at)] = client.zrange(keys.WORKERS(), 0, -1, withscores=True)
+    client.zadd(keys.WORKERS(), {killed: at - broker.SILENT})
     assert of(valkey_url).alive() == {}
     Heart(valkey_url).beat("other@host", ["zoom"])
     assert client.zcard(keys.WORKERS()) == 1

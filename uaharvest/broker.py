@@ -93,11 +93,12 @@ class Heart:
         with _connected(self._url) as client:
             now = _now(client)
             with client.pipeline(transaction=False) as pipeline:
-                # Nobody else removes those that were killed.
+                # Nobody else removes those that were killed, nor the last one.
                 pipeline.zremrangebyscore(keys.WORKERS(), "-inf", now - SILENT)
                 if former not in {None, self._last}:
                     pipeline.zrem(keys.WORKERS(), former)
                 pipeline.zadd(keys.WORKERS(), {self._last: now})
+                pipeline.expire(keys.WORKERS(), int(SILENT))
                 pipeline.execute()
 
     def stop(self) -> None:
