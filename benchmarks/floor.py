@@ -2,7 +2,7 @@
 
 It has no ledger, looks up no episodes and builds no records: the bodies are built in advance. It uses requests and
 json with their defaults, and in turn two SQS clients: that of boto3 with its defaults, and the harvester's own, which
-needs about half of its CPU time (`uaharvest.sqs_requests` says why).
+needs about 0.7 of its CPU time (`uaharvest.sqs_requests` says why).
 """
 
 import contextlib

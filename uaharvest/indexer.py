@@ -144,7 +144,7 @@ class _Batch:
     """Some messages and their contents.
 
     Attributes:
-        documents: Each has an RecordOrigin.
+        documents: Each has a RecordOrigin.
         unreadable: Dead letters for records that could not be read, each with its message.
         erased: How many records are of people who were erased; no document is made of them.
         last: Whether the queue was empty after this batch.

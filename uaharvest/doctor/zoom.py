@@ -9,7 +9,6 @@ from uaharvest.errors import PutOffError
 from uaharvest.runs.state import source_clock
 from uaharvest.streams.engines.zoom import zoom_api, zoom_login
 from uaharvest.streams.specs import zoom
-from uaharvest.streams.specs import zoom as spec
 from uaharvest.zoom.endpoints import KINDS, MEETINGS, PARTICIPANTS, REPORTED_PARTICIPANTS, USER_MEETINGS, USERS
 from uaharvest.zoom.failures import NoDashboardError
 
@@ -72,7 +71,7 @@ def plan(site: Site) -> Iterator[Finding]:
 
 def quota(site: Site) -> Iterator[Finding]:
     """Say how many of the day's calls are used."""
-    usage = spec.quota(site.settings, site.redis).usage()
+    usage = zoom.quota(site.settings, site.redis).usage()
     caps = {used.per_day: used for used in usage.values() if used.per_day}
     for per_day, used in caps.items():
         share = per_day * site.settings.zoom_quota_share // 100
