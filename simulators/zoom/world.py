@@ -1,6 +1,7 @@
 """The simulated account's people, meetings and sessions. Times are epoch ms (UTC)."""
 
 import bisect
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -113,9 +114,9 @@ class Meeting:
             )
             for one in self.sessions
         ]
-        of_each = {
-            person: [join for join in joins if join[0].person == person] for person in {j[0].person for j in joins}
-        }
+        of_each = defaultdict(list)
+        for join in joins:
+            of_each[join[0].person].append(join)
         return few, sum(_linked(rows) for rows in of_each.values())
 
     def state(self, now_ms: int, delay_ms: int) -> State:
@@ -168,13 +169,18 @@ class World:
 
 def _linked(rows: Sequence[tuple[Session, set[tuple[str, str]]]]) -> int:
     """Count the groups of sessions that share an identity, except groups that were only in the waiting room."""
-    groups: list[tuple[set[tuple[str, str]], bool]] = []
-    for session, shown in rows:
-        together = [group for group in groups if group[0] & shown]
-        inside = session.status != "in_waiting_room" or any(inside for _, inside in together)
-        groups = [group for group in groups if group not in together]
-        groups.append((shown.union(*(values for values, _ in together)), inside))
-    return sum(inside for _, inside in groups)
+    parents = list(range(len(rows)))
+
+    def root(number: int) -> int:
+        while parents[number] != number:
+            parents[number] = number = parents[parents[number]]
+        return number
+
+    first: dict[tuple[str, str], int] = {}
+    for number, (_, shown) in enumerate(rows):
+        for identity in shown:
+            parents[root(number)] = root(first.setdefault(identity, number))
+    return len({root(number) for number, (session, _) in enumerate(rows) if session.status != "in_waiting_room"})
 
 
 def _order(meeting: Meeting) -> tuple[int, str]:
