@@ -65,7 +65,7 @@ class HarvestTask(Task):  # type: ignore[misc] # celery is not typed
             return self._guarded(*args, tick=tick, **kwargs)
 
     def _guarded(self, *args: Any, tick: bool, **kwargs: Any) -> str:
-        place: Place = "asked" if kwargs.get("run_id") else self.place
+        place: Place = "explicit" if kwargs.get("run_id") else self.place
         try:
             if tick and not self._tick():
                 return "left out: a tick came just before"

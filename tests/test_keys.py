@@ -54,7 +54,7 @@ def test_no_other_module_builds_a_key(module):
 
 def test_keys_that_are_not_in_the_list_are_found(client):
     client.set(keys.SLOT("zoom"), "a string, as it should be")
-    client.set(keys.ASKED("zoom"), "a string, and no set")
+    client.set(keys.EXPLICIT("zoom"), "a string, and no set")
     client.set(f"{keys.PREFIX}else", "where")
     client.sadd(keys.DAY("known", 20260101), 1)
     assert sorted(unlisted_keys(client)) == ["uaharvest:asked:zoom (string)", "uaharvest:else (string)"]

@@ -268,7 +268,7 @@ def test_slices_that_fail_for_a_minute_while_none_succeeds_are_no_note_any_more(
     )
 
 
-@pytest.mark.parametrize("place", ["opening", "working", "asked"])
+@pytest.mark.parametrize("place", ["opening", "working", "explicit"])
 @pytest.mark.parametrize(
     "error", [RetryableError("down"), SourceError("down"), ValueError("x"), BlockedError("no")]
 )

@@ -53,8 +53,8 @@ OUT_OF_OVERLAP = "until three hours after the footprint has left the overlap"
 
 # The ledger.
 SLOT = Key("slot:<place>", "string", "id of the open live run, if there is one", "until the run is closed")
-ASKED = Key(
-    "asked:<place>", "set", "ids of the open explicit runs that workers share", "until the runs are closed"
+EXPLICIT = Key(
+    "explicit:<place>", "set", "ids of the open explicit runs that workers share", "until the runs are closed"
 )
 RUN = Key(
     "run:<id>", "hash", "the run and its counts", "until it is closed; a day, if it is private to one process"

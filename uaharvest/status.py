@@ -611,7 +611,7 @@ def _standing(name: str, part: dict[str, Any], report: Mapping[str, Any]) -> Ite
         # A slice that fails while others succeed is retried later and does not stop the stream.
         moves = failure["place"] == "working" and runs and not failed and failure["for_seconds"] < LONG
         if not moves:
-            doing = {"opening": "cannot open a run", "asked": "cannot continue a run"}
+            doing = {"opening": "cannot open a run", "explicit": "cannot continue a run"}
             what = doing.get(failure["place"], "fails")
             yield f"{name} {what} (since {failure['since']}{age}): {failure['reason']}", Exit.BLOCKED
         return

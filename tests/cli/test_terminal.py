@@ -131,6 +131,22 @@ def test_a_full_disk_is_one_line(tmp_path):
     assert done.stderr == "No space left on device (`manage.py --debug ...` shows where)\n"
 
 
+@pytest.mark.parametrize(
+    "command", ["documents list", "documents export *", "export xapi --home-page http://a.example"]
+)
+def test_what_cannot_be_written_is_no_success(command, tmp_path):
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'set -f; "$0" "$1" {command} >&-', sys.executable, MANAGE],
+        env={**os.environ, "DOCUMENTS_URL": f"sqlite:///{tmp_path / 'documents.db'}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (Exit.ERROR, 1), done.stderr
+    assert done.stderr.startswith("stdout is closed.")
+
+
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-"])
 def test_closed_streams_are_no_reason_for_a_trace(redirection):
     done = subprocess.run(

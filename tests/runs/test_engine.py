@@ -1704,7 +1704,7 @@ def test_an_explicit_run_that_cannot_go_on_stands_there_and_holds_back_no_other(
 
     monkeypatch.setattr(world.ledger, "run", fails)
     world.engine.advance()
-    assert world.engine.state.failure().place == "asked"
+    assert world.engine.state.failure().place == "explicit"
     assert world.mark.at == at(170)
     monkeypatch.setattr(world.ledger, "run", look)
     world.engine.advance()

@@ -55,7 +55,7 @@ def test_what_is_unexpected_stands_there_by_type_and_place_and_goes_no_further(f
 def test_an_explicit_run_that_cannot_go_on_has_a_place_of_its_own(failing, stream):
     state = failing(stream, SourceError("no answer"))
     TASKS[stream].advance(run_id="run")
-    assert state.failure().place == "asked"
+    assert state.failure().place == "explicit"
 
 
 @pytest.mark.parametrize("stream", TASKS)

@@ -7,6 +7,7 @@ import click
 from uaharvest import assembly
 from uaharvest.cli.context import Context
 from uaharvest.errors import BadInputError
+from uaharvest.exporting import files
 
 
 @click.group()
@@ -18,9 +19,10 @@ def documents() -> None:
 @click.pass_obj
 def list_(context: Context) -> None:
     """List the indices and their numbers of documents, as JSON lines. A server's may be a second old."""
+    out = files.stdout()
     indices = assembly.document_store(context.settings).indices()
     for index, count in indices.items():
-        click.echo(json.dumps({"index": index, "documents": count}))
+        click.echo(json.dumps({"index": index, "documents": count}), file=out)
     if not indices:
         click.echo("no documents", err=True)
 
@@ -31,13 +33,14 @@ def list_(context: Context) -> None:
 @click.pass_obj
 def get(context: Context, *, index: str, document_id: str) -> None:
     """Show one document as a line of JSON. It may contain personal data."""
+    out = files.stdout()
     context.note_access("documents get", index=index, id=document_id)
     found = assembly.document_store(context.settings).get(index, document_id)
     if found is None:
         raise BadInputError(
             f"ID: {index} has no document '{document_id}'. `manage.py documents list` lists the indices."
         )
-    click.echo(json.dumps(found))
+    click.echo(json.dumps(found), file=out)
 
 
 @documents.command()
@@ -45,9 +48,10 @@ def get(context: Context, *, index: str, document_id: str) -> None:
 @click.pass_obj
 def export(context: Context, *, index_pattern: str) -> None:
     """Print all documents of INDEX, which may contain `*` (quote it), as JSON lines. They may contain personal data."""
+    out = files.stdout()
     context.note_access("documents export", index=index_pattern)
     count = 0
     for document in assembly.document_store(context.settings).select(index_pattern):
-        click.echo(json.dumps(document))
+        click.echo(json.dumps(document), file=out)
         count += 1
     click.echo(f"{count:,} documents", err=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from uaharvest import unfinished
-from uaharvest.errors import BadInputError
+from uaharvest.errors import BadInputError, HarvestError
 from uaharvest.plain import cell
 
 
@@ -31,12 +31,28 @@ def replaced(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def output(path: Path | None) -> Iterator[TextIO]:
-    """Yield a text file that appears at `path` if the block succeeds; without a path, yield stdout."""
+    """Yield a text file that appears at `path` if the block succeeds; without a path, yield stdout.
+
+    Raises:
+        BadInputError: The file cannot be created.
+        HarvestError: stdout is closed.
+    """
     if path is None:
-        yield sys.stdout
+        yield stdout()
         return
     with replaced(path) as new, new.open("w", encoding="utf-8", newline="") as opened:
         yield opened
+
+
+def stdout() -> TextIO:
+    """Return stdout.
+
+    Raises:
+        HarvestError: It is closed (`>&-`). Python would drop what is printed there without a word.
+    """
+    if sys.stdout is None:
+        raise HarvestError("stdout is closed. Expected a file or a pipe that takes the output.")
+    return sys.stdout
 
 
 def write_csv(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> int:

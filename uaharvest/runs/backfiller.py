@@ -119,7 +119,7 @@ class Backfiller(Generic[S, K, R]):
         if failed is not None:
             raise failed
         self.state.passed("opening")
-        self.state.passed("asked")
+        self.state.passed("explicit")
         return "; ".join(filter(None, said)) or "nothing to do"
 
     def wakes_at(self, run_id: str) -> datetime | None:

@@ -123,9 +123,9 @@ class Coordinator(Generic[S, K, R]):
                 log.warning("explicit run not advanced", run=run_id, reason=reason, exc_info=unexpected)
                 failed = error
         if failed is None:
-            self._parts.state.passed("asked")
+            self._parts.state.passed("explicit")
         else:
-            self._parts.state.failed("asked", failed)
+            self._parts.state.failed("explicit", failed)
         return said
 
     def _step(self, run: Run | None, options: Options) -> Stepped:

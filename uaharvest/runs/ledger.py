@@ -202,7 +202,7 @@ class Ledger:
             "opened_at": str(run.opened_at.timestamp()),
             "expected": str(run.expected),
         }
-        shelf = (keys.SLOT if run.kind == "live" else keys.ASKED)(self.place)
+        shelf = (keys.SLOT if run.kind == "live" else keys.EXPLICIT)(self.place)
         arguments = [run.id, run.kind, json.dumps(fields), json.dumps(slices), keys.RUN("%s")]
         opened = self._call("run_open", run.id, [shelf], arguments)
         if run.kind == "private":
@@ -219,7 +219,7 @@ class Ledger:
 
     def explicit(self) -> list[str]:
         """Return the ids of the open explicit runs that the workers share, or of the open windows of backfills."""
-        return sorted(str(run_id) for run_id in self._redis.smembers(keys.ASKED(self.place)))
+        return sorted(str(run_id) for run_id in self._redis.smembers(keys.EXPLICIT(self.place)))
 
     def take(self, run_id: str, most: int) -> list[str]:
         """Return up to `most` slices that are due and were not hinted recently, and mark them as hinted."""
@@ -313,7 +313,7 @@ class Ledger:
             seconds=round((now - run.opened_at).total_seconds(), 1),
             closed_at=now,
         )
-        more = [key(self.place) for key in (keys.SLOT, keys.ASKED, keys.HISTORY)]
+        more = [key(self.place) for key in (keys.SLOT, keys.EXPLICIT, keys.HISTORY)]
         return bool(self._call("run_close", run.id, more, [run.id, json.dumps(ended.entry()), HISTORY_LENGTH]))
 
     def progress(self) -> int:
@@ -322,7 +322,7 @@ class Ledger:
 
     def forget(self, run_id: str) -> None:
         """Drop the id of an explicit run whose data Redis has lost."""
-        self._redis.srem(keys.ASKED(self.place), run_id)
+        self._redis.srem(keys.EXPLICIT(self.place), run_id)
 
     def slices(self, run_id: str) -> SliceCounts:
         """Count the outstanding slices of a run."""

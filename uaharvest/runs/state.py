@@ -9,7 +9,7 @@ import json
 import traceback
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import redis
 
@@ -44,7 +44,7 @@ KINDS: Mapping[str, type[BaseException]] = {
 
 # Where a stream fails: when it opens a run, works on slices or advances explicit runs, or at one index while others
 # accept documents. Success at one place does not clear a failure at another.
-Place = Literal["opening", "working", "asked", "index"]
+Place = Literal["opening", "working", "explicit", "index"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +119,10 @@ class StreamState:
         """Return the current failures, newest first."""
         found = []
         standing: Any = self._redis.hgetall(keys.FAILED(self.place))
-        for place, text in standing.items():
-            entry = json.loads(text)
+        for place in get_args(Place):
+            if place not in standing:
+                continue
+            entry = json.loads(standing[place])
             entry |= {name: datetime.fromtimestamp(entry[name] / 1000, UTC) for name in ("at", "since")}
             found.append(Failure(place=place, **entry))
         return sorted(found, key=lambda failure: failure.at, reverse=True)
