@@ -429,7 +429,7 @@ def test_a_redis_that_takes_no_writes_is_red_and_the_rest_is_shown(settings, sta
 
 
 def test_what_redis_holds_and_cannot_be_read_hides_nothing_else(settings, state, client):
-    client.set(f"uaharvest:asked:{state.place}", "a string, and no set")
+    client.set(f"uaharvest:explicit:{state.place}", "a string, and no set")
     client.hset(f"uaharvest:clocks:{state.place}", "worker", "{")
     state.failed("opening", SourceError("no answer"))
     lines, code = troubles(settings)

@@ -26,6 +26,8 @@ def result(goal=0.8, *, cpu=1.0):
     return Result(Case(2, 50, 4, {"boto3": goal}), {"boto3": floor}, whole)
 
 
+@pytest.mark.fault
+@pytest.mark.long
 def test_the_quick_benchmark_prints_its_table_once_all_has_arrived():
     done = subprocess.run(COMMAND, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")

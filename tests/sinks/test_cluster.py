@@ -455,6 +455,36 @@ def test_what_a_search_leaves_out_is_no_answer(read, changes):
         read(searched(answer).store)
 
 
+def test_a_page_is_read_while_the_one_before_is_worked_on():
+    server = Scripted(created)
+    is_asked = threading.Event()
+
+    def answer(method, target, body):
+        if "_pit" in target:
+            return 200, {"id": "p"}
+        if "_search" not in target:
+            return 200, {DAY: {}}
+        query = json.loads(body)
+        after = query.get("search_after", [0])[0]
+        if after == 1:
+            is_asked.set()
+        hit = {"_index": DAY, "_id": f"{after}", "_source": {}, "sort": [after + 1]}
+        hits = {"total": {"value": 2}, "hits": [hit] if query["size"] and after < 2 else []}
+        return 200, {"timed_out": False, "_shards": SHARDS, "pit_id": "p", "hits": hits}
+
+    server.answer = answer
+    documents = server.store.select(DAY)
+    assert next(documents)["_id"] == "0"
+    assert is_asked.wait(60)
+    assert [one["_id"] for one in documents] == ["1"]
+
+
+def test_what_only_json_reads_is_read():
+    assert connection.FastJson().loads(b'{"title": "\\ud800", "n": [NaN]}')["title"] == "\ud800"
+    with pytest.raises(elastic_transport.SerializationError):
+        connection.FastJson().loads(b'{"title": ')
+
+
 def test_searches_ask_for_no_partial_answers():
     server = searched({"timed_out": False, "_shards": SHARDS, "aggregations": {"values": {"buckets": []}}})
     assert list(server.store.groups(DAY, ["mpid"])) == []

@@ -148,7 +148,7 @@ class Protection:
         row: tuple[Any, ...] = action
         viewer, more = self._viewer(row[_VIEWER])
         type_ = None if action.type is None else self._type(action.type)
-        return tuple.__new__(UserAction, (*row[_BEFORE], *viewer, type_, *row[_AFTER])), more
+        return tuple.__new__(UserAction, row[_BEFORE] + viewer + (type_,) + row[_AFTER]), more
 
     def _protected_viewer(self, viewer: tuple[Any, ...]) -> tuple[tuple[Any, ...], str]:
         """Return session, user, address, proxies and agent of a useraction, protected; and the further members."""

@@ -59,11 +59,12 @@ class RecordDelivery:
     def seen(self, actions: Iterable[UserAction]) -> list[Seen]:
         """Return what footprints need to know of rows."""
         kept, _ = self._without_erased(action for action in actions if action.type != HEARTBEAT)
-        rows = [seen_of(action) for action in kept if action.session or action.type == FOOTPRINT]
-        if not self._protection.is_on:
-            return rows
         session = self._protection.session
-        return [row._replace(session=session(row.session)) for row in rows]
+        return [
+            seen_of(action, session(action.session))
+            for action in kept
+            if action.session or action.type == FOOTPRINT
+        ]
 
     def send(self, actions: Sequence[UserAction], reporter: SliceReporter) -> int:
         """Enrich and deliver; return how many became dead letters. Rows of people who were erased are left out.

@@ -20,7 +20,12 @@ def reach_of(action: UserAction) -> int | None:
     return action.outpoint if action.outpoint is not None else action.length
 
 
-def seen_of(action: UserAction) -> Seen:
-    """Return what footprints need to know of a row that is no heartbeat: heartbeats do not end a footprint."""
+def seen_of(action: UserAction, session: str | None) -> Seen:
+    """Return what footprints need to know of a row that is no heartbeat: heartbeats do not end a footprint.
+
+    Args:
+        action: The row.
+        session: Its session, or the session's pseudonym.
+    """
     reach = reach_of(action) if action.type == TYPE else None
-    return Seen(action.id, seconds_of(action), action.session, reach)
+    return Seen(action.id, seconds_of(action), session, reach)

@@ -154,7 +154,8 @@ def _combined(first: Ints, second: Ints) -> tuple[Ints, Ints]:
 
 def kind_of(name: str) -> Kind:
     """Return what a useraction of this type says."""
-    return Kind.PAUSE if name.startswith(_ENDED) else _KINDS.get(name, Kind.OTHER)
+    kind = _KINDS.get(name)
+    return kind if kind is not None else Kind.PAUSE if name.startswith(_ENDED) else Kind.OTHER
 
 
 def _positions(values: Sequence[float | None]) -> Floats:

@@ -107,9 +107,13 @@ class Useractions:
         self._viewer, self._session = array("l"), array("l")
         self._kind, self._playing, self._live = array("b"), array("b"), array("b")
         self._inpoint, self._outpoint = array("d"), array("d")
-        self._viewers: dict[Viewer, int] = {}
+        self._viewers: dict[tuple[str, bool], int] = {}  # as Viewer, whose constructor takes three times as long
         self._sessions: dict[str, int] = {"": 0}
         self._parts: dict[Part, tuple[float, int]] = {}
+        self._episode: Any = (
+            None  # the last row's, and its duration's type; most rows of a recording have the same
+        )
+        self._part = Part.of({})
 
     def __len__(self) -> int:
         return len(self._id)
@@ -120,8 +124,13 @@ class Useractions:
         if type(id_) is not int or abs(id_) > _HIGHEST or at is None:
             self.skipped += 1
             return
-        part = Part.of(members(row.get("episode")))
-        self._parts[part] = max((at, id_), self._parts.get(part, (at, id_)))
+        episode = members(row.get("episode"))
+        seen = episode, type(episode.get("duration"))
+        if seen != self._episode:
+            self._episode, self._part = seen, Part.of(episode)
+        newest = self._parts.get(self._part)
+        if newest is None or newest < (at, id_):
+            self._parts[self._part] = at, id_
         action = members(row.get("action"))
         kind = kind_of(text(action.get("type")) or "")
         if kind is Kind.OTHER:
@@ -129,12 +138,12 @@ class Useractions:
         session = text(row.get("session_id")) or ""
         user = text(row.get("huid"))
         if user is None or user in self._anonymous:
-            viewer = Viewer(f"session:{session}", anonymous=True)
+            viewer = f"session:{session}", True
             if not session:
                 self.unidentified += 1
                 return
         else:
-            viewer = Viewer(user, anonymous=False)
+            viewer = user, False
         inpoint, outpoint = _position(action.get("inpoint")), _position(action.get("outpoint"))
         if kind is Kind.FOOTPRINT and math.isnan(outpoint):  # some versions give the length only
             outpoint = inpoint + _position(action.get("length"))
@@ -161,7 +170,7 @@ class Useractions:
 
         Viewers come in the order of their names; the order in which rows were added makes no difference.
         """
-        viewers = sorted(self._viewers)
+        viewers = [Viewer(*viewer) for viewer in sorted(self._viewers)]
         pair = _ranks([self._viewers[viewer] for viewer in viewers])[_column(self._viewer)]
         names = sorted(self._sessions)
         own = _ranks([self._sessions[name] for name in names])[_column(self._session)]

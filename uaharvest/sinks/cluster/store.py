@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -98,16 +99,18 @@ class ClusterStore:
         search: dict[str, Any] = {"size": _PAGE}
         if fields is not None:
             search = {"size": _PAGE_OF_ROWS if fields else _PAGE_OF_IDS, "_source": list(fields) or False}
+        bodies = search.get("_source") is not False
         for query in _queries(where):
             # One index after the other: OpenSearch allows few snapshots of shards at once (300 a node), and reads
             # the shards of one index apart.
             for index in self._indices_with(query, index_pattern, refresh=_is_fresh(where), only_open=only_open):
-                for hit in self._hits(index, {**search, **query}):
+                for hits in self._hits(index, {**search, **query}):
                     with self._whole("a document"):
-                        document = {"_index": hit["_index"], "_id": str(hit["_id"])}
-                        if search.get("_source") is not False:
-                            document |= hit["_source"]
-                    yield document
+                        documents = [
+                            {"_index": hit["_index"], "_id": str(hit["_id"]), **(hit["_source"] if bodies else {})}
+                            for hit in hits
+                        ]
+                    yield from documents
 
     def groups(
         self, index_pattern: str, fields: Sequence[str], where: Where | None = None, *, only_open: bool = False
@@ -199,8 +202,8 @@ class ClusterStore:
                 return
             pages["after"] = after
 
-    def _hits(self, index: str, search: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield what a search finds in a snapshot of an index, all of it."""
+    def _hits(self, index: str, search: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
+        """Yield what a search finds in a snapshot of an index, all of it, page by page."""
         product = self._cluster.product()
         path = product.snapshot_path.format(index=quoted(index))
         opened = self._cluster.ask("POST", path, keep_alive=_SNAPSHOT_KEPT).body
@@ -219,7 +222,7 @@ class ClusterStore:
                     count += len(page)
                     if count > total:
                         raise self._not_whole(f"{count} documents of {total}")
-                    yield from page
+                    yield page
             if count < total:
                 raise self._not_whole(f"{count} documents of {total}")
         finally:
@@ -227,17 +230,24 @@ class ClusterStore:
                 self._cluster.once("DELETE", *product.close(snapshot))
 
     def _pages(self, snapshot: str, part: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
-        """Yield the hits of a part of a snapshot, page by page."""
-        query = {"track_total_hits": False, **part}
-        while True:
-            answer = self._search({**query, "pit": {"id": snapshot, "keep_alive": _SNAPSHOT_KEPT}})
-            with self._whole("a page of documents"):
-                hits = answer["hits"]["hits"]
-                if not hits:
-                    return
-                query["search_after"] = hits[-1]["sort"]
-                snapshot = answer["pit_id"]
-            yield hits
+        """Yield the hits of a part of a snapshot, page by page. A page is read while the one before is worked on."""
+        ahead = ThreadPoolExecutor(1, "pages")
+        try:
+            following = ahead.submit(self._page, snapshot, part)
+            while page := following.result():
+                hits, last, snapshot = page
+                following = ahead.submit(self._page, snapshot, {**part, "search_after": last})
+                yield hits
+        finally:
+            ahead.shutdown(wait=False, cancel_futures=True)
+
+    def _page(self, snapshot: str, part: Mapping[str, Any]) -> tuple[list[dict[str, Any]], object, str] | None:
+        """Return a page's hits, where the next one begins, and the snapshot's new name; None after the last."""
+        pit = {"id": snapshot, "keep_alive": _SNAPSHOT_KEPT}
+        answer = self._search({"track_total_hits": False, **part, "pit": pit})
+        with self._whole("a page of documents"):
+            hits = answer["hits"]["hits"]
+            return ([*hits], hits[-1]["sort"], answer["pit_id"]) if hits else None
 
     def _search(self, body: Mapping[str, Any], path: str = "") -> Any:
         """Return the response to a search; every shard must have contributed in time."""
