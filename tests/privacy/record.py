@@ -93,7 +93,16 @@ PERSONAL: dict[Key, str] = {
     keys.SESSIONS: _SESSION,
 }
 IMPERSONAL = (
-    *(keys.SLOT, keys.EXPLICIT, keys.RUN, keys.RUN_SENT, keys.RUN_SENT_DAYS, keys.PROGRESS, keys.PACE, keys.HISTORY),
+    *(
+        keys.SLOT,
+        keys.EXPLICIT,
+        keys.RUN,
+        keys.RUN_SENT,
+        keys.RUN_SENT_DAYS,
+        keys.PROGRESS,
+        keys.PACE,
+        keys.HISTORY,
+    ),
     *(keys.FAILED, keys.COUNTERS, keys.TICKED, keys.CLOCKS, keys.DELIVERED, keys.QUEUE, keys.LOST, keys.INDEXER),
     *(keys.HELD, keys.ALERTS, keys.ALERTS_WAITING, keys.ALERTS_LOCK, keys.AUDITS, keys.AUDIT_LOCK, keys.PROBE),
     *(keys.RETENTION, keys.RETENTION_LOCK),

@@ -24,8 +24,9 @@ IDS = (planted.LOGIN, planted.EMAIL, planted.ZOOM_ID, planted.SESSION, f"name:{p
 FAMILIES = ("useractions", "sessions", "meetings", "viewings", "recordings")
 
 
-def stored(store):
+def stored(store, settle):
     """All documents by index and id."""
+    settle()
     return {
         (one["_index"], one["_id"]): {name: value for name, value in one.items() if not name.startswith("_")}
         for family in FAMILIES
@@ -45,7 +46,7 @@ def of_others(documents, needles):
 
 @pytest.fixture(params=["sqlite", "cluster"])
 def documents(request, tmp_path):
-    """Settings of a document store, and what returns all bytes that it has."""
+    """Settings of a document store, what returns all bytes that it has, and what lets searches find all of it."""
     if request.param == "sqlite":
         path = tmp_path / "store" / "documents.db"
         path.parent.mkdir()
@@ -56,7 +57,7 @@ def documents(request, tmp_path):
             connection_.close()
             return b"".join(one.read_bytes() for one in path.parent.iterdir())
 
-        yield {"DOCUMENTS_URL": f"sqlite:///{path}"}, read
+        yield {"DOCUMENTS_URL": f"sqlite:///{path}"}, read, lambda: None
         return
     with cluster.serve(*request.getfixturevalue("elasticsearch_server")) as server:
 
@@ -66,7 +67,7 @@ def documents(request, tmp_path):
             return b"".join(one.read_bytes() for one in (server.directory / "data").rglob("*") if one.is_file())
 
         index_templates.load(connection.connect(Settings(es_url=f"{server.url}/")))
-        yield {"ES_HOST": server.url}, read
+        yield {"ES_HOST": server.url}, read, lambda: requests.post(f"{server.url}/_refresh", timeout=120)
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_nothing_that_workers_do_brings_an_erased_person_back(site, documents, t
     site.until(lambda: len(list(store.select("useractions*"))) >= 103, **until)
     site.until(indexed, **until)
     derive(site, store)
-    before = stored(store)
+    before = stored(store, documents[2])
     assert [
         fields for key, fields in before.items() if key[0] == "viewings" and found(json.dumps(fields), needles)
     ]
@@ -128,7 +129,7 @@ def test_nothing_that_workers_do_brings_an_erased_person_back(site, documents, t
     said = json.loads(receipt.read_text())
     assert said["left"] == []
     assert said["stores"]["useractions"]["removed"] >= 3
-    after = stored(store)
+    after = stored(store, documents[2])
     assert of_others(after, needles) == others
     assert found(json.dumps([*after.values()]), needles) == []
 
@@ -156,7 +157,7 @@ def test_nothing_that_workers_do_brings_an_erased_person_back(site, documents, t
     derive(site, store)
     for process in (beat, worker):
         process.kill()
-    again = stored(store)
+    again = stored(store, documents[2])
     assert of_others(again, needles) == others
     assert again.keys() == after.keys()
     assert {key: one for key, one in again.items() if key[0].startswith("recordings")} == {
