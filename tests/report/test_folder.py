@@ -1,9 +1,11 @@
 import csv
+import errno
 import hashlib
 import io
 import re
 import stat
 from datetime import UTC
+from pathlib import Path
 
 import pytest
 
@@ -85,6 +87,23 @@ def test_a_report_that_cannot_be_written_leaves_the_one_before(report, make, tmp
     before = files(make(path, lectures=2).folder)
     monkeypatch.setattr(folder, "ASSETS", ("missing.js",))
     with pytest.raises(FileNotFoundError):
+        make(path, lectures=3)
+    assert files(path) == before
+    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_report_that_cannot_be_moved_to_its_place_leaves_the_one_before(make, tmp_path, monkeypatch):
+    path = tmp_path / "out"
+    before = files(make(path, lectures=2).folder)
+    rename = Path.rename
+
+    def fail(source, target):
+        if source.name == "new":
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="Input/output error"):
         make(path, lectures=3)
     assert files(path) == before
     assert [one.name for one in tmp_path.iterdir()] == ["out"]

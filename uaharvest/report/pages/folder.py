@@ -46,9 +46,15 @@ def write(site: ReportPages, folder: Path, more: Mapping[str, str]) -> int:
         for name in ASSETS:
             _write(new / "assets" / name, (_HERE / "assets" / name).read_bytes())
         _write(new / MARK, b"")
+        old = work / "old"
         if folder.exists():
-            folder.rename(work / "old")
-        new.rename(folder)
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
     return len(files)
 
 
