@@ -8,6 +8,7 @@ from botocore.config import Config
 
 from devservers import stack
 from devservers.proxy import Proxy
+from tests.answers.site import NEVER_LATE
 from uaharvest import aws, status
 from uaharvest.intervals import whole_second
 from uaharvest.opencast import cache
@@ -105,6 +106,6 @@ def index_environment(*, aws_proxy, aws, valkey_url, bucket, queue_name, monkeyp
         "S3_HARVEST_TS_BUCKET": bucket,
         "SQS_QUEUE_NAME": queue_name,
         "HARVEST_LEASE_SECONDS": "1",
-        "HARVEST_MAX_LAG_SECONDS": "1000000",
+        "HARVEST_MAX_LAG_SECONDS": NEVER_LATE,
         "DIRECT_AWS": aws,
     }

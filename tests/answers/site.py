@@ -15,6 +15,8 @@ from uaharvest.runs.local import LocalHints
 from uaharvest.runs.watermark import first
 
 ROUNDS = 40
+# HARVEST_MAX_LAG_SECONDS, the most it may be: 31 years. Watermarks of a fixed day are in order, whatever the date.
+NEVER_LATE = "999999999"
 
 
 def opencast_environment(url):
@@ -26,7 +28,7 @@ def opencast_environment(url):
         "OPENCAST_PROFILE": "dce",
         "OPENCAST_TIMEZONE": "UTC",
         "HARVEST_LAG_SECONDS": "0",
-        "HARVEST_MAX_LAG_SECONDS": "1000000",
+        "HARVEST_MAX_LAG_SECONDS": NEVER_LATE,
         "HARVEST_MAX_WINDOW": "100000",
     }
 

@@ -12,7 +12,7 @@ from devservers import stack
 from devservers.proxy import Proxy
 from tests.answers.indexed import IndexedSite, record
 from tests.answers.policy import STANDS
-from tests.answers.site import Site, opencast_environment, verdict, zoom_environment
+from tests.answers.site import NEVER_LATE, Site, opencast_environment, verdict, zoom_environment
 from tests.redis_servers import authority, openssl
 from uaharvest import aws as aws_clients
 from uaharvest.errors import Exit
@@ -60,7 +60,7 @@ def environment(*, aws, client, valkey_url, bucket, queue_name, tmp_path):
         "SQS_QUEUE_NAME": queue_name,
         "DOCUMENTS_URL": f"sqlite:///{tmp_path / 'documents.db'}",
         "HARVEST_LAG_SECONDS": "0",
-        "HARVEST_MAX_LAG_SECONDS": "1000000",
+        "HARVEST_MAX_LAG_SECONDS": NEVER_LATE,
         "DIRECT_AWS": aws,
     }
     _forget_clients()

@@ -18,7 +18,7 @@ from devservers import stack
 from devservers.proxy import Call, Proxy
 from tests import redis_servers
 from tests.answers.indexed import IndexedSite, record
-from tests.answers.site import SteppedSite, Workers, opencast_environment, zoom_environment
+from tests.answers.site import NEVER_LATE, SteppedSite, Workers, opencast_environment, zoom_environment
 from tests.answers.tcp import HOST, RedisProxy
 from uaharvest import assembly
 from uaharvest.cli import cli
@@ -404,7 +404,7 @@ def zoom_proxy(yesterday):
 
 @pytest.fixture
 def zoom_site(environment, zoom_proxy, server, tmp_path, monkeypatch):
-    environment |= zoom_environment(zoom_proxy.url, tmp_path) | {"HARVEST_MAX_LAG_SECONDS": "1000000"}
+    environment |= zoom_environment(zoom_proxy.url, tmp_path) | {"HARVEST_MAX_LAG_SECONDS": NEVER_LATE}
     return RedisSite("zoom", environment, server.admin, monkeypatch)
 
 

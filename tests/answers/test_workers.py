@@ -17,7 +17,7 @@ from devservers.answers import ANSWERS, fewer
 from devservers.proxy import Call, Proxy
 from tests import commands
 from tests.answers.indexed import record
-from tests.answers.site import Site, opencast_environment, zoom_environment
+from tests.answers.site import NEVER_LATE, Site, opencast_environment, zoom_environment
 from uaharvest import assembly
 from uaharvest.errors import Exit
 from uaharvest.intervals import whole_second
@@ -207,7 +207,7 @@ def environment(*, aws_proxy, aws, client, valkey_url, bucket, queue_name, monke
         "SQS_QUEUE_NAME": queue_name,
         "OPENCAST_TIMEZONE": "UTC",
         "HARVEST_LAG_SECONDS": "0",
-        "HARVEST_MAX_LAG_SECONDS": "1000000",
+        "HARVEST_MAX_LAG_SECONDS": NEVER_LATE,
         "HARVEST_LEASE_SECONDS": "2",
         "HARVEST_ATTEMPTS": "2",
         "DIRECT_AWS": aws,

@@ -18,7 +18,7 @@ from tests.answers.policy import (
     Attack,
     cases,
 )
-from tests.answers.site import Site, verdict, zoom_environment
+from tests.answers.site import NEVER_LATE, Site, verdict, zoom_environment
 from uaharvest.errors import Exit
 from uaharvest.sinks.sqlite import SqliteStore
 from uaharvest.zoom.endpoints import KINDS
@@ -172,7 +172,7 @@ def make(*, proxies, aws, client, valkey_url, bucket, tmp_path, monkeypatch):
             "REDIS_URL": valkey_url,
             "S3_HARVEST_TS_BUCKET": bucket,
             "HARVEST_ATTEMPTS": "2",
-            "HARVEST_MAX_LAG_SECONDS": "1000000",
+            "HARVEST_MAX_LAG_SECONDS": NEVER_LATE,
             "DIRECT_AWS": aws,
         }
         return Site("zoom", environment, client, monkeypatch)
