@@ -122,7 +122,7 @@ def database(kind: str, *, zone: str = "UTC", port: int | None = None) -> Child:
             },
             port=port,
             url=f"{kind}://harvester:{PASSWORD.replace('@', '%40')}@{HOST}:{port}/opencast",
-            deadline=60,
+            deadline=180,  # on a busy machine the tables alone take a minute
         )
 
     return stack.on_port(build, port)
