@@ -110,9 +110,8 @@ class Useractions:
         self._viewers: dict[tuple[str, bool], int] = {}  # as Viewer, whose constructor takes three times as long
         self._sessions: dict[str, int] = {"": 0}
         self._parts: dict[Part, tuple[float, int]] = {}
-        self._episode: Any = (
-            None  # the last row's, and its duration's type; most rows of a recording have the same
-        )
+        # The last row's episode, and its duration's type. Most rows of a recording have the same, so one part.
+        self._episode: tuple[dict[str, Any], type] = {}, type(None)
         self._part = Part.of({})
 
     def __len__(self) -> int:
