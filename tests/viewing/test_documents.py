@@ -374,3 +374,15 @@ def test_a_recording_with_two_thousand_viewers_of_three_hours_needs_less_than_30
     grown, viewers, rows = map(int, done.stdout.split())
     assert (viewers, rows) == (2000, 720_000)
     assert grown < 300_000_000
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_values_that_are_equal_but_of_another_type_are_not_the_same(step):
+    rows = [
+        {"action_id": number, "@timestamp": f"2026-11-20T10:00:0{number}Z", "episode": {"title": title}}
+        for number, title in enumerate([1, True])
+    ]
+    useractions = Useractions("mpid", ())
+    for row in rows[::step]:
+        useractions.add(row)
+    assert useractions.part.title == "true"

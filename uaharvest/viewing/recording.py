@@ -110,8 +110,8 @@ class Useractions:
         self._viewers: dict[tuple[str, bool], int] = {}  # as Viewer, whose constructor takes three times as long
         self._sessions: dict[str, int] = {"": 0}
         self._parts: dict[Part, tuple[float, int]] = {}
-        # The last row's episode, and its duration's type. Most rows of a recording have the same, so one part.
-        self._episode: tuple[dict[str, Any], type] = {}, type(None)
+        # The last row's episode, and the types in it (1 == True). Most rows of a recording have the same, so one part.
+        self._episode: tuple[dict[str, Any], list[type]] = {}, []
         self._part = Part.of({})
 
     def __len__(self) -> int:
@@ -124,7 +124,7 @@ class Useractions:
             self.skipped += 1
             return
         episode = members(row.get("episode"))
-        seen = episode, type(episode.get("duration"))
+        seen = episode, [*map(type, episode.values())]
         if seen != self._episode:
             self._episode, self._part = seen, Part.of(episode)
         newest = self._parts.get(self._part)
