@@ -144,7 +144,7 @@ def test_what_cannot_be_written_is_no_success(command, tmp_path):
         check=False,
     )
     assert (done.returncode, done.stderr.count("\n")) == (Exit.ERROR, 1), done.stderr
-    assert done.stderr.startswith("stdout is closed.")
+    assert done.stderr.startswith("stdout cannot be written (Bad file descriptor).")
 
 
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-"])

@@ -1,13 +1,14 @@
 """`documents`: inspect the document store."""
 
 import json
+import sys
 
 import click
 
 from uaharvest import assembly
 from uaharvest.cli.context import Context
 from uaharvest.errors import BadInputError
-from uaharvest.exporting import files
+from uaharvest.sinks.stdout import opened
 
 
 @click.group()
@@ -19,7 +20,7 @@ def documents() -> None:
 @click.pass_obj
 def list_(context: Context) -> None:
     """List the indices and their numbers of documents, as JSON lines. A server's may be a second old."""
-    out = files.stdout()
+    out = opened(sys.stdout)
     indices = assembly.document_store(context.settings).indices()
     for index, count in indices.items():
         click.echo(json.dumps({"index": index, "documents": count}), file=out)
@@ -33,7 +34,7 @@ def list_(context: Context) -> None:
 @click.pass_obj
 def get(context: Context, *, index: str, document_id: str) -> None:
     """Show one document as a line of JSON. It may contain personal data."""
-    out = files.stdout()
+    out = opened(sys.stdout)
     context.note_access("documents get", index=index, id=document_id)
     found = assembly.document_store(context.settings).get(index, document_id)
     if found is None:
@@ -48,7 +49,7 @@ def get(context: Context, *, index: str, document_id: str) -> None:
 @click.pass_obj
 def export(context: Context, *, index_pattern: str) -> None:
     """Print all documents of INDEX, which may contain `*` (quote it), as JSON lines. They may contain personal data."""
-    out = files.stdout()
+    out = opened(sys.stdout)
     context.note_access("documents export", index=index_pattern)
     count = 0
     for document in assembly.document_store(context.settings).select(index_pattern):

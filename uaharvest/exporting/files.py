@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from uaharvest import unfinished
-from uaharvest.errors import BadInputError, HarvestError
+from uaharvest.errors import BadInputError
 from uaharvest.plain import cell
+from uaharvest.sinks.stdout import opened
 
 
 @contextlib.contextmanager
@@ -38,21 +39,10 @@ def output(path: Path | None) -> Iterator[TextIO]:
         HarvestError: stdout is closed.
     """
     if path is None:
-        yield stdout()
+        yield opened(sys.stdout)
         return
-    with replaced(path) as new, new.open("w", encoding="utf-8", newline="") as opened:
-        yield opened
-
-
-def stdout() -> TextIO:
-    """Return stdout.
-
-    Raises:
-        HarvestError: It is closed (`>&-`). Python would drop what is printed there without a word.
-    """
-    if sys.stdout is None:
-        raise HarvestError("stdout is closed. Expected a file or a pipe that takes the output.")
-    return sys.stdout
+    with replaced(path) as new, new.open("w", encoding="utf-8", newline="") as file:
+        yield file
 
 
 def write_csv(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> int:

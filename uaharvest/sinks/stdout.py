@@ -51,9 +51,19 @@ class StdoutStore:
         yield Receipt(confirmed=chunk)
 
 
-def _write_lines(stream: TextIO | None, lines: Iterable[str]) -> None:
-    if stream is None:  # Python's value for a closed stdout (`>&-`)
+def opened(stream: TextIO | None) -> TextIO:
+    """Return `sys.stdout`, given as `stream`.
+
+    Raises:
+        HarvestError: It is closed (`>&-`), so Python has None in its place, and would drop what is printed there.
+    """
+    if stream is None:
         raise HarvestError(f"stdout cannot be written ({os.strerror(errno.EBADF)}). Send it to a file or a pipe.")
+    return stream
+
+
+def _write_lines(stream: TextIO | None, lines: Iterable[str]) -> None:
+    stream = opened(stream)
     try:
         stream.write("".join(f"{line}\n" for line in lines))
         stream.flush()
