@@ -479,6 +479,17 @@ def test_a_page_is_read_while_the_one_before_is_worked_on():
     assert [one["_id"] for one in documents] == ["1"]
 
 
+def test_a_page_that_fails_ahead_fails_after_the_one_before():
+    server = searched(lambda: next(answers))
+    hits = [{"_index": DAY, "_id": "0", "_source": {}, "sort": [1]}]
+    page = {**WHOLE, "pit_id": "p", "hits": {"total": {"value": 2}, "hits": hits}}
+    answers = iter([page, page, {**page, "timed_out": True}])  # the total, a page, and the next one
+    documents = server.store.select(DAY)
+    assert next(documents)["_id"] == "0"
+    with pytest.raises(RetryableError, match="no whole answer"):
+        next(documents)
+
+
 def test_what_only_json_reads_is_read():
     assert connection.FastJson().loads(b'{"title": "\\ud800", "n": [NaN]}')["title"] == "\ud800"
     with pytest.raises(elastic_transport.SerializationError):
