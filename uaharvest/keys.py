@@ -211,6 +211,12 @@ ANSWERED = Key(
     "zoom:<account>:answered:<path>", "string", "JSON: the last meeting for which Zoom returned data", "a day"
 )
 NEUTRAL = Key("zoom:<account>:neutral:<path>", "string", "whether Zoom returns data for other meetings", "30 s")
+THROTTLED = Key(
+    "zoom:<account>:throttled:<name>",
+    "string",
+    "how often Zoom answered 429 for a meeting or host right after it answered for another",
+    "a day",
+)
 PAGE = Key("zoom:<account>:page:<page>", "string", "JSON: number of list entries before a page", "1,000 s")
 
 # Zoom, by deployment.

@@ -989,6 +989,23 @@ def refusing(world):
     return world
 
 
+def test_a_host_without_an_id_is_a_dead_letter_and_the_others_are_harvested(world):
+    listed = world.zoom.meetings
+    world.zoom.meet("a", TUESDAY + TEN, "Ann")
+
+    def meetings(first, last, kind, *, token=""):
+        if kind == "past":
+            yield MeetingsPage([], "0", "report", hosts_without_id=[{"host": "Bob", "email": "bob@x.edu"}])
+        yield from listed(first, last, kind, token=token)
+
+    world.zoom.meetings = meetings
+    for _ in range(2):
+        world.harvest()
+    assert (world.sessions(), world.mark) == (["a Ann"], WEDNESDAY)
+    ((_, payload),) = world.dead()
+    assert payload == {"row": {"host": "Bob", "email": "bob@x.edu"}}
+
+
 def test_a_host_that_is_refused_is_a_dead_letter_that_counts_and_can_be_replayed(refusing):
     for _ in range(8):
         refusing.harvest()

@@ -20,7 +20,8 @@ from uaharvest.zoom import api
 from uaharvest.zoom.auth import Gateway, ServerToServer, Token
 from uaharvest.zoom.client import Zoom
 from uaharvest.zoom.endpoints import KINDS, encoded
-from uaharvest.zoom.failures import MeetingUnavailableError
+from uaharvest.zoom.failures import MeetingUnavailableError, TooManyCallsError
+from uaharvest.zoom.probe import MOST_THROTTLED
 from uaharvest.zoom.quota import Label, Quota
 
 BASE = "https://api.example.edu/v2/"
@@ -856,6 +857,30 @@ class TestScope:
         with pytest.raises(PutOffError):
             one.participants("bad", "past")
 
+    def test_a_429_of_one_meeting_again_and_again_is_that_meetings(self, client, mocked):
+        mocked.get(people_of("good"), json=ROWS)
+        mocked.get(people_of("bad"), status=429, json={"code": 429}, headers={"Retry-After": "3600"})
+        one = zoom(client, quota=Unlimited(), pauses=[])
+        one.participants("good", "past")
+        for _ in range(MOST_THROTTLED):
+            with pytest.raises(TooManyCallsError):
+                one.participants("bad", "past")
+        with pytest.raises(PoisonError, match="429 for it 10 times in a row, each time right after it answered"):
+            one.participants("bad", "past")
+        mocked.replace("GET", people_of("bad"), json=ROWS)
+        assert raw(one.participants("bad", "past")) == [{"user_id": "1"}]
+        assert not client.keys("*throttled*")
+
+    def test_a_429_of_all_meetings_is_no_meetings_however_often(self, client, mocked):
+        mocked.get(people_of("good"), json=ROWS)
+        mocked.get(people_of("bad"), status=429, json={"code": 429})
+        one = zoom(client, quota=Unlimited(), pauses=[])
+        one.participants("good", "past")
+        mocked.replace("GET", people_of("good"), status=429, json={"code": 429})
+        for _ in range(3 * MOST_THROTTLED):
+            with pytest.raises(TooManyCallsError):
+                one.participants("bad", "past")
+
     def test_a_404_without_a_code_of_all_meetings_is_no_meeting_that_is_missing(self, client, mocked):
         for url in (PEOPLE, NOBODY):
             mocked.get(url, json={}, status=404)
@@ -953,6 +978,36 @@ class TestHosts:
             mocked.get(f"{USERS}/{name}/meetings", **refusal)
         with pytest.raises(BlockedError):
             listed(client)
+
+    @pytest.mark.parametrize("others", [["u1", "u3"], []])
+    def test_one_for_which_zoom_answers_429_again_and_again_holds_back_no_other(
+        self, client, mocked, report, others
+    ):
+        self.users(mocked, *sorted(["u2", *others]))
+        for name in others:
+            mocked.get(f"{USERS}/{name}/meetings", json=page(meeting(name)))
+        mocked.get(f"{USERS}/u2/meetings", status=429, json={"code": 429})
+        one = zoom(client, quota=Unlimited(), pauses=[])
+        for _ in range(MOST_THROTTLED):
+            with pytest.raises(TooManyCallsError):
+                list(one.meetings(DAY, DAY, "past"))
+        pages = list(one.meetings(DAY, DAY, "past"))
+        assert [row.uuid for page_ in pages for row in page_.rows] == others
+        assert [page_.refused.id for page_ in pages if page_.refused] == ["u2"]
+        with pytest.raises(PoisonError, match="429"):
+            one.meetings_of("u2", DAY, DAY, "past")
+
+    def test_one_without_an_id_is_told_once_and_holds_back_no_other(self, client, mocked, report):
+        users = [{"id": "u1"}, {"user_name": "Ann", "email": "ann@x.edu", "dept": ""}, "odd"]
+        mocked.get(USERS, json={**ECHO, "users": users, "next_page_token": ""})
+        mocked.get(f"{USERS}/u1/meetings", json=page(meeting("a")))
+        one = zoom(client)
+        pages = [page_ for kind in ("past", "pastOne") for page_ in one.meetings(DAY, DAY, kind)]
+        assert [row.uuid for page_ in pages for row in page_.rows] == ["a", "a"]
+        assert [host for page_ in pages for host in page_.hosts_without_id] == [
+            {"host": "Ann", "email": "ann@x.edu"},
+            {"host": None, "email": None},
+        ]
 
     def test_the_only_host_is_judged_by_the_list_of_hosts(self, client, mocked, report):
         self.users(mocked, "u1")
@@ -1148,3 +1203,6 @@ class Unlimited:
 
     def answered(self, label, headers):
         pass
+
+    def refused(self, label, headers, message):
+        return datetime.now(UTC)

@@ -127,3 +127,4 @@ class UserRow:
 
     id: str | None
     email: str | None
+    name: str | None

@@ -59,6 +59,10 @@ class TooManyCallsError(PutOffError):
     """Zoom answered 429. Calls with this label must wait."""
 
 
+class ThrottledAloneError(PoisonError):
+    """Zoom answers 429 for one meeting or host again and again, while it answers for others."""
+
+
 def failure(endpoint: Endpoint, answer: Answer, target: str, *, paged: bool, why: str) -> HarvestError:
     """Return the error for an unsuccessful response.
 

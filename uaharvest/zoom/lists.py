@@ -1,5 +1,6 @@
 """Reads the lists of past meetings, either from the Dashboard or, host by host, from reports."""
 
+import contextlib
 import dataclasses
 import itertools
 import time
@@ -14,7 +15,13 @@ from uaharvest.rows.zoom import MeetingRow, UserRow
 from uaharvest.zoom import answers
 from uaharvest.zoom.dashboard import Dashboard
 from uaharvest.zoom.endpoints import KINDS, MEETINGS, USER_MEETINGS, USERS, ListKind, Source
-from uaharvest.zoom.failures import NoDashboardError, RefusedError, UserUnavailableError, verdict
+from uaharvest.zoom.failures import (
+    NoDashboardError,
+    RefusedError,
+    ThrottledAloneError,
+    UserUnavailableError,
+    verdict,
+)
 from uaharvest.zoom.paging import JsonPage, Pager
 from uaharvest.zoom.probe import Probe
 from uaharvest.zoom.rows import WEBINARS, read_meeting, read_reported_meeting, read_user
@@ -48,12 +55,15 @@ class MeetingsPage:
         next_token: Token of the next page; "" on the last page. It lives 15 minutes.
         source: The endpoints that it comes from.
         refused: A host whose meetings Zoom does not list although it lists those of others.
+        hosts_without_id: Hosts that Zoom lists without an id, so that their meetings cannot be listed. Each has what
+            Zoom says of the host, under the names that meetings have for it.
     """
 
     rows: list[MeetingRow]
     next_token: str
     source: Source
     refused: RefusedHost | None = None
+    hosts_without_id: Sequence[Mapping[str, str | None]] = ()
 
 
 class MeetingReader:
@@ -122,11 +132,12 @@ class MeetingReader:
                 return []
             host = hosts[0]
         try:
-            pages = list(self._pager.pages(USER_MEETINGS, {"type": kind}, host, days=days))
+            with self._judge_429(host, self._host_list(days), days):
+                pages = list(self._pager.pages(USER_MEETINGS, {"type": kind}, host, days=days))
         except UserUnavailableError:
             return []
         except (BlockedError, PoisonError, SourceError) as error:
-            if self._lists_others(host, self._host_list(days), days, error):
+            if self._concerns_only(host, self._host_list(days), days, error):
                 raise verdict(error, others=True) from error
             if isinstance(error, SourceError):
                 raise RetryableError(f"{error} It answers for no other host either.") from error
@@ -180,20 +191,23 @@ class MeetingReader:
         begin, _, page_token = token.partition(" ")
         all_hosts = self._host_list(days)
         hosts = [host for host in all_hosts if self._pseudonym(host) >= begin]
-        if not hosts:
-            yield MeetingsPage([], "", "report")
         names = list(map(self._pseudonym, hosts))
+        if not token and kind == KINDS[0] and (without := self._without_id(days)):
+            yield MeetingsPage([], names[0] if names else "", "report", hosts_without_id=without)
+        elif not hosts:
+            yield MeetingsPage([], "", "report")
         for host, name, following in itertools.zip_longest(hosts, names, names[1:], fillvalue=""):
             at = page_token if name == begin else ""
             try:
-                for page in self._pager.pages(USER_MEETINGS, {"type": kind}, host, days=days, token=at):
-                    next_token = f"{name} {page.next_token}" if page.next_token else following
-                    yield MeetingsPage(_meetings_in(page, host), next_token, "report")
+                with self._judge_429(host, all_hosts, days):
+                    for page in self._pager.pages(USER_MEETINGS, {"type": kind}, host, days=days, token=at):
+                        next_token = f"{name} {page.next_token}" if page.next_token else following
+                        yield MeetingsPage(_meetings_in(page, host), next_token, "report")
             except UserUnavailableError as error:
                 log.info("host left out", reason=str(error))
                 yield MeetingsPage([], following, "report")
             except (BlockedError, PoisonError, SourceError) as error:
-                if not self._lists_others(host, all_hosts, days, error):
+                if not self._concerns_only(host, all_hosts, days, error):
                     raise
                 refused = RefusedHost(name, str(verdict(error, others=True)))
                 yield MeetingsPage([], following, "report", refused)
@@ -203,19 +217,34 @@ class MeetingReader:
     def _host_list(self, days: Days) -> list[str]:
         return sorted({user.id for user in self._users(days) if user.id}, key=self._pseudonym)
 
-    def _lists_others(self, host: str, hosts: Sequence[str], days: Days, error: HarvestError) -> bool:
+    def _without_id(self, days: Days) -> list[Mapping[str, str | None]]:
+        return [{"host": user.name, "email": user.email} for user in self._users(days) if not user.id]
+
+    def _judge_429(self, host: str, hosts: Sequence[str], days: Days) -> contextlib.AbstractContextManager[None]:
+        return self._probe.judge_429(host, lambda: self._lists_another(host, hosts, days))
+
+    def _concerns_only(self, host: str, hosts: Sequence[str], days: Days, error: HarvestError) -> bool:
+        """Return whether an error concerns only this one of the hosts."""
+        if isinstance(error, ThrottledAloneError):
+            return True
+        if isinstance(error, RefusedError) and error.code in answers.SCOPES and not self._others(host, hosts):
+            return False  # listing hosts needs another scope and proves nothing
+        return self._lists_another(host, hosts, days)
+
+    def _lists_another(self, host: str, hosts: Sequence[str], days: Days) -> bool:
         """Return whether Zoom lists another host's meetings or, if there is no other host, at least lists hosts."""
         asked = {"from": days[0].isoformat(), "to": days[1].isoformat()}
-        known = [self._host_answered] if self._host_answered else []
-        others = [one for one in dict.fromkeys([*known, *hosts]) if one != host]
-        if others:
+        if others := self._others(host, hosts):
             return any(
                 self._probe.answers(USER_MEETINGS, other, {"type": KINDS[0], **asked})
                 for other in others[:MOST_OTHERS]
             )
-        if isinstance(error, RefusedError) and error.code in answers.SCOPES:
-            return False  # listing hosts needs another scope and proves nothing
         return self._probe.answers(USERS, "", {"type": "active", **asked})
+
+    def _others(self, host: str, hosts: Sequence[str]) -> list[str]:
+        """Return the other hosts, first the one that Zoom answered for last."""
+        known = [self._host_answered] if self._host_answered else []
+        return [one for one in dict.fromkeys([*known, *hosts]) if one != host]
 
     def _users(self, days: Days) -> list[UserRow]:
         """Return everybody who hosted meetings. Cached, because several lists of the same days need them in turn."""

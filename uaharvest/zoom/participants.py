@@ -1,5 +1,6 @@
 """Reads the participants of a meeting."""
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -90,8 +91,15 @@ class ParticipantReader:
 
     def _of_meeting(self, endpoint: Endpoint, uuid: str, kind: ListKind) -> Participants:
         """Return the participants of a meeting. If that fails, try other meetings to judge the failure."""
+        another = functools.partial(self._probe.answers_another, endpoint, uuid, most=MOST_AFTER_FAILURE)
+        with self._probe.judge_429(uuid, another):
+            found = self._judged(endpoint, uuid, kind)
+        self._probe.note_answered(endpoint, uuid, kind)
+        return found
+
+    def _judged(self, endpoint: Endpoint, uuid: str, kind: ListKind) -> Participants:
         try:
-            found = self._of_either_list(uuid, kind) if endpoint is PARTICIPANTS else self._all(endpoint, {}, uuid)
+            return self._of_either_list(uuid, kind) if endpoint is PARTICIPANTS else self._all(endpoint, {}, uuid)
         except MeetingUnavailableError as error:
             if error.code == HTTPStatus.NOT_FOUND and not self._probe.answers_others(
                 endpoint, uuid, most=MOST_AFTER_REFUSAL
@@ -108,8 +116,6 @@ class ParticipantReader:
             if judged is error:
                 raise
             raise judged from error
-        self._probe.note_answered(endpoint, uuid, kind)
-        return found
 
     def _of_either_list(self, uuid: str, kind: ListKind) -> Participants:
         """Return the Dashboard's rows from both lists: a meeting may be in either, in both, or move to the other."""

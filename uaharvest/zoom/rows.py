@@ -51,7 +51,7 @@ _PARTICIPANT = _readers(ParticipantRow)
 def read_user(raw: Any) -> UserRow:
     """Parse a row of `report/users`. Anything but an object becomes a row without fields."""
     row = members(raw)
-    return UserRow(id=text(row.get("id")), email=text(row.get("email")))
+    return UserRow(id=text(row.get("id")), email=text(row.get("email")), name=text(row.get("user_name")))
 
 
 def read_meeting(raw: Any) -> MeetingRow:

@@ -23,6 +23,7 @@ from uaharvest.zoom.lists import Days
 PAGE_WAIT = 5.0
 # A list is put off after this many waits in a row.
 MOST_WAITS = 20
+NO_HOST_ID = "Zoom lists a host without an id, so the meetings of this host cannot be listed"
 
 log = structlog.get_logger()
 
@@ -72,6 +73,8 @@ class MeetingLists:
                 try:
                     for page in self._zoom.meetings(*days, kind, token=token):
                         found: list[Slice] = [*self.take(page.rows, kind, page.source, days, done)]
+                        for host in page.hosts_without_id:
+                            self._documents.dead_letter_meeting(NO_HOST_ID, host)
                         if page.refused is not None:
                             log.warning("host refused, others are answered", reason=page.refused.reason)
                             found.append(Host(page.refused.id, *days))
