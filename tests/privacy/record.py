@@ -112,6 +112,7 @@ IMPERSONAL = (
     *(keys.EPISODE_FAILING, keys.TOKEN, keys.TOKEN_LOCK, keys.TOKEN_REFUSALS, keys.PLACES, keys.QUEUED),
     *(keys.HOLD, keys.SPENT, keys.USED),
     *(keys.QUOTA_PROBE, keys.CALLS, keys.SOURCE, keys.EXAMPLES, keys.ANSWERED, keys.NEUTRAL, keys.PAGE),
+    keys.THROTTLED,
     *(keys.LISTS_HELD, keys.MEETING_SESSIONS, keys.WAKE, keys.WORKERS),
 )
 
