@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ from devservers import stack
 from simulators import course as simulated
 from tests import commands
 from uaharvest import assembly, cli, settings
+from uaharvest.cli.zoom import READY_AFTER
 from uaharvest.documents.document import Document
 from uaharvest.report.tables import written
 
@@ -70,11 +72,13 @@ DATES = beginning("scripts/dates ")
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A site with one worker: the environment in which the commands run, and its Redis."""
+    # The last day of meetings that is due: yesterday, but not in the first minutes of a day.
+    held = f"{datetime.now(UTC) - READY_AFTER - timedelta(days=1):%F}"
     with ExitStack() as children:
         valkey = children.enter_context(stack.valkey())
         aws = children.enter_context(stack.ministack())
         opencast = children.enter_context(stack.opencast_simulator("--rows", "300", "--span-seconds", "100"))
-        zoom = children.enter_context(stack.zoom_simulator("--meetings", "5", *ZOOM_ACCOUNT))
+        zoom = children.enter_context(stack.zoom_simulator("--meetings", "5", "--date", held, *ZOOM_ACCOUNT))
         variables = {
             **stack.aws_variables(aws),
             "ZOOM_ACCOUNT_ID": "account",
@@ -104,6 +108,9 @@ def site(tmp_path_factory):
             for number, episode in enumerate(episodes)
         ]
         list(assembly.document_store(settings.load(variables)).write(watched))
+        begin = ["watermark", "set", "--stream", "zoom", f"{held}T00:00:00Z"]
+        done = commands.manage(*begin, environment={**os.environ, **variables})
+        assert done.returncode == 0, done.stderr
         children.enter_context(stack.celery("worker", "-c", "1", environment=variables))
         client = children.enter_context(Redis.from_url(valkey.url, decode_responses=True))
         yield {**os.environ, **variables, "PYTHONPATH": str(ROOT)}, client

@@ -111,13 +111,15 @@ def test_rollcall_asks_banner_for_the_series_of_the_term(manage):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_an_export_that_is_stopped_leaves_nothing_half_done(manage, tmp_path, monkeypatch, stop):
+def test_an_export_that_is_stopped_leaves_nothing_half_done(manage, tmp_path, monkeypatch, request, stop):
     def stopped(self, index, where=None):
         yield {"mpid": "lecture", "@timestamp": site.iso(T0)}
         os.kill(os.getpid(), stop)
         yield {}
 
     monkeypatch.setattr(SqliteStore, "select", stopped)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in the background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     handler = signal.getsignal(signal.SIGTERM)
     folder = tmp_path / "research"
     assert manage("parquet", folder)[0] == Exit.ERROR
