@@ -72,10 +72,10 @@ def test_what_names_an_episode_that_may_be_found_in_a_moment_waits_alone(world, 
 def test_a_record_that_alone_cannot_be_built_is_its_own_dead_letter(world, run, monkeypatch):
     build = delivery.record
 
-    def breaks(action, episode):
+    def breaks(action, episode, *more):
         if action.id == 2:
             raise TypeError("secret")
-        return build(action, episode)
+        return build(action, episode, *more)
 
     monkeypatch.setattr(delivery, "record", breaks)
     world.opencast.add(*map(at, range(3)))
@@ -88,10 +88,10 @@ def test_a_record_that_alone_cannot_be_built_is_its_own_dead_letter(world, run, 
 def test_a_record_without_neighbours_is_compared_with_a_plain_one(world, run, monkeypatch):
     build = delivery.record
 
-    def breaks(action, episode):
+    def breaks(action, episode, *more):
         if action.mpid == "lecture":
             raise TypeError
-        return build(action, episode)
+        return build(action, episode, *more)
 
     monkeypatch.setattr(delivery, "record", breaks)
     world.opencast.add(at(0))
@@ -100,7 +100,7 @@ def test_a_record_without_neighbours_is_compared_with_a_plain_one(world, run, mo
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_an_error_of_our_own_is_no_records_fault(world, run, monkeypatch, rows):
-    def breaks(action, episode):
+    def breaks(action, episode, *more):
         raise TypeError("a mistake in the code")
 
     monkeypatch.setattr(delivery, "record", breaks)

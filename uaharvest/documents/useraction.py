@@ -3,16 +3,56 @@
 import datetime as dt
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 
 # The json module's ASCII encoding. Lone surrogates from the source survive as escapes, and characters that SQS refuses
 # never appear in a message.
 from json.encoder import encode_basestring_ascii as _quoted
+from typing import Any, NamedTuple
 
 from uaharvest.rows.useractions import UserAction
 
+Viewer = tuple[str | None, str | None, str | None, str | None, tuple[str, ...], str | None]
+"""The fields `mpid` to `agent` of a useraction."""
+_VIEWER = slice(UserAction._fields.index("mpid"), UserAction._fields.index("agent") + 1)
 
-def record(action: UserAction, episode: str) -> str:
+
+class Writers(NamedTuple):
+    """Write the parts of a record that have personal data.
+
+    Attributes:
+        viewer: Returns three pieces of JSON for a viewer, each a series of members or "": who watched what, the
+            addresses, and members that no other source can add later. Each member of the first two ends with a comma,
+            each of the third begins with one.
+        type: Returns the JSON of the type of a useraction.
+    """
+
+    viewer: Callable[[Viewer], tuple[str, str, str]]
+    type: Callable[[str | None], str]
+
+
+def write_text(value: str | None) -> str:
+    """Return a text as JSON."""
+    return "null" if value is None else _quoted(value)
+
+
+def viewer_as_it_is(viewer: Viewer) -> tuple[str, str, str]:
+    """Return the members of a viewer as they are; see `Writers`."""
+    mpid, session, user, ip, proxies, agent = viewer
+    browser = "" if agent is None else f'"useragent":{_quoted(agent)},'
+    first = "" if ip is None else f'"ip":{_quoted(ip)},'
+    more = "".join([f'"proxy{number}":{_quoted(proxy)},' for number, proxy in enumerate(proxies, 1)])
+    who = f'"mpid":{write_text(mpid)},"session_id":{write_text(session)},"huid":{write_text(user)},{browser}'
+    return who, first + more, ""
+
+
+# Cached, because a player reports twice a minute, and there are few types.
+AS_IT_IS = Writers(
+    functools.lru_cache(maxsize=4096)(viewer_as_it_is), functools.lru_cache(maxsize=256)(write_text)
+)
+
+
+def record(action: UserAction, episode: str, writers: Writers = AS_IT_IS, more: str | None = None) -> str:
     """Return the body of the message, as ASCII JSON.
 
     If the player does not report whether it was live (`isPlaying` is a boolean in every stock Opencast), `is_live` is
@@ -24,43 +64,26 @@ def record(action: UserAction, episode: str) -> str:
         action: The useraction.
         episode: The episode part as JSON text, "{}" for none. It is inserted unchanged, because thousands of messages
             share it.
+        writers: Write what is personal.
+        more: Replaces the third piece of `Writers.viewer`.
     """
     # Unpacked, because reading the fields by name takes half as long again.
-    id_, created, mpid, session, user, ip, proxies, agent, type_, inpoint, outpoint, length, playing, live, _ = (
-        action
-    )
+    id_, created, _, _, _, _, _, _, type_, inpoint, outpoint, length, playing, live, _ = action
     inferred = ""
     if live is None:
         window = _live_window(episode)
         live = window is not None and window[0] <= created.timestamp() < window[1]
         inferred = '"is_live_inferred":true,'
+    row: tuple[Any, ...] = action
+    write_viewer, write_type = writers
+    who, addresses, members = write_viewer(row[_VIEWER])
     return (
-        f'{{"action_id":{id_},"timestamp":"{_utc(created)}",{_viewer(mpid, session, user, agent)}'
-        f'"action":{{"type":{_type(type_)},"inpoint":{"null" if inpoint is None else inpoint},'
+        f'{{"action_id":{id_},"timestamp":"{_utc(created)}",{who}'
+        f'"action":{{"type":{write_type(type_)},"inpoint":{"null" if inpoint is None else inpoint},'
         f'"outpoint":{"null" if outpoint is None else outpoint},"length":{"null" if length is None else length},'
         f'"is_playing":{"true" if playing else "false"}}},'
-        f'{_addresses(ip, proxies)}"is_live":{int(live)},{inferred}"episode":{episode}}}'
+        f'{addresses}"is_live":{int(live)},{inferred}"episode":{episode}{members if more is None else more}}}'
     )
-
-
-# Cached, because a player reports twice a minute, and there are few types.
-@functools.lru_cache(maxsize=4096)
-def _viewer(mpid: str | None, session: str | None, user: str | None, agent: str | None) -> str:
-    browser = "" if agent is None else f'"useragent":{_quoted(agent)},'
-    return f'"mpid":{_text(mpid)},"session_id":{_text(session)},"huid":{_text(user)},{browser}'
-
-
-@functools.lru_cache(maxsize=4096)
-def _addresses(ip: str | None, proxies: Sequence[str]) -> str:
-    first = "" if ip is None else f'"ip":{_quoted(ip)},'
-    return first + "".join([f'"proxy{number}":{_quoted(proxy)},' for number, proxy in enumerate(proxies, 1)])
-
-
-def _text(value: str | None) -> str:
-    return "null" if value is None else _quoted(value)
-
-
-_type = functools.lru_cache(maxsize=256)(_text)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -9,26 +9,22 @@ from typing import Any
 
 from uaharvest.coerce import text
 from uaharvest.documents.session import REASONS
+from uaharvest.documents.useraction import AS_IT_IS, Viewer, Writers, viewer_as_it_is, write_text
 from uaharvest.privacy import agents
 from uaharvest.privacy.addresses import truncated
 from uaharvest.privacy.events import Types
 from uaharvest.privacy.people import NO_ONE, Erased
 from uaharvest.privacy.pseudonyms import Key, Pseudonyms
 from uaharvest.privacy.rules import TABLES, Nested, Table, Treatment, nested
-from uaharvest.rows.useractions import UserAction
 from uaharvest.rows.zoom import MeetingRow, ParticipantRow
 
 Locate = Callable[[str], Mapping[str, Any] | None]
 
 REMEMBERED = 20_000  # addresses, and addresses with browsers
 VIEWERS = 10_000  # sessions; a busy evening has fewer at once
+TYPES = 256  # of useractions
 SHORTEST_NAME = 3  # shorter ones are not searched for in texts
 WITHHELD = "withheld"  # the member of a dead letter that says why there is nothing else
-
-# Parts of a useraction.
-_VIEWER = slice(UserAction._fields.index("session"), UserAction._fields.index("agent") + 1)
-_BEFORE = slice(_VIEWER.start)
-_AFTER = slice(UserAction._fields.index("type") + 1, None)
 
 _PROXY = re.compile(r"proxy\d+")
 _MEETING_ROW = frozenset(field.name for field in dataclasses.fields(MeetingRow)) - {"raw", "state"}
@@ -113,11 +109,13 @@ class Protection:
         self._type: Callable[[str], str | None] = Types(choice.types).of if choice.keys else _same
         self._address: Callable[[str], str | None] = lru_cache(REMEMBERED)(self._cut)
         self._locate = locate
-        self._viewer = lru_cache(VIEWERS)(self._protected_viewer)
         derives = choice.address != "full" or choice.agent == "family"
         self._more: Callable[[str | None, str | None], str] = (
             lru_cache(REMEMBERED)(self._derived) if derives else _nothing
         )
+        # Cached, because they run for each useraction, and all rows of a session have the same viewer.
+        protecting = Writers(lru_cache(VIEWERS)(self._write_viewer), lru_cache(TYPES)(self._write_type))
+        self.writers = protecting if self.is_on else AS_IT_IS
         # Rebinding is cheaper than a test in each call, and there are millions.
         self._kinds: Mapping[Treatment, Callable[[Any], Any]] = {
             Treatment.PERSON: self._person,
@@ -135,33 +133,29 @@ class Protection:
 
     # Useractions
 
-    def action(self, action: UserAction) -> tuple[UserAction, str]:
-        """Return a useraction without what may not be stored, and further members of its record.
+    def _write_viewer(self, viewer: Viewer) -> tuple[str, str, str]:
+        """Return the members of a viewer, protected; see `documents.useraction.Writers`.
 
-        The members are JSON without braces, "" if there are none: `geoip` if the address is cut, because nobody else
-        can locate it later, and `ua` in place of the user agent.
+        The third piece has `geoip` if the address is cut, because nobody else can locate it later, and `ua` in place of
+        the user agent.
         """
-        if not self.is_on:
-            return action, ""
-        # All rows of a session have the same viewer. Slices of a tuple are twice as fast as its fields by name, and
-        # this runs for each useraction.
-        row: tuple[Any, ...] = action
-        viewer, more = self._viewer(row[_VIEWER])
-        type_ = None if action.type is None else self._type(action.type)
-        return tuple.__new__(UserAction, row[_BEFORE] + viewer + (type_,) + row[_AFTER]), more
-
-    def _protected_viewer(self, viewer: tuple[Any, ...]) -> tuple[tuple[Any, ...], str]:
-        """Return session, user, address, proxies and agent of a useraction, protected; and the further members."""
-        session, user, ip, proxies, agent = viewer
+        mpid, session, user, ip, proxies, agent = viewer
         pseudonym, address = self._pseudonym, self._address
-        kept = (
-            None if session is None else pseudonym(session),
-            None if user is None else pseudonym(user),
-            None if ip is None else address(ip),
-            tuple(filter(None, map(address, proxies))),
-            agent if self.choice.agent == "full" else None,
+        more = self._more(ip, agent)
+        who, addresses, _ = viewer_as_it_is(
+            (
+                mpid,
+                None if session is None else pseudonym(session),
+                None if user is None else pseudonym(user),
+                None if ip is None else address(ip),
+                tuple(filter(None, map(address, proxies))),
+                agent if self.choice.agent == "full" else None,
+            )
         )
-        return kept, self._more(ip, agent)
+        return who, addresses, f",{more}" if more else ""
+
+    def _write_type(self, type_: str | None) -> str:
+        return write_text(None if type_ is None else self._type(type_))
 
     def session(self, session: str | None) -> str | None:
         """Return the pseudonym of a session."""

@@ -228,13 +228,8 @@ class RecordDelivery:
         self, action: UserAction, episodes: Mapping[str, str], *, more: Mapping[str, Any] | None = None
     ) -> str:
         """Return the record of a row, protected; `more` are members that its dead letter has kept."""
-        members = ""
-        if self._protection.is_on:
-            action, members = self._protection.action(action)
-        if more:
-            members = json.dumps(more, separators=(",", ":"))[1:-1]
-        body = record(action, episodes.get(action.mpid or "", "{}"))
-        return f"{body[:-1]},{members}}}" if members else body
+        members = f",{json.dumps(more, separators=(',', ':'))[1:-1]}" if more else None
+        return record(action, episodes.get(action.mpid or "", "{}"), self._protection.writers, members)
 
     def _give_up(self, action: UserAction, reason: str, reporter: SliceReporter) -> None:
         self._dead_letter(action.id, seconds_of(action), self._raw(raw_action(action)), reason, reporter)
