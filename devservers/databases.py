@@ -34,10 +34,11 @@ _MARIADB = """
 if [ ! -d mysql ]; then
   # Without asynchronous I/O, of which the kernel gives only so much to all servers together.
   install() {
-    mariadb-install-db --no-defaults --datadir="$PWD" --skip-test-db --auth-root-authentication-method=normal \\
+    timeout 80 mariadb-install-db --no-defaults --datadir="$PWD" --skip-test-db --auth-root-authentication-method=normal \\
       --innodb-use-native-aio=OFF
   }
-  install || { find . -mindepth 1 -delete; install; } # on a busy machine it has failed without any cause of its own
+  # On a busy machine it has failed without any cause of its own, and under datefudge it may hang.
+  install || { find . -mindepth 1 -delete; install; }
   cat > ../init.sql <<END
 CREATE DATABASE opencast CHARACTER SET utf8mb4;
 CREATE USER opencast@'%' IDENTIFIED BY '$PASSWORD';
@@ -122,7 +123,7 @@ def database(kind: str, *, zone: str = "UTC", port: int | None = None) -> Child:
             },
             port=port,
             url=f"{kind}://harvester:{PASSWORD.replace('@', '%40')}@{HOST}:{port}/opencast",
-            deadline=180,  # on a busy machine the tables alone take a minute
+            deadline=240,  # on a busy machine the tables alone take a minute
         )
 
     return stack.on_port(build, port)
