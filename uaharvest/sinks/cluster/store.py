@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from uaharvest.documents.document import Document
@@ -24,6 +24,15 @@ _MOST_INDICES = 20_000  # below search.max_buckets (65,536); one index a day for
 _MOST_VALUES = 1_000_000  # of one field; more than any campus has
 _MOST_TERMS = 10_000  # of one query; the servers take 65,536 (index.max_terms_count)
 _SNAPSHOT_KEPT = "5m"  # between two pages
+
+
+class _Page(NamedTuple):
+    """A page of hits, where the next one begins, the snapshot's new name, and on the first page the number of all."""
+
+    hits: list[dict[str, Any]]
+    last: object
+    snapshot: str
+    total: int
 
 
 class ClusterStore:
@@ -211,43 +220,46 @@ class ClusterStore:
             snapshot = opened[product.snapshot_id]
             parts = product.parts(opened)
         try:
-            counting = {"pit": {"id": snapshot}, "size": 0, "track_total_hits": True}
-            whole = self._search({**search, **counting})
-            with self._whole("a snapshot"):
-                total = int(whole["hits"]["total"]["value"])
-            # The snapshot does not change, so more or fewer documents than its total mean a broken response.
+            total = self._page(snapshot, {**search, "size": 0}).total if len(parts) > 1 else None
             count = 0
             for part in parts:
-                for page in self._pages(snapshot, {**search, **part}):
-                    count += len(page)
-                    if count > total:
-                        raise self._not_whole(f"{count} documents of {total}")
-                    yield page
-            if count < total:
+                for hits in self._pages(snapshot, {**search, **part}):
+                    count += len(hits)
+                    yield hits
+            if total is not None and count != total:  # the parts are not the whole
                 raise self._not_whole(f"{count} documents of {total}")
         finally:
             with contextlib.suppress(HarvestError):  # it expires by itself
                 self._cluster.once("DELETE", *product.close(snapshot))
 
     def _pages(self, snapshot: str, part: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
-        """Yield the hits of a part of a snapshot, page by page. A page is read while the one before is worked on."""
+        """Yield the hits of a part of a snapshot, page by page. A page is read while the one before is worked on.
+
+        A snapshot does not change, so more or fewer documents than its total mean a broken response.
+        """
         ahead = ThreadPoolExecutor(1, "pages")
         try:
-            following = ahead.submit(self._page, snapshot, part)
-            while page := following.result():
-                hits, last, snapshot = page
-                following = ahead.submit(self._page, snapshot, {**part, "search_after": last})
-                yield hits
+            page = self._page(snapshot, part)
+            total, count = page.total, len(page.hits)
+            while count < total and page.hits:
+                following = ahead.submit(self._page, page.snapshot, {**part, "search_after": page.last})
+                yield page.hits
+                page = following.result()
+                count += len(page.hits)
+            if count != total:
+                raise self._not_whole(f"{count} documents of {total}")
+            yield page.hits
         finally:
             ahead.shutdown(wait=False, cancel_futures=True)
 
-    def _page(self, snapshot: str, part: Mapping[str, Any]) -> tuple[list[dict[str, Any]], object, str] | None:
-        """Return a page's hits, where the next one begins, and the snapshot's new name; None after the last."""
+    def _page(self, snapshot: str, part: Mapping[str, Any]) -> _Page:
         pit = {"id": snapshot, "keep_alive": _SNAPSHOT_KEPT}
-        answer = self._search({"track_total_hits": False, **part, "pit": pit})
+        first = "search_after" not in part
+        answer = self._search({"track_total_hits": first, **part, "pit": pit})
         with self._whole("a page of documents"):
-            hits = answer["hits"]["hits"]
-            return ([*hits], hits[-1]["sort"], answer["pit_id"]) if hits else None
+            hits = [*answer["hits"]["hits"]]
+            total = int(answer["hits"]["total"]["value"]) if first else 0
+            return _Page(hits, hits[-1]["sort"] if hits else None, answer["pit_id"], total)
 
     def _search(self, body: Mapping[str, Any], path: str = "") -> Any:
         """Return the response to a search; every shard must have contributed in time."""
