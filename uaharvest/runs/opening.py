@@ -49,7 +49,7 @@ class Opener(Generic[S, K, R]):
         required(self._parts.watermarks).prove()
         mark = stored.mark
         self._parts.losses.saw(mark.at)
-        if stepped_back(mark.at, now, allowed=self._skew):
+        if now < mark.at and self._waits(mark, now):
             return False
         window = self._parts.stream.next_window(mark.at, now)
         if window is None:
@@ -118,6 +118,18 @@ class Opener(Generic[S, K, R]):
         ahead = dataclasses.replace(run, window=window)
         plan = self._parts.stream.plan(ahead, late=[], delivered=self._parts.epochs.ids(run.epoch))
         self._parts.ledger.next_window(run, window, _texts(plan))
+
+    def _waits(self, mark: Watermark, now: datetime) -> bool:
+        """Tell whether the source's clock went back so little that it only has to pass the watermark again.
+
+        Rows that are written until then are found where late rows are looked for. Those from before that are reported
+        as lost until confirmed, because the harvest continues once the clock has passed the watermark.
+        """
+        searched = min(self._known_from(mark), mark.at)
+        if mark.floor <= now < searched:  # before the floor, where the harvest began, nothing is promised
+            self._parts.losses.clock_went_back(now, searched, self._parts.again)
+            return False
+        return stepped_back(mark.at, now, allowed=self._skew)
 
     def _begin(self, begin: datetime) -> None:
         """Write the first watermark. If there was one before, report the rows in between as lost until confirmed."""
