@@ -57,7 +57,7 @@ class Opener(Generic[S, K, R]):
         if options.check_span:
             guard_span(mark.at, whole_second(now), longest=self._parts.policy.max_span)
         self._parts.epochs.take_over_former(mark)
-        run = self._run("live", window, window, options, stored=stored, moves=True)
+        run = self._run("live", window, window, options, now=now, stored=stored, moves=True)
         plan = self._parts.stream.plan(
             run, late=self._late(mark, mark.at), delivered=self._parts.epochs.ids(mark.epoch)
         )
@@ -99,7 +99,8 @@ class Opener(Generic[S, K, R]):
         if options.check_span:
             guard_span(asked.start, asked.end, longest=self._parts.policy.max_span)
         kind: RunKind = "private" if private else "explicit"
-        run = self._run(kind, asked, self._parts.stream.first_window(asked), options, stored=stored, moves=moves)
+        window = self._parts.stream.first_window(asked)
+        run = self._run(kind, asked, window, options, now=now, stored=stored, moves=moves)
         late = self._late(mark, asked.start) if moves and mark else []
         plan = self._parts.stream.plan(run, late=late, delivered=self._parts.epochs.ids(run.epoch))
         whole = plan.expected if run.window == asked else self._parts.stream.count(asked, wait=run.wait)
@@ -158,6 +159,7 @@ class Opener(Generic[S, K, R]):
         window: Interval,
         options: Options,
         *,
+        now: datetime,
         stored: Stored | None,
         moves: bool,
     ) -> Run:
@@ -174,6 +176,7 @@ class Opener(Generic[S, K, R]):
             batch_size=options.batch_size,
             wait=options.wait,
             opened_at=datetime.now(UTC),
+            source_now=now,
         )
 
     def _log_opened(self, run: Run, plan: Plan[S]) -> None:
