@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uaharvest.documents import meeting
 from uaharvest.documents.attendance import attendance
+from uaharvest.documents.session import stored
 
 MEETING = {
     "uuid": "u==",
@@ -74,6 +76,7 @@ def test_a_person_has_a_document_with_the_time_in_the_meeting():
         ({"email": "K@x.Edu", "user_name": "Kim", "user_id": "16778240"}, "k@x.edu"),
         ({"user_name": "Kim", "user_id": "16778240"}, "name:Kim"),
         ({"user_id": "16778240"}, "participant:16778240"),
+        ({"user_id": "16778240", "bo_mtg_id": "R1"}, "participant:R1 16778240"),
         ({"participant_uuid": "q"}, "participant:q"),
     ],
 )
@@ -128,6 +131,41 @@ def test_the_waiting_room_and_sessions_without_times_do_not_count():
     assert people() == {}
 
 
+def test_people_of_whom_nothing_is_known_are_told_apart_by_room_and_number():
+    sessions = [
+        session("10:00", "10:20", user_id="16778240"),
+        session("10:20", "10:30", user_id="16778240", bo_mtg_id="R1"),
+        session("10:20", "10:30", user_id="16778240", bo_mtg_id="R2"),
+        session("10:40", "10:50", user_id="16778240", bo_mtg_id="R2"),
+    ]
+    assert [fields["minutes"] for fields in people(*sessions).values()] == [20.0, 10.0, 20.0]
+
+
+def test_the_waiting_room_says_who_is_who():
+    waited = session("10:00", "10:05", email="k@x", registrant_id="r", waiting_room=True)
+    sessions = [
+        waited,
+        session("10:05", "10:20", registrant_id="r"),
+        session("10:30", "10:50", email="k@x"),
+    ]
+    found = people(*sessions)
+    assert {person: (fields["minutes"], fields["sessions"]) for person, fields in found.items()} == {
+        "r": (35.0, 2)
+    }
+
+
+def test_a_guest_is_not_somebody_of_the_same_name_who_waited_in_the_main_room():
+    sessions = [
+        session("10:00", "10:05", email="kim@x", user_name="Kim", user_id="1", waiting_room=True),
+        session("10:10", "10:30", email="kim@x", user_name="Kim", user_id="1", bo_mtg_id="R1"),
+        session("10:00", "10:50", user_name="Kim", user_id="2"),
+    ]
+    assert {person: fields["minutes"] for person, fields in people(*sessions).items()} == {
+        "kim@x": 20.0,
+        "name:Kim": 50.0,
+    }
+
+
 @pytest.mark.parametrize(
     ("about", "end"),
     [
@@ -176,6 +214,27 @@ def test_figures_stay_within_the_meeting_and_nobody_is_lost(sessions):
         assert 0 <= fields["share"] <= 1
         assert 0 <= fields["minutes"] <= 59
         assert fields["joined"] <= fields["left"]
+
+
+numbered = st.lists(
+    st.builds(
+        session,
+        times,
+        times,
+        email=st.sampled_from([None, "k@x", "L@x"]),
+        user_name=st.sampled_from([None, "Kim", "kim"]),
+        user_id=st.sampled_from(["1", "2"]),
+        bo_mtg_id=st.sampled_from([None, "R1", "R2"]),
+        waiting_room=st.booleans(),
+    ),
+    max_size=8,
+)
+
+
+@given(numbered)
+def test_people_are_as_many_as_the_meetings_document_says(sessions):
+    sessions = [one for one in sessions if one["join_time"] <= one["leave_time"]]
+    assert len(people(*sessions)) == meeting.attendance(stored(sessions))["unique_participants"]
 
 
 @given(sessions_, st.randoms())

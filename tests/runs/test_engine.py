@@ -1645,6 +1645,61 @@ def test_two_nodes_whose_clocks_differ_answer_by_turns_and_nothing_is_lost(world
     assert world.engine.state.failures() == []
 
 
+def go_back(world, seconds):
+    """Harvest past the overlap, then let the source's clock go back to before the watermark; return the watermark."""
+    while world.mark.at < at(1000):
+        world.clock.forward(300)
+        world.harvest()
+    mark = world.mark.at
+    world.clock.now = mark - timedelta(seconds=seconds)
+    return mark
+
+
+@pytest.mark.parametrize(
+    ("seconds", "max_skew"), [(100, None), (600, None), (601, None), (5000, None), (600, 10_000), (900, 10_000)]
+)
+def test_rows_that_a_step_back_puts_before_the_overlap_are_told_until_a_person_confirms(client, seconds, max_skew):
+    world = World(client, max_skew=max_skew, max_window=3600)
+    world.start_at(at(-5000))
+    mark = go_back(world, seconds)
+    begin, end = world.clock.now, mark - timedelta(seconds=600)
+    made = {}
+    while world.clock.now <= mark + timedelta(seconds=70):
+        made[world.clock.now] = world.opencast.add(world.clock.now)[0]
+        with contextlib.suppress(BlockedError):
+            world.harvest()
+        world.clock.forward(60)
+    missing = [when for when, row_id in made.items() if when < mark and row_id not in world.sink.arrived]
+    assert missing == [when for when in made if when < end]
+    reasons = [loss.reason for loss in world.engine.losses.all()]
+    assert len(reasons) == bool(missing)
+    for reason in reasons:
+        assert f"went back to {begin:%F %T} UTC. Late rows before {end:%F %T} UTC are not looked" in reason
+        assert f"--start {begin:%FT%TZ} --end {end:%FT%TZ}`" in reason
+
+
+def test_nodes_that_are_further_apart_than_the_overlap_are_one_loss(world):
+    mark = go_back(world, 700)
+    begin = world.clock.now
+    for tick in range(4):
+        with pytest.raises(BlockedError, match="lies after the source's clock"):
+            world.engine.advance()
+        world.clock.forward(760 + tick)
+        world.harvest()
+        world.clock.now -= timedelta(seconds=700)
+    [loss] = world.engine.losses.all()
+    assert f"went back to {begin:%F %T} UTC." in loss.reason
+    assert f"{mark - timedelta(seconds=600):%F %T}" not in loss.reason  # its end moves with the watermark
+
+
+def test_a_watermark_that_a_person_set_to_the_future_is_no_loss(client):
+    world = World(client)
+    world.start_at(at(5000))
+    with pytest.raises(BlockedError, match="lies after the source's clock"):
+        world.engine.advance()
+    assert world.engine.losses.all() == []
+
+
 def test_a_watermark_that_lies_far_after_the_clock_is_still_an_error(world):
     world.clock.now = at(-311)
     with pytest.raises(BlockedError, match="lies after the source's clock"):

@@ -48,7 +48,7 @@ class Store(SqliteStore):
         self.read = []
 
     def select(self, index_pattern, where=None, fields=None, *, only_open=False):
-        if isinstance(where, Has):
+        if isinstance(where, Has) and index_pattern != "attendance":
             self.read += where.values
             if self.error:
                 raise self.error
@@ -508,6 +508,17 @@ def test_sessions_that_zoom_shows_late_are_found_by_the_next_days_run(meetings):
     assert meetings.harvest(WEDNESDAY + AT) == ["u=="]
     [body] = meetings.made("attendance").values()
     assert json.loads(body)["minutes"] == 50.0
+
+
+def test_a_person_whose_better_identity_is_seen_late_has_one_document(meetings):
+    guest = session("", "10:00", "10:30", user_name="Kim", user_id="1")
+    meetings.sessions(guest | {"email": None})
+    meetings.harvest(TUESDAY + AT)
+    assert [json.loads(body)["person"] for body in meetings.made("attendance").values()] == ["name:Kim"]
+    meetings.sessions(session("kim", "10:30", "11:00", user_name="Kim", user_id="1"))
+    assert meetings.harvest(WEDNESDAY + AT) == ["u=="]
+    [body] = map(json.loads, meetings.made("attendance").values())
+    assert (body["person"], body["minutes"]) == ("kim@x", 60.0)
 
 
 def test_a_meeting_in_whose_waiting_room_everybody_stayed_is_counted(meetings):

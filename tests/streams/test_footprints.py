@@ -237,6 +237,43 @@ def test_nearly_all_seconds_that_were_watched_arrive(client, simulated):
     assert rows <= 2 * len(evening.sink.times)
 
 
+def test_a_footprint_is_recent_by_the_sources_clock_whatever_the_hosts_clock(client):
+    """The world's noon is months before this host's time."""
+    world = World(client)
+    world.stream = Useractions(
+        world.stream._source, world.episodes, sink := Sink(), world.dead_letters, world.settings
+    )
+    world.use()
+    reached = {}
+    told = world.opencast.told
+    world.opencast.told = lambda row: (
+        told(row)
+        | {
+            "type": "FOOTPRINT",
+            "inpoint": 0,
+            "outpoint": reached[row.id],
+            "length": reached[row.id],
+            "sessionId": {"sessionId": "s"},
+        }
+    )
+
+    def begin():
+        [row_id] = world.opencast.add(world.clock.now - timedelta(seconds=30))
+        reached[row_id] = 10
+        world.harvest()
+        return row_id
+
+    world.start_at()
+    world.clock.forward(120)
+    first = begin()
+    world.clock.forward(120)
+    reached[first] = 130
+    begin()
+    world.clock.forward(120)
+    world.harvest()
+    assert (sink.seconds[first], sink.times[first]) == (130, 2)
+
+
 @pytest.mark.fault
 @pytest.mark.long
 def test_nearly_all_seconds_arrive_from_a_real_database(client, stored):

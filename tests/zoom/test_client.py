@@ -895,6 +895,14 @@ class TestScope:
         mocked.add_callback(responses.GET, people_of("both"), answer)
         assert raw(zoom(client).participants("both", "pastOne")) == [{"user_id": "1"}]
 
+    def test_a_meeting_without_participants_in_its_list_is_looked_for_in_the_other(self, client, mocked):
+        def answer(request):
+            nobody = request.params["type"] == "past"
+            return (200, {}, json.dumps({"participants": [], "total_records": 0} if nobody else ROWS))
+
+        mocked.add_callback(responses.GET, people_of("both"), answer)
+        assert raw(zoom(client).participants("both", "past")) == [{"user_id": "1"}]
+
     def test_a_redirect_names_its_host_and_no_credentials(self, client, mocked):
         mocked.get(
             LIST, status=301, headers={"Location": "https://api-us.zoom.example/v2/metrics/meetings?x=jill"}

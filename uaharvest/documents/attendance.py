@@ -34,7 +34,11 @@ _MINUTE = 60
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class _Session:
-    """One session as its document has it; no repr, because it names a person."""
+    """One session as its document has it; no repr, because it names a person.
+
+    Attributes:
+        stay: None in the waiting room, and if its times are unknown.
+    """
 
     id: str | None
     participant_user_id: str | None
@@ -44,16 +48,17 @@ class _Session:
     user_id: str | None
     participant_uuid: str | None
     bo_mtg_id: str | None
-    stay: Stay
+    stay: Stay | None
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> "_Session | None":
-        """Return the session; None for one in the waiting room, or whose times are unknown."""
+    def of(cls, document: Mapping[str, Any]) -> "_Session":
+        """Return the session of a document."""
         joined, left = instant(document.get("join_time")), instant(document.get("leave_time"))
-        if document.get("waiting_room") is True or joined is None or left is None or left < joined:
-            return None
+        stay = None
+        if joined and left and joined <= left and document.get("waiting_room") is not True:
+            stay = joined, left
         names = (field.name for field in dataclasses.fields(cls) if field.name != "stay")
-        return cls(stay=(joined, left), **{name: text(document.get(name)) for name in names})
+        return cls(stay=stay, **{name: text(document.get(name)) for name in names})
 
 
 def attendance(
@@ -67,11 +72,11 @@ def attendance(
             last moment in which somebody was there.
         sessions: The documents of its sessions.
     """
-    present = [session for document in sessions if (session := _Session.of(document))]
+    present = _by_key([_Session.of(document) for document in sessions])
     if not present:
         return {}
     known = about or {}
-    start, end = _times(known, [session.stay for session in present])
+    start, end = _times(known, [stay for _, stays in present.values() for stay in stays])
     host = known.get("host")
     shared = {
         "uuid": meeting,
@@ -82,21 +87,27 @@ def attendance(
         "end": _iso(end),
     }
     found = {}
-    for person, own in sorted(_by_person(present).items()):
+    for person, (own, stays) in sorted(present.items()):
         id_ = hashlib.sha256(f"{meeting}\0{person}".encode("utf-8", "surrogatepass")).hexdigest()
-        fields = {**shared, "person": person, **_person(own), **_stays([one.stay for one in own], start, end)}
+        fields = {**shared, "person": person, **_person(own), **_stays(stays, start, end)}
         found[id_] = {name: value for name, value in fields.items() if value is not None}
     return found
 
 
-def _by_person(present: Sequence[_Session]) -> dict[str, list[_Session]]:
-    """Return the sessions by the stable key of their person."""
+def _by_key(sessions: Sequence[_Session]) -> dict[str, tuple[list[_Session], list[Stay]]]:
+    """Return all sessions and the stays of each person who was there, by the person's stable key.
+
+    Sessions without a stay, as in the waiting room, also say who is who, as in `meeting.attendance`.
+    """
     same: dict[str, list[_Session]] = {}
-    for number, session in zip(people(present), present, strict=True):
+    for number, session in zip(people(sessions), sessions, strict=True):
         same.setdefault(number, []).append(session)
-    found: dict[str, list[_Session]] = {}
+    found: dict[str, tuple[list[_Session], list[Stay]]] = {}
     for own in same.values():
-        found.setdefault(_key(own), []).extend(own)
+        if stays := [session.stay for session in own if session.stay]:
+            known, there = found.setdefault(_key(own), ([], []))
+            known += own
+            there += stays
     return found
 
 
@@ -104,11 +115,17 @@ def _key(own: Sequence[_Session]) -> str:
     """Return the key of one person: the same for all meetings, as far as Zoom allows."""
     match identity(lambda field: _first(own, field)):
         case None:
-            return f"participant:{_first(own, 'user_id') or _first(own, 'participant_uuid') or ''}"
+            return f"participant:{min(map(_place, own))}"
         case "user_name", name:
             return f"name:{name}"
         case _, id_:
             return id_
+
+
+def _place(session: _Session) -> str:
+    """Return what tells people apart of whom nothing is known. A number counts only within its room."""
+    number = session.user_id or session.participant_uuid or ""
+    return f"{session.bo_mtg_id} {number}" if session.bo_mtg_id else number
 
 
 def _person(own: Sequence[_Session]) -> dict[str, str | None]:

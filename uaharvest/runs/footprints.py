@@ -116,7 +116,8 @@ class Footprints:
         """Process useractions that a run is about to send, except heartbeats: footprints, and rows that end some."""
         if run.known_from is None:
             return
-        first = max(run.known_from.timestamp(), run.opened_at.timestamp() - LONGEST)
+        now = run.source_now or run.opened_at
+        first = max(run.known_from.timestamp(), now.timestamp() - LONGEST)
         rows = [row for row in rows if row.at >= first and (row.session or row.reach is not None)]
         rows.sort(key=lambda row: row.at)
         if not any(row.reach is not None for row in rows) and not self._redis.exists(self._keys["sessions"]):

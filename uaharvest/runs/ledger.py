@@ -63,6 +63,7 @@ class Run:
         batch_size: Maximum number of rows per request.
         wait: Minimum seconds between two requests to the source, across all workers.
         opened_at: By the clock of the host that opened it.
+        source_now: The source's clock when it was opened. Runs of earlier versions and windows of backfills have none.
         destination: Digest of source and queue. A worker with a different digest neither works on the run nor
             commits it. Runs of earlier versions have none.
         planned, done, outstanding: Numbers of slices.
@@ -83,6 +84,7 @@ class Run:
     batch_size: int
     wait: int
     opened_at: datetime
+    source_now: datetime | None = None
     destination: str = ""
     planned: int = 0
     done: int = 0
@@ -196,10 +198,11 @@ class Ledger:
             "etag": run.etag or "",
             "epoch": run.epoch,
             "destination": run.destination,
-            "known_from": str(run.known_from.timestamp()) if run.known_from else "",
+            "known_from": _text_of(run.known_from),
             "batch_size": str(run.batch_size),
             "wait": str(run.wait),
             "opened_at": str(run.opened_at.timestamp()),
+            "source_now": _text_of(run.source_now),
             "expected": str(run.expected),
         }
         shelf = (keys.SLOT if run.kind == "live" else keys.EXPLICIT)(self.place)
@@ -372,10 +375,11 @@ class Ledger:
             etag=fields["etag"] or None,
             epoch=fields["epoch"],
             destination=fields.get("destination", ""),
-            known_from=datetime.fromtimestamp(float(fields["known_from"]), UTC) if fields["known_from"] else None,
+            known_from=_instant_in(fields["known_from"]),
             batch_size=int(fields["batch_size"]),
             wait=int(fields["wait"]),
             opened_at=datetime.fromtimestamp(float(fields["opened_at"]), UTC),
+            source_now=_instant_in(fields.get("source_now", "")),
             trouble=fields.get("trouble", ""),
             outstanding=outstanding,
             counts={
@@ -388,6 +392,14 @@ class Ledger:
                 for name in ("planned", "done", "expected", "found", "delivered", "dead")
             },
         )
+
+
+def _text_of(instant: datetime | None) -> str:
+    return str(instant.timestamp()) if instant else ""
+
+
+def _instant_in(text: str) -> datetime | None:
+    return datetime.fromtimestamp(float(text), UTC) if text else None
 
 
 def _keys_of(run_id: str) -> list[str]:

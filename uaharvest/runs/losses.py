@@ -1,11 +1,12 @@
-"""Losses outside of the harvest: a watermark or a queue that was deleted. Each is reported until a person confirms it.
+"""Losses outside of the harvest: a watermark or a queue that was deleted, a source's clock that went back too far.
 
-S3 and SQS cannot tell what they held before, so Redis stores how far a stream was delivered and to which queue. The
-harvest continues in the meantime.
+Each is reported until a person confirms it. S3 and SQS cannot tell what they held before, so Redis stores how far a
+stream was delivered and to which queue. The harvest continues in the meantime.
 """
 
 import dataclasses
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,8 @@ import redis
 import structlog
 
 from uaharvest import keys
+
+CLOCK = "clock"  # names the loss of a source's clock that went back
 
 log = structlog.get_logger()
 
@@ -65,9 +68,27 @@ class Losses:
 
     def add(self, about: str, reason: str) -> None:
         """Record a loss until a person confirms it. `about` identifies the loss if it is reported again."""
-        entry = {"reason": reason, "since": datetime.now(UTC).timestamp()}
-        self._redis.hset(keys.LOST(self._place), about, json.dumps(entry))
-        log.error("lost", reason=reason)
+        self._record(about, reason)
+
+    def clock_went_back(
+        self, now: datetime, searched: datetime, command: Callable[[datetime, datetime], str]
+    ) -> None:
+        """Record that the source's clock, `now`, went back to before `searched`, from when on late rows are looked for.
+
+        Several steps are one loss, because two nodes whose clocks differ a lot step back at every other tick.
+
+        Args:
+            now: The source's clock.
+            searched: Rows before this time are not looked for.
+            command: Returns the command that harvests what lies between two times.
+        """
+        text = self._redis.hget(keys.LOST(self._place), CLOCK)
+        former: list[float] = json.loads(text)["between"] if text else [now.timestamp(), now.timestamp()]
+        between = [min(former[0], now.timestamp()), max(former[1], searched.timestamp())]
+        if between == former:
+            return
+        start, end = (datetime.fromtimestamp(instant, UTC) for instant in between)
+        self._record(CLOCK, lost_clock(start, end, command(start, end)), between=between)
 
     def all(self) -> list[Loss]:
         """Return the losses that are not confirmed yet, oldest first."""
@@ -81,6 +102,11 @@ class Losses:
         self._redis.unlink(keys.LOST(self._place))
         return confirmed
 
+    def _record(self, about: str, reason: str, **more: Any) -> None:
+        entry = {"reason": reason, "since": datetime.now(UTC).timestamp(), **more}
+        self._redis.hset(keys.LOST(self._place), about, json.dumps(entry))
+        log.error("lost", reason=reason)
+
 
 def lost_watermark(uri: str, last: datetime, begin: datetime, command: str) -> str:
     """Return the message about a deleted watermark whose stream begins again at a later time."""
@@ -88,6 +114,15 @@ def lost_watermark(uri: str, last: datetime, begin: datetime, command: str) -> s
         f"the watermark {uri} was gone. Delivered last: up to {last:%F %T} UTC. The harvest begins again at"
         f" {begin:%F %T} UTC; what lies between is missing. Harvest it: `{command}`; then `manage.py watermark"
         " confirm`."
+    )
+
+
+def lost_clock(start: datetime, end: datetime, command: str) -> str:
+    """Return the message about a source's clock that went back to `start`."""
+    return (
+        f"the source's clock went back to {start:%F %T} UTC. Late rows before {end:%F %T} UTC are not looked for, so"
+        " those that were written meanwhile are missing. Harvest them once the clock has passed that time:"
+        f" `{command}`; then `manage.py watermark confirm`."
     )
 
 

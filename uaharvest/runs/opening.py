@@ -49,7 +49,7 @@ class Opener(Generic[S, K, R]):
         required(self._parts.watermarks).prove()
         mark = stored.mark
         self._parts.losses.saw(mark.at)
-        if stepped_back(mark.at, now, allowed=self._skew):
+        if now < mark.at and self._waits(mark, now):
             return False
         window = self._parts.stream.next_window(mark.at, now)
         if window is None:
@@ -57,7 +57,7 @@ class Opener(Generic[S, K, R]):
         if options.check_span:
             guard_span(mark.at, whole_second(now), longest=self._parts.policy.max_span)
         self._parts.epochs.take_over_former(mark)
-        run = self._run("live", window, window, options, stored=stored, moves=True)
+        run = self._run("live", window, window, options, now=now, stored=stored, moves=True)
         plan = self._parts.stream.plan(
             run, late=self._late(mark, mark.at), delivered=self._parts.epochs.ids(mark.epoch)
         )
@@ -99,7 +99,8 @@ class Opener(Generic[S, K, R]):
         if options.check_span:
             guard_span(asked.start, asked.end, longest=self._parts.policy.max_span)
         kind: RunKind = "private" if private else "explicit"
-        run = self._run(kind, asked, self._parts.stream.first_window(asked), options, stored=stored, moves=moves)
+        window = self._parts.stream.first_window(asked)
+        run = self._run(kind, asked, window, options, now=now, stored=stored, moves=moves)
         late = self._late(mark, asked.start) if moves and mark else []
         plan = self._parts.stream.plan(run, late=late, delivered=self._parts.epochs.ids(run.epoch))
         whole = plan.expected if run.window == asked else self._parts.stream.count(asked, wait=run.wait)
@@ -118,6 +119,18 @@ class Opener(Generic[S, K, R]):
         ahead = dataclasses.replace(run, window=window)
         plan = self._parts.stream.plan(ahead, late=[], delivered=self._parts.epochs.ids(run.epoch))
         self._parts.ledger.next_window(run, window, _texts(plan))
+
+    def _waits(self, mark: Watermark, now: datetime) -> bool:
+        """Tell whether the source's clock went back so little that it only has to pass the watermark again.
+
+        Rows that are written until then are found where late rows are looked for. Those from before that are reported
+        as lost until confirmed, because the harvest continues once the clock has passed the watermark.
+        """
+        searched = min(self._known_from(mark), mark.at)
+        if mark.floor <= now < searched:  # before the floor, where the harvest began, nothing is promised
+            self._parts.losses.clock_went_back(now, searched, self._parts.again)
+            return False
+        return stepped_back(mark.at, now, allowed=self._skew)
 
     def _begin(self, begin: datetime) -> None:
         """Write the first watermark. If there was one before, report the rows in between as lost until confirmed."""
@@ -146,6 +159,7 @@ class Opener(Generic[S, K, R]):
         window: Interval,
         options: Options,
         *,
+        now: datetime,
         stored: Stored | None,
         moves: bool,
     ) -> Run:
@@ -162,6 +176,7 @@ class Opener(Generic[S, K, R]):
             batch_size=options.batch_size,
             wait=options.wait,
             opened_at=datetime.now(UTC),
+            source_now=now,
         )
 
     def _log_opened(self, run: Run, plan: Plan[S]) -> None:

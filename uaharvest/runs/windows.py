@@ -68,8 +68,7 @@ def guard_clock(source: datetime, reference: datetime, *, allowed: int, where: s
 def stepped_back(watermark: datetime, now: datetime, *, allowed: int) -> bool:
     """Tell whether the source's clock went back to at most `allowed` seconds before the watermark.
 
-    This happens when two nodes whose clocks differ answer in turn. Rows that are written until the clock passes the
-    watermark again are found in the overlap.
+    This happens when two nodes whose clocks differ answer in turn.
     """
     return timedelta() < watermark - now <= timedelta(seconds=allowed)
 

@@ -33,7 +33,13 @@ class Meetings:
         )
 
     def documents(self, name: str, days: Sequence[date], counts: "Counter[str]") -> Iterator[Document]:
-        """Read a meeting and its sessions, and yield a document for each person."""
+        """Read a meeting and its sessions, yield a document for each person, and delete the others of this meeting.
+
+        A new session may show a better identity of a person, who then has another key.
+        """
+        index = index_name("attendance", None, self._infix)
+        # Listed first: what another worker writes meanwhile is made from newer sessions.
+        former = {one["_id"] for one in self._store.select(index, Has("uuid", [name]), (), only_open=True)}
         pattern = ",".join(map(self.pattern, days))
         keys = [(index_name("meetings", day, self._infix), name) for day in days]
         found = self._store.get_many(keys)
@@ -41,6 +47,8 @@ class Meetings:
         sessions = self._store.select(pattern, Has(self.field, [name]), FIELDS, only_open=True)
         people = attendance(name, about, sessions)
         counts.update({PEOPLE: len(people)} if people else {NOBODY: 1})
-        index = index_name("attendance", None, self._infix)
         for id_, fields in people.items():
             yield Document(index, id_, fields)
+        if outdated := former - people.keys():
+            for _ in self._store.delete((index, id_) for id_ in outdated):
+                pass

@@ -1,5 +1,6 @@
 """Reads the participants of a meeting."""
 
+import contextlib
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -118,17 +119,24 @@ class ParticipantReader:
             raise judged from error
 
     def _of_either_list(self, uuid: str, kind: ListKind) -> Participants:
-        """Return the Dashboard's rows from both lists: a meeting may be in either, in both, or move to the other."""
+        """Return the Dashboard's rows from both lists: a meeting may be in either, in both, or move to the other.
+
+        In the wrong list, Zoom does not find it or shows nobody.
+        """
+        other = next(one for one in KINDS if one != kind)
         try:
-            return self._all(PARTICIPANTS, {"type": kind}, uuid)
+            found = self._all(PARTICIPANTS, {"type": kind}, uuid)
         except MeetingUnavailableError as error:
             if error.code not in answers.NOT_IN_THIS_LIST:
                 raise
-            other = next(one for one in KINDS if one != kind)
             try:
                 return self._all(PARTICIPANTS, {"type": other}, uuid)
             except MeetingUnavailableError:
                 raise error from None
+        if not found:
+            with contextlib.suppress(MeetingUnavailableError):
+                return self._all(PARTICIPANTS, {"type": other}, uuid)
+        return found
 
     def _all(self, endpoint: Endpoint, params: Mapping[str, str], uuid: str) -> Participants:
         """Return the rows of all pages, each once, because pages may repeat rows while Zoom's data settles."""

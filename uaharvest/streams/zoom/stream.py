@@ -131,7 +131,7 @@ class Meetings:
                 # Zoom may still keep the day itself although it no longer keeps the days before it.
                 with contextlib.suppress(BadInputError, DaysRefusedError):
                     return self._plan(run, run.window.start, delivered)
-            kept = midnight(run.opened_at) - OLDEST
+            kept = midnight(run.source_now or run.opened_at) - OLDEST
             raise BlockedError(
                 f"{error} Move on: manage.py watermark set --stream {self.name} {kept:%F}T00:00:00Z"
             ) from None
