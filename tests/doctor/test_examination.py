@@ -70,6 +70,16 @@ def test_what_comes_after_a_failed_check_is_made(site):
     assert statuses(examine(site, checks)) == [("a", "fail"), ("b", "ok")]
 
 
+def test_what_would_repeat_a_failure_is_left_out_if_there_is_one(site):
+    for first, expected in ((warn("small", "grow"), ("last", "ok")), (fail("down", ""), ("last", "skipped"))):
+        checks = [
+            check("a", finds(first)),
+            check("b", finds(ok("never")), unused=lambda settings: "not set"),
+            check("last", finds(ok("moves")), after=("a", "b"), alone=True),
+        ]
+        assert statuses(examine(site, checks))[-1] == expected
+
+
 def test_an_unused_service_is_not_asked_and_no_failure(site):
     entries = examine(site, [check("a", finds(fail("down", "")), unused=lambda settings: "not set")])
     assert [(entry.finding.found, entry.finding.unused) for entry in entries] == [("not set", True)]
