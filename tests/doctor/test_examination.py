@@ -57,12 +57,14 @@ def test_what_needs_a_failed_check_is_skipped_and_names_the_first_cause(site):
 
 
 def test_a_warning_does_not_hold_up_others_unless_it_says_so(site):
-    for blocks, status in ((False, "ok"), (True, "skipped")):
+    for blocks, status, found in ((False, "ok", "b"), (True, "skipped", "not looked at because of a")):
         checks = [
             check("a", finds(warn("small", "grow", blocks=blocks))),
             check("b", finds(ok("b")), needs=("a",)),
         ]
-        assert statuses(examine(site, checks)) == [("a", "warn"), ("b", status)]
+        entries = examine(site, checks)
+        assert statuses(entries) == [("a", "warn"), ("b", status)]
+        assert entries[1].finding.found == found
 
 
 def test_what_comes_after_a_failed_check_is_made(site):

@@ -126,7 +126,9 @@ class _Examination:
             blocking = next((one for one in self._findings[name] if one.blocks), None)
             if blocking is not None:
                 # The reason of a check that was skipped names the one that failed.
-                return blocking.found if blocking.status is Status.SKIPPED else _because(name)
+                if blocking.status is Status.SKIPPED:
+                    return blocking.found
+                return _because(name) if blocking.status is Status.FAIL else f"not looked at because of {name}"
         if check.alone and (name := next(filter(self._failed, check.after), "")):
             return _because(name)
         if not check.quick and self._quick:
