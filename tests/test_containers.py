@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -197,6 +199,13 @@ def test_manage_py_can_be_called_by_its_name():
     manage = ROOT / "manage.py"
     assert manage.stat().st_mode & 0o111
     assert manage.read_text().startswith("#!/usr/bin/env python")
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "devservers/docker-compose.yml"])
+def test_a_compose_file_is_valid(file):
+    command = [Path(sys.executable).with_name("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*command, ROOT / file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.skipif(not has_compose(), reason="docker compose is not installed")

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 
+import kubernetes_validate
 import pytest
 import yaml
 from celery.bin.celery import celery
@@ -90,6 +91,18 @@ def test_systemd_accepts_the_units(tmp_path):
 
 
 # Kubernetes
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda one: f"{one['kind']} {one['metadata']['name']}")
+def test_kubernetes_accepts_each_manifest(manifest):
+    kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_kustomize_makes_the_same_manifests():
+    done = subprocess.run(["kubectl", "kustomize", KUBERNETES], capture_output=True, text=True, check=True)
+    made = list(yaml.safe_load_all(done.stdout))
+    assert sorted(made, key=str) == sorted(MANIFESTS, key=str)
 
 
 def test_each_queue_has_one_deployment():

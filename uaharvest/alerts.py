@@ -240,7 +240,8 @@ class Alerts:
                     self._redis.lpop(waiting)
                     sent += 1
             except RetryableError as error:
-                troubles.append(f"{error} {self._redis.llen(waiting)} wait.")
+                advice = "Is that setting right, and does its receiver work?"
+                troubles.append(f"{error} {advice} Alerts that wait for it: {self._redis.llen(waiting)}.")
         if troubles:
             raise RetryableError(" ".join(troubles))
         return f"{sent} sent" if sent else "nothing new"

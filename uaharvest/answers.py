@@ -108,3 +108,10 @@ def distrust(said: str) -> str | None:
     if (found := _DISTRUST.search(said)) is None:
         return None
     return f"has a certificate that is not trusted{f' ({found[1]})' if found[1] else ''}"
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return the innermost cause of an error: those around it show the query, or the cause as Python writes it."""
+    while inner := error.__cause__ or next((arg for arg in error.args if isinstance(arg, BaseException)), None):
+        error = inner
+    return error

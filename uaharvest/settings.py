@@ -650,7 +650,7 @@ def load(environment: Mapping[str, str] | None = None, dotenv: Path | None = Non
         BadInputError: Some are invalid. The text names each one and what was expected, and never shows a secret.
     """
     given = os.environ if environment is None else environment
-    path = dotenv or _env_file(given)
+    path = dotenv or env_file(given)
     file, duplicates = dotenv_.read(path)
     errors = _misspelt_in_file(file, path)
     values: dict[str, Any] = {}
@@ -682,7 +682,8 @@ def load(environment: Mapping[str, str] | None = None, dotenv: Path | None = Non
     return Settings(**chosen)
 
 
-def _env_file(environment: Mapping[str, str]) -> Path:
+def env_file(environment: Mapping[str, str]) -> Path:
+    """Return the path of the `.env` file, which may be missing; raise BadInputError if a named one is."""
     named = environment.get(ENV_FILE, "").strip()
     if named and not Path(named).exists():
         raise BadInputError(

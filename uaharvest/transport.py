@@ -16,7 +16,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ReadTimeoutError
 
 from uaharvest import counters
-from uaharvest.answers import LONGEST_ANSWER, TimedResponse, TooSlowError, fault_of, request_limit
+from uaharvest.answers import LONGEST_ANSWER, TimedResponse, TooSlowError, fault_of, innermost, request_limit
 from uaharvest.errors import BlockedError, HarvestError, SourceError
 
 MEGABYTE = 1_000_000
@@ -162,11 +162,7 @@ class Upstream:
         Its message comes from the innermost cause, because the outer exceptions show the query.
         """
         where = f"{self._name} at {url}"
-        cause: BaseException = error
-        while inner := cause.__cause__ or next(
-            (arg for arg in cause.args if isinstance(arg, BaseException)), None
-        ):
-            cause = inner
+        cause = innermost(error)
         if isinstance(cause, ssl.SSLCertVerificationError):
             return BlockedError(
                 f"{where} has a certificate that is not trusted ({cause.verify_message}). Mend it, or"

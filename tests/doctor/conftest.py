@@ -34,6 +34,9 @@ class Workers:
     def about(self, within=1.0):
         return self.facts
 
+    def alive(self, within=1.0):
+        return {name: facts["queues"] for name, facts in self.facts.items()}
+
 
 def chosen(*names):
     """Return the named checks and what they need, in their order."""

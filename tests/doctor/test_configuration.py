@@ -58,6 +58,15 @@ def test_settings_are_counted_by_where_they_come_from(look, settings_of, tmp_pat
     assert finding.found == "3 read, 2 from .env"
 
 
+def test_a_file_elsewhere_is_looked_at_too(look, settings_of, tmp_path, monkeypatch):
+    (tmp_path / ".env.dev").write_text("SQS_QUEUE_NAME=q\n")
+    (tmp_path / ".env.dev").chmod(0o644)
+    monkeypatch.setenv("UAHARVEST_ENV_FILE", str(tmp_path / ".env.dev"))
+    read, open_ = look(settings_of(), "settings.values")["settings.values"]
+    assert read.found == f"1 read, 1 from {tmp_path}/.env.dev"
+    assert open_.remedy == f"chmod 600 {tmp_path}/.env.dev"
+
+
 def test_a_file_that_all_may_read_or_that_sets_a_variable_twice_is_told(told, settings_of, tmp_path):
     (tmp_path / ".env").write_text("ZOOM_AT=05:00\nZOOM_AT=06:00\n")
     (tmp_path / ".env").chmod(0o644)

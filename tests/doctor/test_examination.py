@@ -57,17 +57,29 @@ def test_what_needs_a_failed_check_is_skipped_and_names_the_first_cause(site):
 
 
 def test_a_warning_does_not_hold_up_others_unless_it_says_so(site):
-    for blocks, status in ((False, "ok"), (True, "skipped")):
+    for blocks, status, found in ((False, "ok", "b"), (True, "skipped", "not looked at because of a")):
         checks = [
             check("a", finds(warn("small", "grow", blocks=blocks))),
             check("b", finds(ok("b")), needs=("a",)),
         ]
-        assert statuses(examine(site, checks)) == [("a", "warn"), ("b", status)]
+        entries = examine(site, checks)
+        assert statuses(entries) == [("a", "warn"), ("b", status)]
+        assert entries[1].finding.found == found
 
 
 def test_what_comes_after_a_failed_check_is_made(site):
     checks = [check("a", finds(fail("down", ""))), check("b", finds(ok("b")), after=("a",))]
     assert statuses(examine(site, checks)) == [("a", "fail"), ("b", "ok")]
+
+
+def test_what_would_repeat_a_failure_is_left_out_if_there_is_one(site):
+    for first, expected in ((warn("small", "grow"), ("last", "ok")), (fail("down", ""), ("last", "skipped"))):
+        checks = [
+            check("a", finds(first)),
+            check("b", finds(ok("never")), unused=lambda settings: "not set"),
+            check("last", finds(ok("moves")), after=("a", "b"), alone=True),
+        ]
+        assert statuses(examine(site, checks))[-1] == expected
 
 
 def test_an_unused_service_is_not_asked_and_no_failure(site):

@@ -1,5 +1,7 @@
 """A healthy site, and the whole report of one where everything is down."""
 
+import re
+
 import boto3
 import pytest
 from redis import Redis
@@ -8,6 +10,7 @@ from devservers import stack
 from uaharvest import assembly, keys
 from uaharvest.dead_letters import DeadLetter
 from uaharvest.doctor.checks import CHECKS
+from uaharvest.errors import SpanRefusedError
 
 DOWN = f"127.0.0.1:{stack.free_port()}"
 
@@ -81,6 +84,18 @@ def test_a_broker_that_is_down_is_told_with_its_setting(told, settings_of):
     assert (status, DOWN in found) == ("fail", True)
     assert "CELERY_BROKER_URL" in remedy
     assert "top-secret" not in found + remedy
+
+
+def test_a_stream_that_stands_still_is_a_warning_only_if_nothing_else_explains_it(look, settings_of):
+    settings = settings_of()
+    with assembly.redis_client(settings) as client:
+        state = assembly.state(settings, client)
+        state.failed("opening", SpanRefusedError("refused: 3 h. Harvest it with HARVEST_CATCH_UP=true."))
+    [finding] = look(settings)["harvest"]
+    assert (finding.status, finding.remedy) == ("warn", "Harvest it with HARVEST_CATCH_UP=true.")
+    assert re.fullmatch(r"useractions is blocked \(since .*\): refused: 3 h", finding.found)
+    [finding] = look(settings_of(MATTERHORN_REST_PASS="wrong"))["harvest"]
+    assert (finding.status, finding.found) == ("skipped", "not looked at, because opencast.engage failed")
 
 
 def test_dead_letters_are_counted_by_stream(told, settings_of):

@@ -9,6 +9,7 @@ from uaharvest.doctor import (
     database,
     dead_letters,
     documents,
+    harvest,
     lrs,
     opencast,
     redis,
@@ -114,7 +115,7 @@ def _of_zoom(name: str, look: Look, *needs: str, quick: bool = True) -> Check:
     )
 
 
-CHECKS: tuple[Check, ...] = (
+_SERVICES: tuple[Check, ...] = (
     _settings("values", configuration.values),
     _settings("clashes", configuration.clashes, "settings.values"),
     _settings("privacy", configuration.privacy, "settings.values"),
@@ -186,6 +187,18 @@ CHECKS: tuple[Check, ...] = (
         title="dead letters",
         look=dead_letters.waiting,
         needs=("s3.bucket",),
+        unused=_bucket,
+        quick=False,
+    ),
+)
+CHECKS: tuple[Check, ...] = (
+    *_SERVICES,
+    Check(
+        name="harvest",
+        title="harvest",
+        look=harvest.moves,
+        after=tuple(check.name for check in _SERVICES),
+        alone=True,
         unused=_bucket,
         quick=False,
     ),

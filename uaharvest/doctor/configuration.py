@@ -16,24 +16,24 @@ from uaharvest.geolite import GeoLite
 from uaharvest.privacy.site import choice
 from uaharvest.settings import STDOUT, Settings
 
-FILE = Path(".env")
 OURS = frozenset(field.metadata["variable"] for field in dataclasses.fields(Settings))
 
 
 def values(_: Site) -> Iterator[Finding]:
     """Count the settings, and name variables that nothing reads."""
-    file, duplicates = dotenv.read(FILE)
+    path = settings_.env_file(os.environ)
+    file, duplicates = dotenv.read(path)
     here = {name for name in OURS if os.environ.get(name, "").strip()}
     there = {name for name in OURS & file.keys() if file[name].value.strip()} - here
-    source = f", {len(there)} from {FILE}" if file else ""
+    source = f", {len(there)} from {path}" if file else ""
     yield ok(f"{len(here | there)} read{source}")
     for name, meant, _sure in settings_.misspelt({*os.environ, *file}):
         yield warn(f"nothing reads {name}", f"Is {meant} meant? Correct the name, or take it out.")
     for name, lines in duplicates.items():
         numbers = ", ".join(map(str, lines))
-        yield warn(f"{FILE} sets {name} in lines {numbers}; the last one counts", "Take the others out.")
-    if file and FILE.stat().st_mode & stat.S_IROTH:
-        yield warn(f"{FILE} can be read by every user of this machine", f"chmod 600 {FILE}")
+        yield warn(f"{path} sets {name} in lines {numbers}; the last one counts", "Take the others out.")
+    if file and path.stat().st_mode & stat.S_IROTH:
+        yield warn(f"{path} can be read by every user of this machine", f"chmod 600 {path}")
 
 
 def clashes(site: Site) -> Iterator[Finding]:

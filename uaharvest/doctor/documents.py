@@ -47,7 +47,7 @@ def privileges(site: Site) -> Iterator[Finding]:
     indices = cluster.patterns(site.settings)
     missing = cluster.missing_privileges(_client(site), indices)
     if missing is None:
-        yield ok("not asked: no security here, or OpenSearch's, which does not answer this question")
+        yield ok("privileges cannot be looked up: there is no security here, or it is OpenSearch's")
     elif missing:
         yield fail(
             f"the API key or user lacks {', '.join(missing)}",

@@ -35,6 +35,7 @@ class Check:
         look: Looks and yields findings; one error ends it.
         needs: The checks that must have passed before.
         after: Those of the checks that must have ended before, whatever they found.
+        alone: Whether it is left out if one of `after` failed: it would only repeat that.
         unused: Returns why this site does not use the service; "" if it does.
         setting: What to look at if the service hangs.
         quick: Whether `--quick` makes it too.
@@ -45,6 +46,7 @@ class Check:
     look: Callable[[Site], Iterable[Finding]]
     needs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    alone: bool = False
     unused: Callable[[Settings], str] = _used
     setting: str = ""
     quick: bool = True
@@ -124,10 +126,17 @@ class _Examination:
             blocking = next((one for one in self._findings[name] if one.blocks), None)
             if blocking is not None:
                 # The reason of a check that was skipped names the one that failed.
-                return blocking.found if blocking.status is Status.SKIPPED else _because(name)
+                if blocking.status is Status.SKIPPED:
+                    return blocking.found
+                return _because(name) if blocking.status is Status.FAIL else f"not looked at because of {name}"
+        if check.alone and (name := next(filter(self._failed, check.after), "")):
+            return _because(name)
         if not check.quick and self._quick:
             return "left out by --quick"
         return "" if time.monotonic() < self._end else "no time was left"
+
+    def _failed(self, name: str) -> bool:
+        return any(one.status is Status.FAIL for one in self._findings.get(name, []))
 
     def _work(self, check: Check) -> None:
         findings: list[Finding] = []

@@ -58,5 +58,14 @@ def skipped(reason: str, *, unused: bool = False) -> Finding:
 
 def failed(text: object) -> Finding:
     """Return the finding for an error's text, which says in its first sentence what is wrong, then what to do."""
+    return fail(*_parted(text))
+
+
+def warned(text: object) -> Finding:
+    """Return the same as a warning."""
+    return warn(*_parted(text))
+
+
+def _parted(text: object) -> tuple[str, str]:
     found, *advice = _SENTENCES.split(str(text), maxsplit=1)
-    return fail(found.rstrip("."), "".join(advice))
+    return found.rstrip("."), "".join(advice)

@@ -66,6 +66,8 @@ def translate(error: TransportError, server: Server) -> HarvestError:
         return BlockedError(f"{server}: {reason}. Check ES_HOST (https or http) and ES_CA_FILE.")
     if isinstance(error, SerializationError):
         return RetryableError(f"{server} did not answer in JSON")
+    # The client's message shows the causes as Python writes them.
+    reason = shortened(answers.innermost(error)) or reason
     return RetryableError(f"{server} cannot be reached: {reason}. Does it run, and is ES_HOST right?")
 
 
