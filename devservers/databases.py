@@ -34,7 +34,7 @@ _MARIADB = """
 if [ ! -d mysql ]; then
   # Without asynchronous I/O, of which the kernel gives only so much to all servers together.
   install() {
-    timeout 80 mariadb-install-db --no-defaults --datadir="$PWD" --skip-test-db --innodb-use-native-aio=OFF \\
+    timeout -k 5 80 mariadb-install-db --no-defaults --datadir="$PWD" --skip-test-db --innodb-use-native-aio=OFF \\
       --auth-root-authentication-method=normal
   }
   # On a busy machine it has failed without any cause of its own, and under datefudge it may hang.

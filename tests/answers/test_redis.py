@@ -360,7 +360,7 @@ class RedisIndexedSite(IndexedSite):
 @pytest.fixture(scope="module")
 def server():
     # What the tests are about must not reach the Valkey that others share.
-    options = ("--requirepass", PASSWORD, "--loglevel", "warning")
+    options = ("--requirepass", PASSWORD)
     with redis_servers.valkey(*options) as child, RedisProxy(child.port) as proxy:
         made = Server(child, proxy)
         yield made
