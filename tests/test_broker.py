@@ -33,11 +33,12 @@ def test_a_worker_shows_from_its_start_until_it_stops(redis, valkey_url):
     assert site.alive() == {}
 
 
-def test_a_worker_that_falls_silent_is_gone_and_the_next_one_removes_it(client, valkey_url):
+@pytest.mark.parametrize("shift", [-broker.SILENT, 3600], ids=["silent", "Redis's clock went back"])
+def test_a_worker_that_falls_silent_is_gone_and_the_next_one_removes_it(client, valkey_url, shift):
     Heart(valkey_url).beat("killed@host", ["zoom"])
     assert 0 < client.ttl(keys.WORKERS()) <= broker.SILENT
     [(killed, at)] = client.zrange(keys.WORKERS(), 0, -1, withscores=True)
-    client.zadd(keys.WORKERS(), {killed: at - broker.SILENT})
+    client.zadd(keys.WORKERS(), {killed: at + shift})
     assert of(valkey_url).alive() == {}
     Heart(valkey_url).beat("other@host", ["zoom"])
     assert client.zcard(keys.WORKERS()) == 1

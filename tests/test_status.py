@@ -319,6 +319,23 @@ def test_a_source_whose_clock_is_behind_is_told_and_not_red(settings, state, cli
     )
 
 
+@pytest.mark.parametrize("ago", [60, 4200])
+def test_a_source_whose_clock_stands_still_is_red(settings, state, client, ledger, ago):
+    clocks = Clocks(client, state.place)
+    clocks.compare("the source of useractions", clocks.now() - timedelta(hours=3), clocks.now())
+    assembly.watermarks(settings).create(first(whole_second(datetime.now(UTC) - timedelta(hours=3, minutes=1))))
+    ledger.open(run(), [])
+    ledger.close(run(), "done")
+    [text] = client.lrange(f"uaharvest:history:{state.place}", 0, -1)
+    closed = f"{datetime.now(UTC) - timedelta(seconds=ago):%FT%TZ}"
+    client.lset(f"uaharvest:history:{state.place}", 0, json.dumps(json.loads(text) | {"closed_at": closed}))
+    lines, code = troubles(settings)
+    late = ago > status.lag_limit(settings)
+    assert (code, [line.partition(",")[0] for line in lines]) == (
+        (4, ["useractions lags 3 h 1 min behind"]) if late else (0, [])
+    )
+
+
 def test_a_host_that_compared_its_clock_for_several_streams_is_shown_once_as_it_is_now(settings, state, client):
     now = state.now()
     for name, ahead in (("useractions", 5), ("index", 7)):

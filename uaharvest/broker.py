@@ -70,7 +70,8 @@ class Broker:
         if wait is not None or self._url.startswith(SQS):
             return self._load_celery().alive(wait)
         with _connected(self._url) as client:
-            found: Any = client.zrangebyscore(keys.WORKERS(), _now(client) - SILENT, "+inf")
+            now = _now(client)  # it may go back, as if workers were heard in the future
+            found: Any = client.zrangebyscore(keys.WORKERS(), now - SILENT, now + SILENT)
         beats = [json.loads(text) for text in found]
         return {beat["name"]: beat["queues"] for beat in beats}
 
@@ -95,6 +96,7 @@ class Heart:
             with client.pipeline(transaction=False) as pipeline:
                 # Nobody else removes those that were killed, nor the last one.
                 pipeline.zremrangebyscore(keys.WORKERS(), "-inf", now - SILENT)
+                pipeline.zremrangebyscore(keys.WORKERS(), now + SILENT, "+inf")
                 if former not in {None, self._last}:
                     pipeline.zrem(keys.WORKERS(), former)
                 pipeline.zadd(keys.WORKERS(), {self._last: now})

@@ -386,7 +386,7 @@ def _stream(settings: Settings, name: str, known: dict[str, Any], found: _Found)
     stored = found.value(f"watermark {name}")
     mark = stored.mark.at if stored else None
     now = known.get("now") or datetime.now(UTC)
-    late = overdue(settings, name, mark - _behind(known, name), now) if mark else None
+    late = overdue(settings, name, mark - _behind(settings, known, name), now) if mark else None
     failed = found.failure(f"watermark {name}")
     s3_error = None if isinstance(failed, BlockedError) else found.error(f"watermark {name}", "S3")
     lost = set(known.get("losses", {}).get(name, []))
@@ -498,8 +498,14 @@ def _clocks(known: dict[str, Any], clock: _S3Clock) -> Iterator[dict[str, Any]]:
         yield {"name": other.name, "seconds_ahead": other.ahead, "seconds_ago": _ago(known, other.at)}
 
 
-def _behind(known: dict[str, Any], name: str) -> timedelta:
-    """Return how far the source's clock is behind: its rows cannot be newer than its clock."""
+def _behind(settings: Settings, known: dict[str, Any], name: str) -> timedelta:
+    """Return how far the source's clock is behind: its rows cannot be newer than its clock.
+
+    A clock that stands still, because a cache answers for the source, is no reason to be late. Then no run ends.
+    """
+    runs = [run for run in known.get("history", {}).get(name, []) if run.kind == "live"]
+    if runs and known["now"] - runs[0].closed_at > timedelta(seconds=lag_limit(settings)):
+        return timedelta()
     ahead = [clock.ahead for clock in known.get("clocks", []) if clock.name == source_clock(name)]
     return timedelta(seconds=min([*ahead, 0.0]))
 

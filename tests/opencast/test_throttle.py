@@ -1,6 +1,7 @@
 import pytest
 from redis import Redis
 
+from uaharvest.keys import THROTTLE
 from uaharvest.opencast.throttle import Throttle
 
 
@@ -35,6 +36,14 @@ def test_turns_of_all_workers_lie_the_wait_apart(client):
     # Each asked some moments after the one before, however slow this machine is.
     assert 90 < naps.seconds[1] <= 100
     assert 190 < naps.seconds[2] <= 200
+
+
+def test_nobody_waits_for_a_clock_of_redis_that_went_back(client):
+    client.set(THROTTLE("http://a/"), client.time()[0] * 1000 + 3_600_000)
+    naps = Naps()
+    for _ in range(2):
+        Throttle(client, "http://a/", pause=naps).turn(5)
+    assert (naps.seconds[0], 0 < naps.seconds[1] <= 5) == (0, True)
 
 
 def test_hosts_do_not_wait_for_each_other(client):

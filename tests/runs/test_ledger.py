@@ -154,6 +154,24 @@ def test_a_hint_older_than_the_hold_is_taken_for_lost(client):
     assert ledger.take("one", 1) == []
 
 
+@pytest.mark.parametrize("hours", [1, 24])
+def test_leases_and_hints_end_in_time_if_the_clock_of_redis_goes_back(client, hours):
+    """Their times are then that much later; those of the future stand for it here."""
+    ledger = Ledger(client, "useractions", lease=LEASE)
+    ledger.open(run(), ["claimed", "hinted", "parked"])
+    claim = ledger.claim("one", "parked", "t")
+    ledger.release("one", claim, delay=hours * 3600, attempts=0, waits=1, reason="the day's calls are used up")
+    parked = client.zscore(key(part=":due"), "parked")
+    ledger.claim("one", "claimed", "t")
+    ledger.take("one", 9)
+    for part, slice_id in ((":due", "claimed"), (":hinted", "hinted")):
+        client.zincrby(key(part=part), hours * 3_600_000, slice_id)
+    assert ledger.take("one", 9) == ["hinted"]
+    now = client.time()[0] * 1000
+    assert abs(client.zscore(key(part=":due"), "claimed") - now - LEASE * 1000) < 10_000
+    assert client.zscore(key(part=":due"), "parked") == parked
+
+
 def test_what_is_claimed_or_parked_is_not_hinted_at(ledger):
     ledger.open(run(), ["a", "b"])
     ledger.claim("one", "a", "t")

@@ -71,20 +71,20 @@ class Losses:
         self._record(about, reason)
 
     def clock_went_back(
-        self, now: datetime, searched: datetime, command: Callable[[datetime, datetime], str]
+        self, begin: datetime, searched: datetime, command: Callable[[datetime, datetime], str]
     ) -> None:
-        """Record that the source's clock, `now`, went back to before `searched`, from when on late rows are looked for.
+        """Record that the source's clock went back to before `searched`, from when on late rows are looked for.
 
         Several steps are one loss, because two nodes whose clocks differ a lot step back at every other tick.
 
         Args:
-            now: The source's clock.
+            begin: The earliest time of rows that were written since then.
             searched: Rows before this time are not looked for.
             command: Returns the command that harvests what lies between two times.
         """
         text = self._redis.hget(keys.LOST(self._place), CLOCK)
-        former: list[float] = json.loads(text)["between"] if text else [now.timestamp(), now.timestamp()]
-        between = [min(former[0], now.timestamp()), max(former[1], searched.timestamp())]
+        former: list[float] = json.loads(text)["between"] if text else [begin.timestamp(), begin.timestamp()]
+        between = [min(former[0], begin.timestamp()), max(former[1], searched.timestamp())]
         if between == former:
             return
         start, end = (datetime.fromtimestamp(instant, UTC) for instant in between)
@@ -120,8 +120,8 @@ def lost_watermark(uri: str, last: datetime, begin: datetime, command: str) -> s
 def lost_clock(start: datetime, end: datetime, command: str) -> str:
     """Return the message about a source's clock that went back to `start`."""
     return (
-        f"the source's clock went back to {start:%F %T} UTC. Late rows before {end:%F %T} UTC are not looked for, so"
-        " those that were written meanwhile are missing. Harvest them once the clock has passed that time:"
+        f"the source's clock went back to {start:%F %T} UTC or later. Late rows before {end:%F %T} UTC are not looked"
+        " for, so those that were written meanwhile are missing. Harvest them once the clock has passed that time:"
         f" `{command}`; then `manage.py watermark confirm`."
     )
 

@@ -42,6 +42,7 @@ class Opener(Generic[S, K, R]):
             BlockedError: No window can be opened until a person changes something.
             SpanRefusedError: The watermark is too far in the past.
         """
+        looked = self._parts.clocks.last(source_clock(self._parts.stream.name))
         now = self._now()
         if stored is None:
             self._begin(self._parts.stream.begin(now, options.interval))
@@ -49,7 +50,7 @@ class Opener(Generic[S, K, R]):
         required(self._parts.watermarks).prove()
         mark = stored.mark
         self._parts.losses.saw(mark.at)
-        if now < mark.at and self._waits(mark, now):
+        if now < mark.at and self._waits(mark, now, looked):
             return False
         window = self._parts.stream.next_window(mark.at, now)
         if window is None:
@@ -120,17 +121,26 @@ class Opener(Generic[S, K, R]):
         plan = self._parts.stream.plan(ahead, late=[], delivered=self._parts.epochs.ids(run.epoch))
         self._parts.ledger.next_window(run, window, _texts(plan))
 
-    def _waits(self, mark: Watermark, now: datetime) -> bool:
+    def _waits(self, mark: Watermark, now: datetime, looked: datetime | None) -> bool:
         """Tell whether the source's clock went back so little that it only has to pass the watermark again.
 
         Rows that are written until then are found where late rows are looked for. Those from before that are reported
         as lost until confirmed, because the harvest continues once the clock has passed the watermark.
+
+        Args:
+            mark: The watermark.
+            now: The source's clock.
+            looked: When it was read before, by Redis's clock.
         """
         searched = min(self._known_from(mark), mark.at)
-        if mark.floor <= now < searched:  # before the floor, where the harvest began, nothing is promised
-            self._parts.losses.clock_went_back(now, searched, self._parts.again)
-            return False
-        return stepped_back(mark.at, now, allowed=self._skew)
+        if now < mark.floor:  # where the harvest began; nothing before is promised
+            return stepped_back(mark.at, now, allowed=self._skew)
+        tick = timedelta(seconds=self._parts.settings.every)
+        since = tick if looked is None else max(self._parts.clocks.now() - looked, tick)
+        begin = max(now - since, mark.floor)
+        if begin < searched:
+            self._parts.losses.clock_went_back(begin, searched, self._parts.again)
+        return searched <= now and stepped_back(mark.at, now, allowed=self._skew)
 
     def _begin(self, begin: datetime) -> None:
         """Write the first watermark. If there was one before, report the rows in between as lost until confirmed."""

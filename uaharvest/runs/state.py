@@ -208,6 +208,11 @@ class Clocks:
         self._redis.hset(self._key, name, json.dumps(entry))
         return ahead
 
+    def last(self, name: str) -> datetime | None:
+        """Return when a clock was compared last, by Redis's clock; None if it was not, or long ago."""
+        text = self._redis.hget(self._key, name)
+        return datetime.fromtimestamp(json.loads(text)["at"], UTC) if text else None
+
     def compared(self) -> list[Clock]:
         """Return the clocks that were compared in the last hour."""
         now = self.now().timestamp()

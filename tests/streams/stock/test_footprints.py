@@ -10,7 +10,8 @@ import pytest
 from tests.stock import StockWorld
 from uaharvest.errors import SourceError
 
-MORNING = 8  # far from any midnight
+MORNING = datetime(2026, 3, 4, 8, tzinfo=UTC)  # far from any midnight
+EVENING = datetime(2026, 3, 4, 23, tzinfo=UTC)  # an hour before the viewers' midnight
 EVERY = 10  # seconds between two reports of a player
 
 
@@ -61,17 +62,19 @@ class Records:
         return self._deliver(records)
 
 
-@pytest.fixture
-def viewers(client):
-    # Only footprints of these hours are looked at again, so it is now, in a zone where it is morning.
-    now = datetime.now(UTC)
-    west = (now.hour - MORNING + 11) % 24 - 11
-    world = StockWorld(client, opencast_zone=ZoneInfo(f"Etc/GMT{west:+d}"), batch_size=1_000, overlap=7_200)
+def make(client, now, nodes=(0.0,)):
+    world = StockWorld(client, opencast_zone=ZoneInfo("UTC"), batch_size=1_000, overlap=7_200)
+    world.opencast.nodes = list(nodes)
     world.clock.now = now
     world.start_at(now - timedelta(minutes=1))
     records = Records(world.sink)
     world.sink.deliver, world.sink.records = records, records.kept
     return Viewers(world, 12)
+
+
+@pytest.fixture
+def viewers(client):
+    return make(client, MORNING)
 
 
 def harvest(viewers, ticks, *, watching=True):
@@ -92,6 +95,15 @@ def test_nearly_all_seconds_that_were_watched_arrive(viewers):
     assert max(times) <= 3
     # Each is looked up by its id, once or twice.
     assert viewers.world.opencast.looked_up <= 2 * len(viewers.lengths)
+
+
+@pytest.mark.parametrize("nodes", [(0.0, 3.0), (0.0, -15.0)], ids=str)
+def test_so_do_those_of_viewers_who_stay_beyond_midnight(client, nodes):
+    viewers = make(client, EVENING, nodes)
+    harvest(viewers, 36)
+    harvest(viewers, 20, watching=False)
+    assert viewers.share_that_arrived() >= 0.99
+    assert max(viewers.world.sink.arrived.count(row_id) for row_id in viewers.lengths) <= 3
 
 
 def test_one_footprint_at_which_opencast_fails_costs_only_what_it_grew(viewers):
