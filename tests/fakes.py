@@ -359,7 +359,7 @@ class World:
             id="run",
             stream=self.stream.name,
             kind="live",
-            asked=window,
+            requested=window,
             window=window,
             etag=None,
             epoch="",

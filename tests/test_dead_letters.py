@@ -8,7 +8,7 @@ from botocore.stub import Stubber
 
 from uaharvest import lifecycle
 from uaharvest.dead_letters import DeadLetter, DeadLetters
-from uaharvest.errors import BadInputError, BlockedError, RetryableError, UnreadableLetterError
+from uaharvest.errors import BadInputError, BlockedError, RetryableError, UnreadableDeadLetterError
 
 SECRET = {"raw": {"huid": "60002627"}}
 
@@ -160,7 +160,7 @@ WHOLE = {
 def test_what_is_no_letter_is_not_taken_for_one_and_can_be_dropped(dead_letters, bucket, content):
     dead_letters._s3.put_object(Bucket=bucket, Key="dead-letters/zoom/record-1.json", Body=content)
     with pytest.raises(
-        UnreadableLetterError, match=f"s3://{bucket}/dead-letters/zoom/record-1.json is not a dead letter"
+        UnreadableDeadLetterError, match=f"s3://{bucket}/dead-letters/zoom/record-1.json is not a dead letter"
     ):
         dead_letters.get("zoom/record-1")
     dead_letters.drop("zoom/record-1")
@@ -175,7 +175,7 @@ def test_a_whole_letter_is_read(dead_letters, bucket):
 def test_a_huge_object_is_not_read_whole(dead_letters, bucket, monkeypatch):
     monkeypatch.setattr("uaharvest.dead_letters.MOST_BYTES", 1000)
     dead_letters.put(DeadLetter.of_record("zoom", 1, "no date", {"raw": "x" * 1000}))
-    with pytest.raises(UnreadableLetterError, match="more than 1,000 bytes"):
+    with pytest.raises(UnreadableDeadLetterError, match="more than 1,000 bytes"):
         dead_letters.get("zoom/record-1")
 
 
@@ -186,7 +186,7 @@ def test_a_foreign_object_goes_by_its_key(dead_letters, bucket, key):
     dead_letters._s3.put_object(Bucket=bucket, Key=f"dead-letters/{key}", Body=b"foreign")
     dead_letters._s3.put_object(Bucket=bucket, Key="dead-letters/zoom/", Body=b"")  # a folder of S3's console
     assert list(dead_letters.names()) == [key]
-    with pytest.raises(UnreadableLetterError, match=f"dead-letters/{key} is not a dead letter"):
+    with pytest.raises(UnreadableDeadLetterError, match=f"dead-letters/{key} is not a dead letter"):
         dead_letters.get(key)
     dead_letters.drop(key)
     assert list(dead_letters.names()) == []
@@ -200,7 +200,7 @@ def test_an_object_that_s3_does_not_give_out_is_unreadable(dead_letters, monkeyp
         raise ClientError({**denial, "ResponseMetadata": {"HTTPStatusCode": 403}}, "GetObject")
 
     monkeypatch.setattr(dead_letters._s3, "get_object", denied)
-    with pytest.raises(UnreadableLetterError, match=r"dead-letters/useractions/record-1\.json cannot be read"):
+    with pytest.raises(UnreadableDeadLetterError, match=r"dead-letters/useractions/record-1\.json cannot be read"):
         dead_letters.get("useractions/record-1")
     dead_letters.drop("useractions/record-1")
     assert list(dead_letters.names()) == []

@@ -20,7 +20,7 @@ from uaharvest.settings import Settings
 from uaharvest.sinks.cluster import products
 from uaharvest.sinks.cluster.store import ClusterStore
 from uaharvest.viewing.documents import documents
-from uaharvest.viewing.recording import Useractions
+from uaharvest.viewing.recording import RecordingActions
 from uaharvest.zoom.rows import read_meeting, read_participant
 
 ONE_INDEX = dict.fromkeys(("episodes", "viewings", "recordings", "attendance"), False)
@@ -577,7 +577,7 @@ def test_episodes_by_term_by_availability_and_by_month(put, es):
 
 
 def test_viewings_recordings_and_attendance_are_indexed_without_their_lists(es, templates, cluster):
-    rows = Useractions("m", {"anonymous"})
+    rows = RecordingActions("m", {"anonymous"})
     for row in [*beats(30, 60, 300), *beats(30, 60, first=11, huid="w", is_live=1)]:
         rows.add(row)
     made = [Document(body.family, body.id, body.fields) for body in documents(rows, None)]

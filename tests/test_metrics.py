@@ -80,7 +80,7 @@ def open_run(settings, client, **changes):
         id="run",
         stream="useractions",
         kind="live",
-        asked=WINDOW,
+        requested=WINDOW,
         window=WINDOW,
         etag="etag",
         epoch="epoch",

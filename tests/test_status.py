@@ -65,7 +65,7 @@ def stream(settings):
 
 def run(**differences):
     asked = Interval(START, START + timedelta(seconds=4))
-    fields = {"id": "run", "stream": "useractions", "kind": "live", "asked": asked, "window": asked}
+    fields = {"id": "run", "stream": "useractions", "kind": "live", "requested": asked, "window": asked}
     fields |= {"etag": "etag", "epoch": "epoch", "known_from": None, "batch_size": 100, "wait": 0}
     return Run(**{**fields, "opened_at": datetime.now(UTC), "expected": 40, **differences})
 

@@ -43,6 +43,14 @@ class Workers(Protocol):
         ...
 
 
+class ReportingWorkers(Workers, Protocol):
+    """Workers that can also be asked about themselves."""
+
+    def about(self, within: float = ...) -> Mapping[str, Mapping[str, Any]] | None:
+        """Return what each responding worker says of itself; see `tasks.about`. None if workers cannot be queried."""
+        ...
+
+
 class Broker:
     """The workers as their broker knows them."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from uaharvest import aws
 from uaharvest.documents import indexed
-from uaharvest.errors import BadInputError, BlockedError, PoisonError, RetryableError, UnreadableLetterError
+from uaharvest.errors import BadInputError, BlockedError, PoisonError, RetryableError, UnreadableDeadLetterError
 from uaharvest.privacy.protection import WITHHELD
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class DeadLetters:
 
         Raises:
             BadInputError: There is none.
-            UnreadableLetterError: The object is not a dead letter, or S3 denies access to this object.
+            UnreadableDeadLetterError: The object is not a dead letter, or S3 denies access to this object.
         """
         key = self.key(name)
         uri = f"s3://{self._bucket}/{key}"
@@ -169,12 +169,12 @@ class DeadLetters:
             with aws.translated(uri):
                 content = self._s3.get_object(Bucket=self._bucket or "", Key=key)["Body"].read(MOST_BYTES + 1)
         except BlockedError as error:  # perhaps of this object only: it may have its own key or policy
-            raise UnreadableLetterError(f"{uri} cannot be read: {error}") from None
+            raise UnreadableDeadLetterError(f"{uri} cannot be read: {error}") from None
         if len(content) > MOST_BYTES:
-            raise UnreadableLetterError(f"{uri} is not a dead letter: it has more than {MOST_BYTES:,} bytes.")
+            raise UnreadableDeadLetterError(f"{uri} is not a dead letter: it has more than {MOST_BYTES:,} bytes.")
         letter = _parsed(name, content)
         if letter is None:
-            raise UnreadableLetterError(f"{uri} is not a dead letter that this version can read: look at it.")
+            raise UnreadableDeadLetterError(f"{uri} is not a dead letter that this version can read: look at it.")
         return letter
 
     def drop(self, name: str) -> None:

@@ -26,7 +26,7 @@ _DOLLAR = "holds a $, where docker compose puts a variable's value. Put the valu
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
+class Variable:
     """A variable in a file: its value and its first line, counted from 1; `refused` says why it is invalid."""
 
     value: str = dataclasses.field(repr=False)
@@ -38,7 +38,7 @@ class Duplicates(dict[str, list[int]]):
     """The lines of variables that a file sets to different values; the last one counts, as in compose."""
 
 
-def read(path: Path) -> tuple[dict[str, Entry], Duplicates]:
+def read(path: Path) -> tuple[dict[str, Variable], Duplicates]:
     """Read a file; return nothing if it does not exist.
 
     Raises:
@@ -75,9 +75,9 @@ def _decoded(content: bytes, path: Path) -> str:
     return text.replace("\r\n", "\n")
 
 
-def parse(text: str, path: Path) -> tuple[dict[str, Entry], Duplicates]:
+def parse(text: str, path: Path) -> tuple[dict[str, Variable], Duplicates]:
     """Return the variables in a text by name; raises BadInputError as `read` does."""
-    entries: dict[str, Entry] = {}
+    entries: dict[str, Variable] = {}
     duplicates = Duplicates()
     for name, entry in _statements(text, path):
         if name in entries and entries[name].value != entry.value:
@@ -86,7 +86,7 @@ def parse(text: str, path: Path) -> tuple[dict[str, Entry], Duplicates]:
     return entries, duplicates
 
 
-def _statements(text: str, path: Path) -> Iterator[tuple[str, Entry]]:
+def _statements(text: str, path: Path) -> Iterator[tuple[str, Variable]]:
     place = 0
     while place < len(text):
         line = text[place:].partition("\n")[0]
@@ -112,7 +112,7 @@ def _statements(text: str, path: Path) -> Iterator[tuple[str, Entry]]:
             yield name, _unquoted(plain, number, spaced=found["space"].startswith((" ", "\t")))
 
 
-def _unquoted(value: str, number: int, *, spaced: bool) -> Entry:
+def _unquoted(value: str, number: int, *, spaced: bool) -> Variable:
     """Read a value up to its comment, which begins with a space and `#`."""
     value = value.partition(" #")[0].rstrip()
     refused = ""
@@ -122,13 +122,13 @@ def _unquoted(value: str, number: int, *, spaced: bool) -> Entry:
         refused = "has a # after a tab, which docker compose takes for a part of it. Put a space before the #"
     elif "$" in value:
         refused = _DOLLAR
-    return Entry(value, number, refused)
+    return Variable(value, number, refused)
 
 
-def _quoted(quote: str, value: str, number: int) -> Entry:
+def _quoted(quote: str, value: str, number: int) -> Variable:
     """Read a value in quotes; escape sequences have a meaning in double quotes only."""
     if quote == "'":
-        return Entry(value.replace("\\'", "'"), number)
+        return Variable(value.replace("\\'", "'"), number)
     refused = ""
 
     def expand(found: re.Match[str]) -> str:
@@ -139,4 +139,4 @@ def _quoted(quote: str, value: str, number: int) -> Entry:
             refused = "has a backslash that docker compose takes for an escape. Use single quotes"
         return _ESCAPES.get(found[1], found[0])
 
-    return Entry(re.sub(r"\\(.)|\$", expand, value, flags=re.DOTALL), number, refused)
+    return Variable(re.sub(r"\\(.)|\$", expand, value, flags=re.DOTALL), number, refused)

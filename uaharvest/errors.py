@@ -89,5 +89,5 @@ class PoisonError(HarvestError):
     """A record that can never be built or delivered; it becomes a dead letter."""
 
 
-class UnreadableLetterError(BlockedError):
+class UnreadableDeadLetterError(BlockedError):
     """An object among the dead letters that is not one, or that S3 does not return; the others can be read."""

@@ -361,12 +361,12 @@ class Indexer:
                 " SQS_QUEUE_NAME? Look at its messages, and take out what does not belong there."
             )
         with drain.lock:
-            asked = [document for document in batch.documents if document.index not in drain.refused]
+            accepted = [document for document in batch.documents if document.index not in drain.refused]
         confirmed: dict[RecordOrigin, str] = {}  # the index of each document
         refused: list[tuple[Document, str]] = []
         blocked: Mapping[str, str] = {}
         try:
-            for written in self._store.write(asked):
+            for written in self._store.write(accepted):
                 confirmed.update((document.origin, document.index) for document in written.confirmed)
                 refused += written.refused
         except IndexBlockedError as error:

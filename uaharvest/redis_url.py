@@ -88,7 +88,7 @@ _KNOWN: tuple[tuple[_Kinds, tuple[str, ...], str, str], ...] = (
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Broker:
+class BrokerOptions:
     """Celery's `broker_url` and `broker_use_ssl`, and some of its `broker_transport_options`."""
 
     url: str = dataclasses.field(repr=False)
@@ -173,7 +173,7 @@ class RedisUrl:
         found = sentinels.master_for(self.master_name, **login, **tls, **options)  # type: ignore[no-untyped-call]
         return cast("redis.Redis", found)
 
-    def broker(self, options: dict[str, Any]) -> Broker:
+    def broker(self, options: dict[str, Any]) -> BrokerOptions:
         """Return Celery's broker settings.
 
         Args:
@@ -185,7 +185,7 @@ class RedisUrl:
         if self.socket:
             # kombu accepts no port here, and passes only the path and the database to its connection.
             url = f"redis+socket://{login}{quote(self.socket)}?virtual_host={self.db}"
-            return Broker(url=url, use_ssl=None, transport_options={})
+            return BrokerOptions(url=url, use_ssl=None, transport_options={})
         scheme = "sentinel" if self.master_name else "redis"
         if self.tls is not None and not self.master_name:
             scheme = "rediss"
@@ -193,7 +193,7 @@ class RedisUrl:
         more = {}
         if self.master_name:
             more = {"master_name": self.master_name, "sentinel_kwargs": self._sentinel_options(options)}
-        return Broker(url=url, use_ssl=self.tls, transport_options=more)
+        return BrokerOptions(url=url, use_ssl=self.tls, transport_options=more)
 
     def _sentinel_options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return redis-py's arguments for the connections to the sentinels."""
@@ -368,11 +368,11 @@ class _Sentinels(redis.sentinel.Sentinel):
         try:
             return super().discover_master(service_name)  # type: ignore[no-untyped-call]
         except redis.sentinel.MasterNotFoundError as error:
-            said, _, asked = str(error).partition(" : ")
+            said, _, hosts = str(error).partition(" : ")
             nodes = ", ".join(
                 "{host}:{port}".format_map(node.connection_pool.connection_kwargs) for node in self.sentinels
             )
-            why = f" ({self._reason()})" if asked else ""
+            why = f" ({self._reason()})" if hosts else ""
             raise redis.sentinel.MasterNotFoundError(f"{said} at {nodes}{why}") from None
 
     def _reason(self) -> str:

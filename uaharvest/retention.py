@@ -21,7 +21,7 @@ from uaharvest.sinks.documents import Within
 from uaharvest.streams import registry
 from uaharvest.streams.specs import useractions, zoom
 
-LETTERS = "dead letters"
+DEAD_LETTERS = "dead letters"
 DERIVED: tuple[Form, ...] = ("viewings", "recordings", "attendance")
 _OF_STREAM: Mapping[str, tuple[Family, ...]] = {
     useractions.SPEC.name: ("useractions",),
@@ -31,30 +31,30 @@ _HELD = 900  # time-out of the lock, seconds; a task takes no longer
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Part:
+class Expired:
     """Something that is too old.
 
     Attributes:
         what: Which setting applies: the name of a stream, `derived` or `dead letters`.
-        name: The index, or LETTERS.
-        count: How many documents or letters go.
+        name: The index, or DEAD_LETTERS.
+        count: How many documents or dead letters go.
         before: They are from before this instant, UTC.
-        letters: The names of the letters.
+        dead_letters: The names of the dead letters.
     """
 
     what: str
     name: str
     count: int
     before: datetime
-    letters: Sequence[str] = ()
+    dead_letters: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Limit:
+class Cutoff:
     """How far a setting reaches.
 
     Attributes:
-        what: As `Part.what`.
+        what: As `Expired.what`.
         days: The setting.
         before: What is from before this instant goes; a midnight, UTC.
         because: Why that is earlier than the setting says; None: it is not.
@@ -78,7 +78,7 @@ class Retention:
         self._dead_letters = assembly.dead_letters(settings)
         self._place = assembly.place(settings, assembly.RETENTION)
 
-    def limits(self) -> list[Limit]:
+    def limits(self) -> list[Cutoff]:
         """Return how far each setting reaches at the moment.
 
         Raises:
@@ -89,7 +89,7 @@ class Retention:
             useractions.SPEC.name: current.retention_useractions,
             zoom.SPEC.name: current.retention_zoom,
             "derived": current.retention_derived,
-            LETTERS: current.retention_dead_letters,
+            DEAD_LETTERS: current.retention_dead_letters,
         }
         found = []
         for what, days in chosen.items():
@@ -98,38 +98,38 @@ class Retention:
             before = midnight(self._now()) - DAY * days
             floor, because = min(self._written(what), default=(before, ""))
             if floor < before:
-                found.append(Limit(what, days, midnight(floor), because))
+                found.append(Cutoff(what, days, midnight(floor), because))
             else:
-                found.append(Limit(what, days, before))
+                found.append(Cutoff(what, days, before))
         return found
 
-    def plan(self, limits: Sequence[Limit]) -> Iterator[Part]:
+    def plan(self, limits: Sequence[Cutoff]) -> Iterator[Expired]:
         """Yield what is too old, the oldest first."""
         for limit in limits:
-            if limit.what == LETTERS:
-                yield from self._letters(limit)
+            if limit.what == DEAD_LETTERS:
+                yield from self._expired_dead_letters(limit)
             elif limit.what == "derived":
                 yield from self._derived(limit)
             else:
                 yield from self._days(limit)
 
-    def delete(self, part: Part) -> None:
-        """Delete a part. What is deleted already does no harm."""
-        if part.letters:
-            for name in part.letters:
+    def delete(self, expired: Expired) -> None:
+        """Delete it. What is deleted already does no harm."""
+        if expired.dead_letters:
+            for name in expired.dead_letters:
                 self._dead_letters.drop(name)
-        elif part.what == "derived":
-            older = self._store.select(part.name, Within("@timestamp", end=part.before), fields=())
-            for _ in self._store.delete([(part.name, one["_id"]) for one in older]):
+        elif expired.what == "derived":
+            older = self._store.select(expired.name, Within("@timestamp", end=expired.before), fields=())
+            for _ in self._store.delete([(expired.name, one["_id"]) for one in older]):
                 pass
         else:
-            self._store.drop(part.name)
+            self._store.drop(expired.name)
 
-    def run(self, seconds: float | None = None) -> Iterator[Part]:
-        """Delete all that is too old and yield each part afterwards; `status` shows how it ended.
+    def run(self, seconds: float | None = None) -> Iterator[Expired]:
+        """Delete all that is too old and yield each item afterwards; `status` shows how it ended.
 
         Args:
-            seconds: Begin with no further part after that time; the next time continues.
+            seconds: Begin with no further item after that time; the next time continues.
 
         Raises:
             BusyError: Another process is at it.
@@ -144,7 +144,7 @@ class Retention:
             if lock.owned():
                 lock.release()
 
-    def _run(self, until: float) -> Iterator[Part]:
+    def _run(self, until: float) -> Iterator[Expired]:
         day = f"{self._now():%F}"
         former = self.last()
         removed: dict[str, int] = {}
@@ -156,12 +156,12 @@ class Retention:
         ]
         done = False
         try:
-            for part in self.plan(limits):
+            for expired in self.plan(limits):
                 if time.monotonic() > until:
                     break
-                self.delete(part)
-                removed[part.what] = removed.get(part.what, 0) + part.count
-                yield part
+                self.delete(expired)
+                removed[expired.what] = removed.get(expired.what, 0) + expired.count
+                yield expired
             else:
                 done = True
         finally:
@@ -181,7 +181,7 @@ class Retention:
 
     def _written(self, what: str) -> Iterator[tuple[datetime, str]]:
         """Yield from when on something may still be written, and why."""
-        if what == LETTERS:
+        if what == DEAD_LETTERS:
             return
         streams = [spec.name for spec in registry.specs() if spec.name == what or (what, spec.name) in _DERIVED_BY]
         enabled = assembly.streams(self._settings)
@@ -190,10 +190,10 @@ class Retention:
             live = ledger.live()
             for run in [live, *map(ledger.run, ledger.explicit())]:
                 if run is not None:
-                    yield min(run.asked.start, run.window.start), f"a run of {name} is open"
+                    yield min(run.requested.start, run.window.start), f"a run of {name} is open"
             for one in assembly.backfills(self._settings, name).read().values():
                 if one.state != "done":
-                    yield one.asked.start, f"backfill {one.id} is {one.state}"
+                    yield one.requested.start, f"backfill {one.id} is {one.state}"
             # A stream that is switched off would keep everything for ever.
             stored = assembly.watermarks(self._settings, name).read() if name in enabled else None
             if stored is not None:
@@ -207,7 +207,7 @@ class Retention:
         )
         return midnight(mark) - days * DAY
 
-    def _days(self, limit: Limit) -> Iterator[Part]:
+    def _days(self, limit: Cutoff) -> Iterator[Expired]:
         counts = self._store.indices()
         found = []
         for family in _OF_STREAM[limit.what]:
@@ -215,17 +215,17 @@ class Retention:
             for name in self._store.matching(f"{begin}*"):
                 match = re.fullmatch(rf"{re.escape(begin)}(\d{{4}})\.(\d{{2}})\.(\d{{2}})", name)
                 if match and date(*map(int, match.groups())) < limit.before.date():
-                    found.append(Part(limit.what, name, counts.get(name, 0), limit.before))
-        yield from sorted(found, key=lambda part: part.name[-10:])
+                    found.append(Expired(limit.what, name, counts.get(name, 0), limit.before))
+        yield from sorted(found, key=lambda expired: expired.name[-10:])
 
-    def _derived(self, limit: Limit) -> Iterator[Part]:
+    def _derived(self, limit: Cutoff) -> Iterator[Expired]:
         for form in DERIVED:
             name = "-".join(filter(None, (form, self._settings.index_infix)))
             count = sum(1 for _ in self._store.select(name, Within("@timestamp", end=limit.before), fields=()))
             if count:
-                yield Part(limit.what, name, count, limit.before)
+                yield Expired(limit.what, name, count, limit.before)
 
-    def _letters(self, limit: Limit) -> Iterator[Part]:
+    def _expired_dead_letters(self, limit: Cutoff) -> Iterator[Expired]:
         names = []
         for name in self._dead_letters.names():
             try:
@@ -235,7 +235,7 @@ class Retention:
             if letter.at < limit.before:
                 names.append(name)
         if names:
-            yield Part(limit.what, LETTERS, len(names), limit.before, names)
+            yield Expired(limit.what, DEAD_LETTERS, len(names), limit.before, names)
 
 
 # The streams that write what is derived.

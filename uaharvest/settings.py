@@ -693,7 +693,7 @@ def env_file(environment: Mapping[str, str]) -> Path:
 
 
 def _written(
-    variable: str, given: Mapping[str, str], file: Mapping[str, "dotenv_.Entry"], path: Path
+    variable: str, given: Mapping[str, str], file: Mapping[str, "dotenv_.Variable"], path: Path
 ) -> tuple[str, str]:
     """Return the value of a variable, and where it is written, as the beginning of an error message.
 
@@ -778,7 +778,7 @@ def misspelt(names: Iterable[str]) -> Iterator[tuple[str, str, bool]]:
                 yield name, meant, sure
 
 
-def _misspelt_in_file(file: Mapping[str, "dotenv_.Entry"], path: Path) -> list[str]:
+def _misspelt_in_file(file: Mapping[str, "dotenv_.Variable"], path: Path) -> list[str]:
     """Return a line for each certainly misspelt name, since the file is ours alone; warn about the others."""
     errors = []
     for name, meant, sure in misspelt(file):

@@ -272,16 +272,16 @@ def _of_redis(settings: Settings, error: redis.RedisError) -> str:
 
 def _open_runs(ledger: Ledger) -> list[dict[str, Any]]:
     live = ledger.live()
-    asked = [run for run_id in ledger.explicit() if (run := ledger.run(run_id))]
-    return [_run(ledger, run) for run in [*([live] if live else []), *asked]]
+    explicit = [run for run_id in ledger.explicit() if (run := ledger.run(run_id))]
+    return [_run(ledger, run) for run in [*([live] if live else []), *explicit]]
 
 
 def _run(ledger: Ledger, run: Run) -> dict[str, Any]:
     return {
         "id": run.id,
         "kind": run.kind,
-        "start": f"{run.asked.start:%FT%TZ}",
-        "end": f"{run.asked.end:%FT%TZ}",
+        "start": f"{run.requested.start:%FT%TZ}",
+        "end": f"{run.requested.end:%FT%TZ}",
         "window_end": f"{run.window.end:%FT%TZ}",
         "opened_at": f"{run.opened_at:%FT%TZ}",
         "slices": {"planned": run.planned, "done": run.done, **dataclasses.asdict(ledger.slices(run.id))},
@@ -299,10 +299,10 @@ def _opencast(settings: Settings, client: "redis.Redis | None") -> dict[str, Any
     if settings.database_url:
         return {"host": settings.engage_url, "profile": "database", "found_by": "OPENCAST_DATABASE_URL"}
     auto = settings.opencast_profile == "auto"
-    asked = kept_profile(client, settings.engage_url) if client and auto and settings.engage_url else None
+    kept = kept_profile(client, settings.engage_url) if client and auto and settings.engage_url else None
     return {
         "host": settings.engage_url,
-        "profile": asked if auto else settings.opencast_profile,
+        "profile": kept if auto else settings.opencast_profile,
         "found_by": "asking" if auto else "OPENCAST_PROFILE",
     }
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.fakes import FakeS3
-from uaharvest.audit.dead_letters import ActionLetters
+from uaharvest.audit.dead_letters import ActionDeadLetters
 from uaharvest.dead_letters import DeadLetter, DeadLetters
 
 NOON = datetime(2026, 3, 3, 12, tzinfo=UTC)
@@ -28,7 +28,7 @@ def letters(**payload):
     ],
 )
 def test_a_letter_that_stands_for_no_interval_keeps_no_other_from_being_read(start, end):
-    read = ActionLetters(letters(start=start, end=end), "useractions")
+    read = ActionDeadLetters(letters(start=start, end=end), "useractions")
     assert [str(one) for one in read.intervals] == [f"{NOON.timestamp():.0f}-{NOON.timestamp() + 3600:.0f}"]
     assert read.covers(NOON + timedelta(minutes=1))
 
@@ -37,4 +37,4 @@ def test_an_object_that_is_no_letter_keeps_no_other_from_being_read():
     found = letters()
     key = "dead/useractions/slice-a.json"
     found._s3.objects[key] = json.dumps({**json.loads(found._s3.objects[key]), "schema": 7}).encode()
-    assert len(ActionLetters(found, "useractions").intervals) == 1
+    assert len(ActionDeadLetters(found, "useractions").intervals) == 1

@@ -71,7 +71,7 @@ def real(client):
         id="r",
         stream="useractions",
         kind="live",
-        asked=window,
+        requested=window,
         window=window,
         etag="e",
         epoch="epoch",

@@ -42,7 +42,7 @@ def follow(redis, valkey_url, bucket, queue_name, monkeypatch):
         id=RUN,
         stream="useractions",
         kind="explicit",
-        asked=asked,
+        requested=asked,
         window=asked,
         etag=None,
         epoch="epoch",

@@ -15,7 +15,7 @@ from uaharvest.intervals import Interval
 from uaharvest.opencast.actions import read_action
 from uaharvest.opencast.client import Opencast
 from uaharvest.opencast.source import TooMany
-from uaharvest.opencast.sql import ASKED, PAGES, RETRIES, SqlSource, _as_reported, _Row, connect
+from uaharvest.opencast.sql import ASKED, PAGES, RETRIES, SqlSource, _as_reported, _TableRow, connect
 
 NEW_YORK = ZoneInfo("America/New_York")
 UTC_ZONE = ZoneInfo("UTC")
@@ -170,7 +170,7 @@ def test_what_is_null_is_absent(source, tables):
     ],
 )
 def test_playing_may_be_a_bit_a_number_or_a_boolean(stored, read):
-    kept = _Row(1, datetime(2026, 3, 3), "mp", 0, 0, 0, "PLAY", stored, "s", None, None, None)
+    kept = _TableRow(1, datetime(2026, 3, 3), "mp", 0, 0, 0, "PLAY", stored, "s", None, None, None)
     action = read_action(_as_reported(kept, UTC_ZONE))
     assert (action.is_playing, action.is_live) == read
 

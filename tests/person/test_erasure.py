@@ -10,7 +10,7 @@ from tests.person.site import IDS, Site, action
 from tests.privacy import planted
 from tests.privacy.planted import found
 from uaharvest import settings
-from uaharvest.privacy.pseudonyms import Key, Pseudonyms
+from uaharvest.privacy.pseudonyms import PseudonymKey, Pseudonyms
 
 SECRET = "a secret of sixteen or more"
 PSEUDONYMS = {"PRIVACY_PSEUDONYMS": f"k2:{SECRET.replace(' ', '-')},k1:an-older-secret-of-sixteen"}
@@ -92,7 +92,7 @@ def test_after_an_erasure_nothing_names_the_person_and_nothing_brings_them_back(
         letters(site)
         needles = planted.IDENTITIES
     else:
-        person = Pseudonyms([Key(*key) for key in site.settings.privacy_pseudonyms])
+        person = Pseudonyms([PseudonymKey(*key) for key in site.settings.privacy_pseudonyms])
         needles = [*planted.IDENTITIES, *(one for id_ in planted.IDENTITIES for one in person.every(id_))]
     assert found(site.everything(), needles)
     before = site.store.indices()

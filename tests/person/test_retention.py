@@ -75,7 +75,7 @@ class Site:
             id=f"run-{stream}",
             stream=stream,
             kind="explicit",
-            asked=window,
+            requested=window,
             window=window,
             etag=None,
             epoch="",

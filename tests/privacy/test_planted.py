@@ -19,7 +19,7 @@ from uaharvest.importing.importer import Importer, ToDocuments
 from uaharvest.importing.positions import Positions
 from uaharvest.indexer import Indexer
 from uaharvest.opencast.cache import Failing
-from uaharvest.privacy.pseudonyms import Key, Pseudonyms
+from uaharvest.privacy.pseudonyms import PseudonymKey, Pseudonyms
 from uaharvest.privacy.site import protection
 from uaharvest.settings import Settings
 from uaharvest.sinks import Receipt
@@ -33,7 +33,7 @@ from uaharvest.zoom.rows import read_meeting, read_participant
 KEYS = (("k2", "a secret of sixteen or more"), ("k1", "an older secret of sixteen"))
 ON = {"privacy_pseudonyms": KEYS, "privacy_address": "truncated", "privacy_agent": "family"}
 NOTHING = {**ON, "privacy_address": "none", "privacy_agent": "none"}
-person = Pseudonyms([Key(*key) for key in KEYS]).of
+person = Pseudonyms([PseudonymKey(*key) for key in KEYS]).of
 
 
 class Sink:

@@ -11,12 +11,12 @@ from uaharvest.documents.useraction import record as built
 from uaharvest.opencast.actions import raw_action, read_action
 from uaharvest.privacy import agents
 from uaharvest.privacy.protection import OFF, Choice, Protection
-from uaharvest.privacy.pseudonyms import Key
+from uaharvest.privacy.pseudonyms import PseudonymKey
 from uaharvest.privacy.rules import TABLES
 from uaharvest.privacy.site import choice, locate_stored
 from uaharvest.settings import Settings
 
-KEYS = (Key("k1", "a secret of sixteen or more"),)
+KEYS = (PseudonymKey("k1", "a secret of sixteen or more"),)
 PLACE = {"ip": planted.ADDRESS, "city_name": "Boston"}
 CHOICES = [
     Choice(keys=keys, address=address, agent=agent)

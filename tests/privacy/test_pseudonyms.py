@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uaharvest.privacy.pseudonyms import Key, Pseudonyms
+from uaharvest.privacy.pseudonyms import PseudonymKey, Pseudonyms
 from uaharvest.privacy.site import protection
 from uaharvest.rows.useractions import OMITTED
 from uaharvest.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-NEW, OLD = Key("k2", "a secret of sixteen or more"), Key("k1", "an older secret of sixteen")
+NEW, OLD = PseudonymKey("k2", "a secret of sixteen or more"), PseudonymKey("k1", "an older secret of sixteen")
 PSEUDONYMS = Pseudonyms([NEW, OLD])
 NAMES = st.text(min_size=1).map(str.strip).filter(lambda name: name not in {"", "anonymous", OMITTED})
 
@@ -41,7 +41,7 @@ def test_a_pseudonym_of_a_known_key_stays_and_one_of_another_key_does_not(name):
     assert PSEUDONYMS.of(PSEUDONYMS.of(name)) == PSEUDONYMS.of(name)
     (old,) = Pseudonyms([OLD]).every(name)
     assert PSEUDONYMS.of(old) == old
-    (foreign,) = Pseudonyms([Key("k3", "a secret of somebody else")]).every(name)
+    (foreign,) = Pseudonyms([PseudonymKey("k3", "a secret of somebody else")]).every(name)
     assert PSEUDONYMS.of(foreign) != foreign
 
 
@@ -81,8 +81,8 @@ def test_what_only_looks_like_a_pseudonym_gets_one():
 
 def test_it_is_the_same_in_every_process():
     code = (
-        "from uaharvest.privacy.pseudonyms import Key, Pseudonyms\n"
-        f"print(Pseudonyms([Key({NEW.id!r}, {NEW.secret!r})]).of('jdoe'))"
+        "from uaharvest.privacy.pseudonyms import PseudonymKey, Pseudonyms\n"
+        f"print(Pseudonyms([PseudonymKey({NEW.id!r}, {NEW.secret!r})]).of('jdoe'))"
     )
     said = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT

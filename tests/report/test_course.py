@@ -11,7 +11,7 @@ from uaharvest.report.matching import Why
 from uaharvest.report.roster import Student
 from uaharvest.report.source import CourseDocuments
 from uaharvest.viewing.documents import documents as documents_of
-from uaharvest.viewing.recording import Useractions
+from uaharvest.viewing.recording import RecordingActions
 
 START = datetime(2026, 2, 2, 15, tzinfo=UTC)
 HOUR = 3600.0
@@ -195,7 +195,7 @@ def test_of_a_simulated_course_every_student_is_present_or_absent_and_every_sess
 
 def test_the_documents_that_the_streams_write_are_those_that_a_report_reads():
     played = {"mpid": "a", "session_id": "node1", "is_live": 0}
-    rows = Useractions("a", anonymous=())
+    rows = RecordingActions("a", anonymous=())
     for number in range(61):
         action = {"type": "HEARTBEAT", "inpoint": 30 * number, "is_playing": True}
         when = {"action_id": number, "@timestamp": at(600 + number / 2)}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulators import course as simulated
-from uaharvest.privacy.pseudonyms import Key, Pseudonyms
+from uaharvest.privacy.pseudonyms import PseudonymKey, Pseudonyms
 from uaharvest.report.course import seen
 from uaharvest.report.matching import Attendee, By, Match, Matcher, Why, normalised
 from uaharvest.report.roster import Student
@@ -43,7 +43,9 @@ def test_a_viewer_is_known_by_the_id_or_by_an_address_as_id(viewer, huid, match)
 
 
 def test_people_are_known_by_pseudonyms_that_the_sites_keys_make():
-    pseudonyms = Pseudonyms([Key("k2", "a new secret, long enough"), Key("k1", "an old secret, long enough")])
+    pseudonyms = Pseudonyms(
+        [PseudonymKey("k2", "a new secret, long enough"), PseudonymKey("k1", "an old secret, long enough")]
+    )
     matcher = Matcher(ROSTER, lambda value: [value, *pseudonyms.every(value)])
     new, old = pseudonyms.every("11")
     assert [matcher.viewer(one, one).student for one in (new, old, "11")] == [ANN, ANN, ANN]

@@ -221,7 +221,7 @@ def test_of_two_hosts_that_start_overlapping_backfills_at_once_one_is_refused(cl
     history.world.s3.gates = once("before the put", lambda: other.start(-200, -100))
     with pytest.raises(BadInputError, match="overlaps"):
         history.start(-150, -50)
-    assert [one.asked for one in history.stored.read().values()] == [span(-200, -100)]
+    assert [one.requested for one in history.stored.read().values()] == [span(-200, -100)]
 
 
 def test_a_start_that_is_written_again_because_its_confirmation_was_lost_keeps_what_was_done(history):

@@ -1108,7 +1108,7 @@ def test_an_explicit_window_is_cut_into_windows_and_is_done_when_all_are(world):
     world.clock.now = at(1000)
     ids = world.opencast.add(*map(at, range(0, 700, 50)))
     run = world.engine.ask(span(0, 700), world.options(), may_move=False)
-    assert (run.window, run.asked, run.expected) == (span(0, 300), span(0, 700), 14)
+    assert (run.window, run.requested, run.expected) == (span(0, 300), span(0, 700), 14)
     entry = finish(world, run)
     assert world.sink.ids == ids
     assert (entry.outcome, entry.delivered) == ("done", 14)
@@ -1151,9 +1151,9 @@ def test_whether_it_moves_is_decided_at_its_opening_with_the_etag_of_that_moment
 
 def test_the_end_of_an_explicit_window_is_clipped_to_what_the_source_can_have(world):
     moving = world.engine.ask(span(0, 1000), world.options(), may_move=True)
-    assert moving.asked == span(0, 170)
+    assert moving.requested == span(0, 170)
     staying = world.engine.ask(span(0, 1000), world.options(), may_move=False)
-    assert staying.asked == span(0, 180)
+    assert staying.requested == span(0, 180)
 
 
 def test_a_window_in_the_future_is_refused(world):

@@ -27,7 +27,7 @@ def state(client):
 def run(run_id="one", **others):
     fields = {
         "kind": "live",
-        "asked": span(0, 60),
+        "requested": span(0, 60),
         "window": span(0, 60),
         "etag": '"e"',
         "epoch": "epoch",
@@ -420,14 +420,14 @@ def test_a_thousand_rows_fit_in_one_mark(ledger, client):
 
 
 def test_the_next_window_opens_once_and_only_when_all_of_the_present_one_is_done(ledger):
-    asked = run(kind="explicit", asked=span(0, 120), expected=1)
+    asked = run(kind="explicit", requested=span(0, 120), expected=1)
     ledger.open(asked, ["a"])
     assert not ledger.next_window(asked, span(60, 120), ["b", "c"])
     ledger.complete("one", "a", found=1)
     assert ledger.next_window(asked, span(60, 120), ["b", "c"])
     assert not ledger.next_window(asked, span(60, 120), ["b", "c"])
     read = ledger.run("one")
-    assert (read.window, read.asked) == (span(60, 120), span(0, 120))
+    assert (read.window, read.requested) == (span(60, 120), span(0, 120))
     assert (read.planned, read.done, read.outstanding, read.expected) == (3, 1, 2, 1)
 
 
@@ -440,7 +440,7 @@ def test_an_explicit_run_that_redis_lost_can_be_forgotten(ledger, client):
 
 
 def test_a_private_run_leaves_nothing_but_counts_behind_if_its_process_dies(ledger, client):
-    ledger.open(run(kind="private", asked=span(0, 120)), ["ab"])
+    ledger.open(run(kind="private", requested=span(0, 120)), ["ab"])
     ledger.take("one", 9)
     ledger.claim("one", "ab", "t")
     ledger.split("one", "ab", ["a", "b"])

@@ -34,7 +34,7 @@ DONE = Run(
     id="run",
     stream="useractions",
     kind="live",
-    asked=span(0, 60),
+    requested=span(0, 60),
     window=span(0, 60),
     etag=ETAG,
     epoch="epoch",
@@ -49,7 +49,7 @@ DONE = Run(
 BUSY = {"done": 1, "outstanding": 2}
 LOST = {"done": 1, "outstanding": 0}
 ELSEWHERE = {"destination": "another"}
-HALF_WAY = {"asked": span(0, 120)}
+HALF_WAY = {"requested": span(0, 120)}
 
 
 def live(**changes):

@@ -26,11 +26,11 @@ from uaharvest.settings import Settings
 from uaharvest.sinks import Receipt
 from uaharvest.sinks.documents import Has
 from uaharvest.sinks.sqlite import SqliteStore
-from uaharvest.streams.attendance import Meetings
-from uaharvest.streams.derived import Chunk, Derived
+from uaharvest.streams.attendance import MeetingAttendance
+from uaharvest.streams.derived import Derived, DerivedChunk
 from uaharvest.streams.viewings import Recordings, StoredUseractions
 from uaharvest.viewing.documents import documents
-from uaharvest.viewing.recording import Useractions
+from uaharvest.viewing.recording import RecordingActions
 
 MONDAY = datetime(2026, 11, 16, tzinfo=UTC)
 TUESDAY, WEDNESDAY, THURSDAY = (MONDAY + n * DAY for n in (1, 2, 3))
@@ -105,7 +105,7 @@ class World:
         reader = StoredUseractions(self.store, "useractions*-*")
         derivation = {
             "viewings": Recordings([reader], self.store, self.settings),
-            "attendance": Meetings(self.store, self.settings),
+            "attendance": MeetingAttendance(self.store, self.settings),
         }[name]
         self.stream = Clocked(
             name,
@@ -196,7 +196,7 @@ class World:
         """Return the documents that follow from all useractions of some recordings."""
         found = {}
         for mpid in mpids:
-            rows = Useractions(mpid, self.settings.anonymous_users)
+            rows = RecordingActions(mpid, self.settings.anonymous_users)
             for row in self.store.select("useractions-*"):
                 if row["mpid"] == mpid:
                     rows.add(row)
@@ -397,9 +397,9 @@ def test_a_worker_that_dies_between_two_recordings_does_not_repeat_the_first(wor
     [(run_id, slice_id)] = world.mailbox.slices
     run = world.engine.ledger.run(run_id)
     reporter = world.stream.reporter(
-        world.engine.parts.epochs.ids(run.epoch), world.engine.ledger, run, Chunk.parse(slice_id)
+        world.engine.parts.epochs.ids(run.epoch), world.engine.ledger, run, DerivedChunk.parse(slice_id)
     )
-    first_only = Chunk(Chunk.parse(slice_id).interval, {"a": Chunk.parse(slice_id).due["a"]})
+    first_only = DerivedChunk(DerivedChunk.parse(slice_id).interval, {"a": DerivedChunk.parse(slice_id).due["a"]})
     world.stream.work(run, first_only, reporter)
     reporter.flush()
     assert world.harvest(TUESDAY + AT) == ["b"]
@@ -450,8 +450,8 @@ def test_names_that_are_too_long_for_an_id_are_left_out(world):
 
 
 def test_a_chunk_is_its_text_and_halves_to_single_recordings():
-    chunk = Chunk(Interval(MONDAY, TUESDAY), {"a b": {"2026-11-16": "3.7"}, 'ü"': {"2026-11-15": "1.1"}})
-    assert Chunk.parse(str(chunk)) == chunk
+    chunk = DerivedChunk(Interval(MONDAY, TUESDAY), {"a b": {"2026-11-16": "3.7"}, 'ü"': {"2026-11-15": "1.1"}})
+    assert DerivedChunk.parse(str(chunk)) == chunk
     first_half, second = chunk.halves()
     assert (list(first_half.due), list(second.due)) == (["a b"], ['ü"'])
     assert first_half.halves() == []

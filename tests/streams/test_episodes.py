@@ -27,7 +27,7 @@ from uaharvest.settings import Settings
 from uaharvest.sinks import Receipt
 from uaharvest.sinks.cluster.store import ClusterStore
 from uaharvest.sinks.sqlite import SqliteStore
-from uaharvest.streams.episodes import DAY, Chosen, Chunk, Episodes
+from uaharvest.streams.episodes import DAY, Chosen, EpisodeChunk, Episodes
 from uaharvest.streams.specs.episodes import CHUNK
 
 MONDAY = datetime(2026, 11, 16, tzinfo=UTC)
@@ -374,13 +374,15 @@ def test_a_day_is_in_the_index_of_that_day_with_the_sites_infix(make, infix, ind
 
 
 def test_a_chunk_is_its_id():
-    chunk = Chunk(Interval(MONDAY, TUESDAY), ["a b", 'c"', "\ud83d"])
-    assert Chunk.parse(str(chunk)) == chunk
+    chunk = EpisodeChunk(Interval(MONDAY, TUESDAY), ["a b", 'c"', "\ud83d"])
+    assert EpisodeChunk.parse(str(chunk)) == chunk
     assert str(chunk).isascii()
 
 
 def test_a_chunk_of_usual_ids_is_short():
-    assert len(str(Chunk(Interval(MONDAY, TUESDAY), ["1600a35a-6f03-46b0-a11e-17383d9c1724"] * CHUNK))) < 500
+    assert (
+        len(str(EpisodeChunk(Interval(MONDAY, TUESDAY), ["1600a35a-6f03-46b0-a11e-17383d9c1724"] * CHUNK))) < 500
+    )
 
 
 def test_each_episode_is_asked_for_once_however_often_it_was_watched(world):

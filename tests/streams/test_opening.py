@@ -64,19 +64,19 @@ def test_where_all_is_harvested_the_source_is_not_asked_to_count(world, monkeypa
 )
 def test_a_window_takes_a_run_of_its_own(world, window, interval, moves):
     explicit = opened(world, window)
-    assert (explicit.run.kind, explicit.run.asked) == ("explicit", interval)
+    assert (explicit.run.kind, explicit.run.requested) == ("explicit", interval)
     assert (explicit.start, explicit.end) == (interval.start, interval.end)
     assert (explicit.run.etag is not None) == moves
 
 
 def test_other_connections_take_a_private_run_that_moves_nothing(world):
     private = opened(world, Window(), private=True)
-    assert (private.run.kind, private.run.asked, private.run.etag) == ("private", span(0, 180), None)
+    assert (private.run.kind, private.run.requested, private.run.etag) == ("private", span(0, 180), None)
 
 
 def test_so_many_minutes_are_harvested_where_the_watermark_cannot_be_read(world, monkeypatch):
     monkeypatch.setattr(world.engine.watermarks, "read", no_watermark)
-    assert opened(world, Window(minutes=2), private=True).run.asked == span(60, 180)
+    assert opened(world, Window(minutes=2), private=True).run.requested == span(60, 180)
 
 
 def test_a_window_that_ends_before_it_begins_is_refused(world):

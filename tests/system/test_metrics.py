@@ -103,7 +103,7 @@ def open_run_that_nobody_works_at(site):
         id="5eed" * 8,
         stream="zoom",
         kind="explicit",
-        asked=window,
+        requested=window,
         window=window,
         etag=None,
         epoch="epoch",

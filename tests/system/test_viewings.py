@@ -18,7 +18,7 @@ from uaharvest.redis_url import RedisUrl
 from uaharvest.runs.days import DAY, midnight
 from uaharvest.runs.watermark import first
 from uaharvest.viewing.documents import documents
-from uaharvest.viewing.recording import Useractions
+from uaharvest.viewing.recording import RecordingActions
 
 pytestmark = pytest.mark.fault
 
@@ -83,7 +83,7 @@ class Site:
         """Return the documents that follow from all useractions that are indexed."""
         recordings = {}
         for row in self.store.select("useractions-*"):
-            recordings.setdefault(row["mpid"], Useractions(row["mpid"], {"anonymous"})).add(row)
+            recordings.setdefault(row["mpid"], RecordingActions(row["mpid"], {"anonymous"})).add(row)
         bodies = (body for rows in recordings.values() for body in documents(rows, None))
         return {(body.family, body.id): json.dumps(body.fields) for body in bodies}
 

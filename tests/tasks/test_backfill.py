@@ -46,7 +46,7 @@ def left_open(site, client):
             id=new.run_id,
             stream="useractions",
             kind="backfill",
-            asked=ASKED,
+            requested=ASKED,
             window=ASKED,
             etag=None,
             epoch="",

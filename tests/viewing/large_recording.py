@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from uaharvest.viewing.documents import documents
-from uaharvest.viewing.recording import Useractions
+from uaharvest.viewing.recording import RecordingActions
 
 VIEWERS, BEATS = 2000, 360
 
@@ -41,7 +41,7 @@ def peak():
 
 
 before = peak()
-found = Useractions("m", {"anonymous"})
+found = RecordingActions("m", {"anonymous"})
 for row in pages():
     found.add(row)
 made = sum(1 for _ in documents(found, None)) - 1

@@ -17,7 +17,7 @@ from uaharvest.viewing.actions import Action, Actions
 from uaharvest.viewing.documents import BIN_S, CLOCK_S, LONGEST_S, digest, documents, recording_of
 from uaharvest.viewing.engine import viewings
 from uaharvest.viewing.measures import measures
-from uaharvest.viewing.recording import Useractions
+from uaharvest.viewing.recording import RecordingActions
 
 ANONYMOUS = ("anonymous", "public_user")
 EPISODE = {"title": "Lecture", "series": "20260112345", "start": "2026-11-01T10:00:00Z", "duration": 600_000}
@@ -50,7 +50,7 @@ def beats(*positions, start=0, first=1, **fields):
 
 
 def taken(rows):
-    found = Useractions("m", ANONYMOUS)
+    found = RecordingActions("m", ANONYMOUS)
     for one in rows:
         found.add(one)
     return found
@@ -297,7 +297,7 @@ def test_the_same_rows_give_the_same_bytes_however_few_are_judged_at_once(rows):
 
 @given(useractions())
 def test_the_documents_are_the_measures_of_the_engine(rows):
-    duration = taken(rows).part.duration
+    duration = taken(rows).info.duration
     durations = {"m": duration / 1000} if duration else {}
     actions = [
         Action(
@@ -382,7 +382,7 @@ def test_values_that_are_equal_but_of_another_type_are_not_the_same(step):
         {"action_id": number, "@timestamp": f"2026-11-20T10:00:0{number}Z", "episode": {"title": title}}
         for number, title in enumerate([1, True])
     ]
-    useractions = Useractions("mpid", ())
+    useractions = RecordingActions("mpid", ())
     for row in rows[::step]:
         useractions.add(row)
-    assert useractions.part.title == "true"
+    assert useractions.info.title == "true"

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from uaharvest.errors import PutOffError
-from uaharvest.zoom.quota import PLANS, Label, Limit, Quota
+from uaharvest.zoom.quota import PLANS, Label, Quota, RateLimit
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = Label.HEAVY
@@ -53,9 +53,9 @@ def plans(monkeypatch):
     monkeypatch.setattr("uaharvest.zoom.quota.MIDNIGHT", 0)
 
     def set_heavy(calls, window, per_day=None, cap="Heavy"):
-        lists = Limit(10, 60, per_day, cap)
+        lists = RateLimit(10, 60, per_day, cap)
         monkeypatch.setitem(
-            PLANS, "tiny", {**PLANS["pro"], HEAVY: Limit(calls, window, per_day, cap), LISTS: lists}
+            PLANS, "tiny", {**PLANS["pro"], HEAVY: RateLimit(calls, window, per_day, cap), LISTS: lists}
         )
 
     return set_heavy

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 from uaharvest.dead_letters import DeadLetter, DeadLetters
 from uaharvest.documents import indexed
-from uaharvest.errors import BadInputError, PoisonError, UnreadableLetterError
+from uaharvest.errors import BadInputError, PoisonError, UnreadableDeadLetterError
 from uaharvest.indexer import STREAM
 from uaharvest.intervals import Interval, whole_second
 
 
-class ActionLetters:
+class ActionDeadLetters:
     """The dead letters of useractions, of the harvest and of the indexer.
 
     Attributes:
@@ -41,7 +41,7 @@ def readable(dead_letters: DeadLetters, name: str) -> DeadLetter | None:
     """Return a dead letter; None if it was dropped meanwhile, or is not one of ours."""
     try:
         return dead_letters.get(name)
-    except (BadInputError, UnreadableLetterError):
+    except (BadInputError, UnreadableDeadLetterError):
         return None
 
 

@@ -4,7 +4,7 @@ from functools import partial
 
 from uaharvest import assembly, tombstones
 from uaharvest.audit.auditor import Auditor, StreamAudit
-from uaharvest.audit.dead_letters import ActionLetters
+from uaharvest.audit.dead_letters import ActionDeadLetters
 from uaharvest.audit.results import Results
 from uaharvest.audit.rows import DatabaseRows, RangeRows, Rows, StockRows
 from uaharvest.audit.useractions import ActionsAudit
@@ -67,7 +67,7 @@ def _actions(settings: Settings) -> StreamAudit:
         rows = RangeRows(source, batch_size=settings.batch_size, wait=settings.wait)
     else:
         rows = DatabaseRows(source, wait=settings.wait)
-    read = partial(ActionLetters, dead_letters, useractions.SPEC.name)
+    read = partial(ActionDeadLetters, dead_letters, useractions.SPEC.name)
     store = assembly.document_store(settings)
     # SQLite has no index of times, so each part of a day would cost the whole day.
     return ActionsAudit(rows, store, read, delivery, settings, whole_days=settings.documents_url is not None)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from uaharvest.audit.day import Counts, Found
-from uaharvest.audit.dead_letters import ActionLetters
+from uaharvest.audit.dead_letters import ActionDeadLetters
 from uaharvest.audit.rows import Rows
 from uaharvest.documents.indices import index_name
 from uaharvest.intervals import Interval
@@ -28,7 +28,7 @@ class ActionsAudit:
         self,
         rows: Rows,
         store: DocumentStore,
-        dead_letters: Callable[[], ActionLetters],
+        dead_letters: Callable[[], ActionDeadLetters],
         delivery: RecordDelivery,
         settings: Settings,
         *,
@@ -46,7 +46,7 @@ class ActionsAudit:
         """
         self._rows = rows
         self._store = store
-        self._read_letters = dead_letters
+        self._read_dead_letters = dead_letters
         self._delivery = delivery
         self._settings = settings
         self._whole_days = whole_days
@@ -115,8 +115,8 @@ class ActionsAudit:
         return ids, unreadable
 
     @cached_property
-    def _dead_letters(self) -> ActionLetters:
-        return self._read_letters()
+    def _dead_letters(self) -> ActionDeadLetters:
+        return self._read_dead_letters()
 
     def begin(self) -> None:
         """Read the dead letters again with the next piece."""

@@ -14,11 +14,11 @@ import click
 
 from uaharvest import __version__, plain
 from uaharvest.cli import old, output
-from uaharvest.cli.context import Context, Failure
+from uaharvest.cli.context import CommandError, Context
 from uaharvest.errors import Exit, HarvestError
 
 if TYPE_CHECKING:
-    from uaharvest.cli.workers import Workers
+    from uaharvest.cli.workers import CeleryWorkers
 
 # Each command with its module and the first sentence of its help. The module is imported when the command is used:
 # importing all of them takes longer than most commands do.
@@ -99,29 +99,29 @@ def _usage(error: click.UsageError) -> click.UsageError:
     return click.UsageError(plain.one_line(error.format_message()), ctx=error.ctx)
 
 
-def _failure(context: Context, error: Exception) -> Failure:
+def _failure(context: Context, error: Exception) -> CommandError:
     if isinstance(error, HarvestError):
-        return Failure(plain.one_line(error), error.exit_code)
+        return CommandError(plain.one_line(error), error.exit_code)
     import redis  # noqa: PLC0415 - `--help` has no use for it, and it takes time to import
 
     if isinstance(error, redis.RedisError):
         from uaharvest.redis_url import RedisUrl  # noqa: PLC0415
 
-        return Failure(plain.one_line(RedisUrl.parse(context.settings.redis_url).failure(error)), Exit.ERROR)
+        return CommandError(plain.one_line(RedisUrl.parse(context.settings.redis_url).failure(error)), Exit.ERROR)
     if type(error).__module__.partition(".")[0] == "kombu":
         said = str(error).partition(" : ")[0].rstrip(".")
         line = f"Celery's broker: {said}. Check CELERY_BROKER_URL, or REDIS_URL without it."
-        return Failure(plain.one_line(line), Exit.ERROR)
+        return CommandError(plain.one_line(line), Exit.ERROR)
     if isinstance(error, OSError) and error.strerror:
         if error.errno in {errno.ENOSPC, errno.EIO, errno.EDQUOT}:
             output.write_no_more()  # if stdout's disk is full, Python's flush at exit would fail again
         where_file = f"{error.filename}: " if error.filename else ""
-        return Failure(f"{where_file}{error.strerror} (`manage.py --debug ...` shows where)", Exit.ERROR)
+        return CommandError(f"{where_file}{error.strerror} (`manage.py --debug ...` shows where)", Exit.ERROR)
     # The exception's text may contain personal data or a password.
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(frame.filename).name}, line {frame.lineno}"
     line = f"unexpected {type(error).__name__} at {place} (`manage.py --debug ...` shows what and where)"
-    return Failure(line, Exit.ERROR)
+    return CommandError(line, Exit.ERROR)
 
 
 def _either_spelling(token: str) -> str:
@@ -162,7 +162,7 @@ def _load(name: str) -> click.Command:
     return command
 
 
-def main(workers: "Callable[[], Workers]") -> None:
+def main(workers: "Callable[[], CeleryWorkers]") -> None:
     """Run the command line.
 
     Args:

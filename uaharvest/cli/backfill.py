@@ -105,18 +105,18 @@ def _start(
     settings.require("bucket")
     if end <= start:
         raise BadInputError(f"--end {utc(end)} UTC is not after --start {utc(start)} UTC.")
-    asked = Interval(start, end)
-    require_days(spec, asked)
+    requested = Interval(start, end)
+    require_days(spec, requested)
     if to == QUEUE and settings.queue == STDOUT:
         raise BadInputError('SQS_QUEUE_NAME is "-": workers have no terminal to print to.')
     rate = rate or settings.backfill_rate
     made = backfiller(spec.name, settings, context.workers().backfill_hints(spec.name, to), to)
-    made.check(asked)
-    expected = count(made, asked)
-    click.echo(_window(spec.name, asked, expected, rate), err=not dry_run)
+    made.check(requested)
+    expected = count(made, requested)
+    click.echo(_window(spec.name, requested, expected, rate), err=not dry_run)
     if dry_run:
         return
-    new = made.start(asked, rate=rate, expected=expected)
+    new = made.start(requested, rate=rate, expected=expected)
     _hand_over(context, spec.name, new)
     if detach:
         click.echo(f"backfill {new.id} is started. Watch: manage.py backfill status {new.id} --follow", err=True)
@@ -256,7 +256,7 @@ def _hand_over(context: Context, stream: str, one: Backfill) -> None:
 def _follow(settings: Settings, stream: str, one: Backfill) -> None:
     """Show the progress until the end; stop the backfill at Ctrl-C."""
     stored = assembly.backfills(settings, stream)
-    show = _Progress(settings, stream, one)
+    show = _BackfillProgress(settings, stream, one)
     try:
         while one.state == "running":
             time.sleep(POLL)
@@ -273,7 +273,7 @@ def _follow(settings: Settings, stream: str, one: Backfill) -> None:
     report_dead_letters(one.dead)
 
 
-class _Progress:
+class _BackfillProgress:
     """Prints a line every few seconds, and what keeps the workers from going on."""
 
     def __init__(self, settings: Settings, stream: str, one: Backfill) -> None:
@@ -326,12 +326,12 @@ def _failures(settings: Settings, stream: str) -> list[str]:
     return [failure.reason for failure in state.failures()]
 
 
-def _window(stream: str, asked: Interval, expected: int, rate: int) -> str:
-    windows = windows_of(asked, DAY_SECONDS)
+def _window(stream: str, interval: Interval, expected: int, rate: int) -> str:
+    windows = windows_of(interval, DAY_SECONDS)
     counted = f", {expected:,} {stream}, at {rate:,} rows/s about {duration(expected / rate)}" if expected else ""
     return (
-        f"{stream}: {utc(asked.start)} to {utc(asked.end)} UTC, {windows:,} window{'s' * (windows != 1)} of a day at"
-        f" most{counted}"
+        f"{stream}: {utc(interval.start)} to {utc(interval.end)} UTC, {windows:,} window{'s' * (windows != 1)} of a day"
+        f" at most{counted}"
     )
 
 
@@ -348,7 +348,7 @@ def _show(found: Iterable[tuple[str, Backfill]]) -> None:
         cells = (
             one.id,
             stream,
-            f"{utc(one.asked.start)} to {utc(one.asked.end)}",
+            f"{utc(one.requested.start)} to {utc(one.requested.end)}",
             one.to,
             one.state,
             f"{one.share:.1%}",

@@ -13,11 +13,11 @@ from uaharvest.access_log import AccessLog
 from uaharvest.errors import BadInputError
 
 if TYPE_CHECKING:  # `--help` needs neither, and they take time to import
-    from uaharvest.cli.workers import Workers
+    from uaharvest.cli.workers import CeleryWorkers
     from uaharvest.settings import Settings
 
 
-class Failure(click.ClickException):
+class CommandError(click.ClickException):
     """An error as one line and its exit code."""
 
     def __init__(self, message: str, exit_code: int) -> None:
@@ -38,7 +38,7 @@ class Context:
         debug: Show stack traces.
     """
 
-    workers: "Callable[[], Workers]"
+    workers: "Callable[[], CeleryWorkers]"
     debug: bool = False
     _settings: "Settings | None" = None
 
@@ -57,7 +57,7 @@ class Context:
             try:
                 self._settings = settings_.current()
             except BadInputError as error:  # one line for each invalid setting
-                raise Failure(str(error), error.exit_code) from None
+                raise CommandError(str(error), error.exit_code) from None
             logs.configure(self.log_level, self._settings)
         return self._settings
 

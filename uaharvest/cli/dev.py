@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from uaharvest.cli import output
-from uaharvest.cli.context import Failure
+from uaharvest.cli.context import CommandError
 from uaharvest.errors import BadInputError, Exit
 from uaharvest.settings import ENV_FILE
 
@@ -57,7 +57,9 @@ def init(*, documents: str | None, docker: bool | None) -> None:
         check=False,
     )
     if done.returncode:
-        raise Failure("The servers are up, but the index templates were not loaded; see above.", done.returncode)
+        raise CommandError(
+            "The servers are up, but the index templates were not loaded; see above.", done.returncode
+        )
     _show_next(keeper)
 
 
@@ -74,9 +76,11 @@ def status() -> None:
     state = keeper.state()
     if state is None:
         starting = keeper.running()
-        raise Failure("The servers are being started." if starting else "Nothing is running here.", Exit.ERROR)
+        raise CommandError(
+            "The servers are being started." if starting else "Nothing is running here.", Exit.ERROR
+        )
     if not _show(state):
-        raise Failure("Start again: manage.py dev down, then manage.py dev up.", Exit.ERROR)
+        raise CommandError("Start again: manage.py dev down, then manage.py dev up.", Exit.ERROR)
 
 
 @dev.command("install-kopf")
@@ -102,7 +106,7 @@ def _up(documents: str | None, *, docker: bool | None) -> Any:
     elif documents not in {None, state.documents}:
         raise BadInputError(f"The servers run with {state.documents}. To change that, `manage.py dev down` first.")
     if not _show(state):
-        raise Failure("Start again: manage.py dev down, then manage.py dev up.", Exit.ERROR)
+        raise CommandError("Start again: manage.py dev down, then manage.py dev up.", Exit.ERROR)
     return keeper
 
 
@@ -140,7 +144,7 @@ def _module(name: str) -> Any:
     """Return a module of a checkout.
 
     Raises:
-        Failure: This is not a checkout, or the packages for development are not installed.
+        CommandError: This is not a checkout, or the packages for development are not installed.
     """
     try:
         return importlib.import_module(name)
@@ -151,4 +155,4 @@ def _module(name: str) -> Any:
             reason = (
                 f"`dev` needs the package {error.name}: pip install -r requirements-dev.txt -c constraints.txt"
             )
-        raise Failure(reason, Exit.ERROR) from None
+        raise CommandError(reason, Exit.ERROR) from None

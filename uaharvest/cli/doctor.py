@@ -10,7 +10,7 @@ from uaharvest import plain
 from uaharvest.cli import output
 from uaharvest.cli.context import Context
 from uaharvest.doctor.checks import CHECKS
-from uaharvest.doctor.examination import Entry, examine, unreadable
+from uaharvest.doctor.examination import CheckResult, examine, unreadable
 from uaharvest.doctor.findings import Status
 from uaharvest.doctor.site import Site
 from uaharvest.errors import BadInputError, Exit
@@ -44,7 +44,7 @@ def doctor(context: Context, *, as_json: bool, quick: bool) -> None:
     sys.exit(Exit.ERROR if any(entry.finding.status is Status.FAIL for entry in entries) else Exit.DONE)
 
 
-def _lines(entries: Sequence[Entry]) -> Iterator[output.Line]:
+def _lines(entries: Sequence[CheckResult]) -> Iterator[output.Line]:
     """Yield a line for each finding; checks of a service that are skipped for one reason share one."""
     said = set()
     used = {entry.check.title for entry in entries if not entry.finding.unused}
@@ -60,7 +60,7 @@ def _lines(entries: Sequence[Entry]) -> Iterator[output.Line]:
     yield _summary(entries)
 
 
-def _summary(entries: Sequence[Entry]) -> output.Line:
+def _summary(entries: Sequence[CheckResult]) -> output.Line:
     warnings, failures = _count(entries, Status.WARN), _count(entries, Status.FAIL)
     if not warnings and not failures:
         return "nothing to change", "green"
@@ -69,11 +69,11 @@ def _summary(entries: Sequence[Entry]) -> output.Line:
     return said, "red" if failures else "yellow"
 
 
-def _count(entries: Sequence[Entry], status: Status) -> int:
+def _count(entries: Sequence[CheckResult], status: Status) -> int:
     return sum(entry.finding.status is status for entry in entries)
 
 
-def _json(entries: Sequence[Entry]) -> str:
+def _json(entries: Sequence[CheckResult]) -> str:
     findings = [
         {
             "check": entry.check.name,

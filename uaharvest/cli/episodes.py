@@ -152,8 +152,8 @@ def _open(
     options = engine.usual_options
     if wait is not None:
         options = dataclasses.replace(options, wait=wait)
-    asked = Selection() if chosen else DayRange()
-    opened = open_run(engine, asked, options, private=private, ready_after=ready_after)
+    request = Selection() if chosen else DayRange()
+    opened = open_run(engine, request, options, private=private, ready_after=ready_after)
     if chosen:
         click.echo(f"{name_of(opened)}: {opened.expected:,} episodes", err=True)
     else:

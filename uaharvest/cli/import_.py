@@ -69,7 +69,7 @@ def _import(importer: Importer, file: File, stopped: threading.Event, *, again: 
         return RecordCounts()
     if first.at:
         click.echo(f"{file.name}: continues after {first.counts.read:,} records", err=True)
-    show = _Progress(file, first.counts.read)
+    show = _ImportProgress(file, first.counts.read)
     for position in positions:
         show(position.counts.read)
         if stopped.is_set() and not position.done:
@@ -80,7 +80,7 @@ def _import(importer: Importer, file: File, stopped: threading.Event, *, again: 
 
 def _survey(context: Context, file: File, stopped: threading.Event) -> None:
     """Print what a file holds."""
-    show = _Progress(file, 0)
+    show = _ImportProgress(file, 0)
     found = Survey()
     for found in survey(file, context.settings.opencast_zone):
         show(found.read)
@@ -93,7 +93,7 @@ def _survey(context: Context, file: File, stopped: threading.Event) -> None:
     click.echo(f"{file.name}: {found.read:,} records{days}{': ' if kinds else ''}{', '.join(kinds)}")
 
 
-class _Progress:
+class _ImportProgress:
     """Prints a line every few seconds: records, rate and the share of the file."""
 
     def __init__(self, file: File, before: int) -> None:

@@ -13,7 +13,7 @@ from uaharvest.cli.context import Context
 from uaharvest.errors import BadInputError, HarvestError
 from uaharvest.exporting.files import replaced
 from uaharvest.person import archive
-from uaharvest.person.eraser import Look, Person
+from uaharvest.person.eraser import Person, PersonData
 
 SHOWN = 30  # linked ids of each look
 IDS = click.argument("ids", nargs=-1, metavar="ID...")
@@ -123,7 +123,7 @@ def _somebody(context: Context, ids: Sequence[str], command: str) -> Person:
     return somebody
 
 
-def _lines(somebody: Person, look: Look) -> list[str]:
+def _lines(somebody: Person, look: PersonData) -> list[str]:
     lines = [f"{store}: {count:,}" for store, count in look.counts.items()] or ["nothing is stored"]
     linked = somebody.documents.linked(look.found).most_common(SHOWN)
     if linked:

@@ -7,7 +7,7 @@ import click
 from uaharvest import assembly
 from uaharvest.cli.context import Context
 from uaharvest.errors import BadInputError
-from uaharvest.retention import Part
+from uaharvest.retention import Expired
 from uaharvest.retention import retention as retention_of
 
 
@@ -32,13 +32,13 @@ def retention(context: Context, *, dry_run: bool) -> None:
             why = f", because {limit.because}" if limit.because else ""
             click.echo(f"{limit.what}: kept from {limit.before:%F} on ({limit.days} days{why})", err=True)
         count = 0
-        for part in made.plan(limits) if dry_run else made.run():
+        for expired in made.plan(limits) if dry_run else made.run():
             count += 1
-            click.echo(_line(part, "would be deleted" if dry_run else "deleted"))
+            click.echo(_line(expired, "would be deleted" if dry_run else "deleted"))
     if not count:
         click.echo("nothing is older", err=True)
 
 
-def _line(part: Part, done: str) -> str:
-    older = f" from before {part.before:%F}" if part.letters or part.what == "derived" else ""
-    return f"{part.name}: {part.count:,}{older} {done}"
+def _line(expired: Expired, done: str) -> str:
+    older = f" from before {expired.before:%F}" if expired.dead_letters or expired.what == "derived" else ""
+    return f"{expired.name}: {expired.count:,}{older} {done}"

@@ -1,13 +1,12 @@
 """The Celery functions that commands use."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
-from uaharvest import broker
+from uaharvest.broker import ReportingWorkers
 from uaharvest.runs.engine import Hints
 
 
-class Workers(broker.Workers, Protocol):
+class CeleryWorkers(ReportingWorkers, Protocol):
     """What Celery knows and does; see `tasks.workers`."""
 
     def hints(self, stream: str = "useractions") -> Hints:
@@ -16,10 +15,6 @@ class Workers(broker.Workers, Protocol):
 
     def backfill_hints(self, stream: str, to: str) -> Hints:
         """Return the hints for the backfills of a stream to a destination."""
-        ...
-
-    def about(self, within: float = ...) -> Mapping[str, Mapping[str, Any]] | None:
-        """Return what each responding worker says of itself; see `tasks.about`. None if workers cannot be queried."""
         ...
 
     def drain_index(self, indexers: int) -> None:

@@ -85,7 +85,7 @@ def run_zoom(
     ones; the default is then yesterday. --destination stdout prints each meeting twice: as listed, and with the
     attendance computed from its sessions.
     """
-    configured, asked = context.settings, _days(**days)
+    configured, chosen = context.settings, _days(**days)
     given = {
         "es_url": Given("--es-host", es_host, readers.cluster_url),
         "zoom_key": Given("--key", key, secret=True),
@@ -105,7 +105,7 @@ def run_zoom(
         dashboard=dashboard,
         site=configured,
     )
-    opened = _open(engine, asked, private=private, ready_after=READY_AFTER)
+    opened = _open(engine, chosen, private=private, ready_after=READY_AFTER)
     work_to_the_end(opened, hints, progress=follow)
 
 
@@ -130,11 +130,11 @@ def enqueue_zoom(
     """
     if destination == "stdout":
         raise BadInputError("--destination: workers have no terminal to print to. Use `run zoom`.")
-    asked = _days(**days)
+    chosen = _days(**days)
     hints = context.workers().hints(SPEC.name)
     # The first day is opened here; workers open the following ones, and not before ZOOM_AT.
     engine = zoom_engine(context.settings, hints, patience=QUOTA_WAIT, dashboard=dashboard)
-    leave_to_workers(_open(engine, asked), progress=follow)
+    leave_to_workers(_open(engine, chosen), progress=follow)
 
 
 def _days(*, date: datetime | None, first: datetime | None, last: datetime | None) -> DayRange:
@@ -147,10 +147,10 @@ def _days(*, date: datetime | None, first: datetime | None, last: datetime | Non
 
 
 def _open(
-    engine: Engine, asked: DayRange, *, private: bool = False, ready_after: timedelta | None = None
+    engine: Engine, chosen: DayRange, *, private: bool = False, ready_after: timedelta | None = None
 ) -> Opened:
     """Open the requested days and print them; the number of meetings is unknown until their lists are read."""
-    opened = open_run(engine, asked, engine.usual_options, private=private, ready_after=ready_after)
+    opened = open_run(engine, chosen, engine.usual_options, private=private, ready_after=ready_after)
     start, end = opened.start, opened.end
     if end <= start:
         line = f"nothing to do yet, all days before {start:%F} (UTC) are harvested"

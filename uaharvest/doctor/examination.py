@@ -53,7 +53,7 @@ class Check:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
+class CheckResult:
     """A finding of a check."""
 
     check: Check
@@ -62,7 +62,7 @@ class Entry:
 
 def examine(
     site: Site, checks: Sequence[Check], *, quick: bool = False, limit: float = LIMIT, total: float = TOTAL
-) -> list[Entry]:
+) -> list[CheckResult]:
     """Make all checks and return what they found, in the order of `checks`.
 
     Checks run in daemon threads, which end with the process: a hanging thread cannot be stopped.
@@ -76,14 +76,14 @@ def examine(
     """
     examination = _Examination(site, checks, quick=quick, limit=limit, total=total)
     findings = examination.findings()
-    return [Entry(check, finding) for check in checks for finding in findings[check.name]]
+    return [CheckResult(check, finding) for check in checks for finding in findings[check.name]]
 
 
-def unreadable(error: HarvestError, checks: Sequence[Check]) -> list[Entry]:
+def unreadable(error: HarvestError, checks: Sequence[Check]) -> list[CheckResult]:
     """Return the report if the settings cannot be used: a failure for each line, and no other check."""
     first, *others = checks
-    lines = [Entry(first, failed(line)) for line in str(error).splitlines()]
-    return lines + [Entry(check, skipped(_because(first.name))) for check in others]
+    lines = [CheckResult(first, failed(line)) for line in str(error).splitlines()]
+    return lines + [CheckResult(check, skipped(_because(first.name))) for check in others]
 
 
 class _Examination:

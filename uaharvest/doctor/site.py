@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import redis
 
-from uaharvest import assembly, aws, broker
+from uaharvest import assembly, aws
+from uaharvest.broker import ReportingWorkers
 from uaharvest.opencast.client import ENGAGE_HOST, Opencast
 from uaharvest.settings import Settings
 
@@ -22,14 +23,6 @@ if TYPE_CHECKING:
 CONNECTIONS = assembly.SENDERS
 
 
-class Workers(broker.Workers, Protocol):
-    """What Celery knows about its queues and workers."""
-
-    def about(self, within: float = ...) -> Mapping[str, Mapping[str, Any]] | None:
-        """Return what each responding worker says of itself; see `tasks.about`. None if workers cannot be queried."""
-        ...
-
-
 class Site:
     """The settings and the services of a site.
 
@@ -38,7 +31,7 @@ class Site:
         clocks: How far each service's clock is ahead of this host's, in seconds, by the service's name.
     """
 
-    def __init__(self, settings: Settings, load_workers: Callable[[], Workers]) -> None:
+    def __init__(self, settings: Settings, load_workers: Callable[[], ReportingWorkers]) -> None:
         """Take the settings, and a function that loads the Celery functions."""
         self.settings = settings
         self.clocks: dict[str, float] = {}
@@ -66,7 +59,7 @@ class Site:
         return assembly.opencast_client(self.settings, self.settings.engage_url, CONNECTIONS, ENGAGE_HOST)
 
     @property
-    def workers(self) -> Workers:
+    def workers(self) -> ReportingWorkers:
         """The Celery functions, loaded at first use; loading takes a moment, and threads must not do it at once."""
         with self._loading:
             return self._load_workers()

@@ -33,7 +33,7 @@ _MINUTE = 60
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class _Session:
+class _ParticipantSession:
     """One session as its document has it; no repr, because it names a person.
 
     Attributes:
@@ -51,7 +51,7 @@ class _Session:
     stay: Stay | None
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> "_Session":
+    def of(cls, document: Mapping[str, Any]) -> "_ParticipantSession":
         """Return the session of a document."""
         joined, left = instant(document.get("join_time")), instant(document.get("leave_time"))
         stay = None
@@ -72,7 +72,7 @@ def attendance(
             last moment in which somebody was there.
         sessions: The documents of its sessions.
     """
-    present = _by_key([_Session.of(document) for document in sessions])
+    present = _by_key([_ParticipantSession.of(document) for document in sessions])
     if not present:
         return {}
     known = about or {}
@@ -94,15 +94,15 @@ def attendance(
     return found
 
 
-def _by_key(sessions: Sequence[_Session]) -> dict[str, tuple[list[_Session], list[Stay]]]:
+def _by_key(sessions: Sequence[_ParticipantSession]) -> dict[str, tuple[list[_ParticipantSession], list[Stay]]]:
     """Return all sessions and the stays of each person who was there, by the person's stable key.
 
     Sessions without a stay, as in the waiting room, also say who is who, as in `meeting.attendance`.
     """
-    same: dict[str, list[_Session]] = {}
+    same: dict[str, list[_ParticipantSession]] = {}
     for number, session in zip(people(sessions), sessions, strict=True):
         same.setdefault(number, []).append(session)
-    found: dict[str, tuple[list[_Session], list[Stay]]] = {}
+    found: dict[str, tuple[list[_ParticipantSession], list[Stay]]] = {}
     for own in same.values():
         if stays := [session.stay for session in own if session.stay]:
             known, there = found.setdefault(_key(own), ([], []))
@@ -111,7 +111,7 @@ def _by_key(sessions: Sequence[_Session]) -> dict[str, tuple[list[_Session], lis
     return found
 
 
-def _key(own: Sequence[_Session]) -> str:
+def _key(own: Sequence[_ParticipantSession]) -> str:
     """Return the key of one person: the same for all meetings, as far as Zoom allows."""
     match identity(lambda field: _first(own, field)):
         case None:
@@ -122,13 +122,13 @@ def _key(own: Sequence[_Session]) -> str:
             return id_
 
 
-def _place(session: _Session) -> str:
+def _place(session: _ParticipantSession) -> str:
     """Return what tells people apart of whom nothing is known. A number counts only within its room."""
     number = session.user_id or session.participant_uuid or ""
     return f"{session.bo_mtg_id} {number}" if session.bo_mtg_id else number
 
 
-def _person(own: Sequence[_Session]) -> dict[str, str | None]:
+def _person(own: Sequence[_ParticipantSession]) -> dict[str, str | None]:
     return {
         "user_id": _first(own, "participant_user_id") or _first(own, "id"),
         "registrant_id": _first(own, "registrant_id"),
@@ -137,7 +137,7 @@ def _person(own: Sequence[_Session]) -> dict[str, str | None]:
     }
 
 
-def _first(own: Sequence[_Session], name: str) -> str | None:
+def _first(own: Sequence[_ParticipantSession], name: str) -> str | None:
     """Return the first in the alphabet of the values that one person's sessions have."""
     values = ((getattr(session, name) or "").strip() for session in own)
     return min(filter(None, values), default=None)

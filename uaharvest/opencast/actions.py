@@ -43,14 +43,14 @@ _Viewer = tuple[str | None, str | None, str | None, tuple[str, ...], str | None,
 _Scalar = str | int | float | bool | None
 
 
-class _Session(msgspec.Struct, gc=False):
+class _JsonSession(msgspec.Struct, gc=False):
     sessionId: _Scalar = None  # noqa: N815 - Opencast's names, here and below
     userId: _Scalar = None  # noqa: N815
     userIp: _Scalar = None  # noqa: N815
     userAgent: _Scalar = None  # noqa: N815
 
 
-class _Row(msgspec.Struct, gc=False):
+class _JsonRow(msgspec.Struct, gc=False):
     id: int
     created: str
     sessionId: msgspec.Raw  # noqa: N815
@@ -64,7 +64,7 @@ class _Row(msgspec.Struct, gc=False):
 
 class _Actions(msgspec.Struct):
     total: _Scalar
-    action: list[_Row]
+    action: list[_JsonRow]
 
 
 class _Answer(msgspec.Struct):
@@ -72,7 +72,7 @@ class _Answer(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
-_decode_session = msgspec.json.Decoder(_Session).decode
+_decode_session = msgspec.json.Decoder(_JsonSession).decode
 
 
 def read_page(content: bytes) -> tuple[int, list[UserAction]] | None:
@@ -148,7 +148,7 @@ def _read(raw: dict[str, Any]) -> UserAction:
     )
 
 
-def _read_typed(row: _Row) -> UserAction:
+def _read_typed(row: _JsonRow) -> UserAction:
     """Do the same as `_read`, without a call for values of the usual types: this runs for each useraction."""
     name, user, ip, proxies, agent, omitted = _known_viewer(bytes(row.sessionId))
     mpid, type_, playing = row.mediapackageId, row.type, row.isPlaying

@@ -92,9 +92,9 @@ class ActionsSource:
         Raises:
             BlockedError: The server does not understand `start` and `end`, or its time zone is not OPENCAST_TIMEZONE.
         """
-        asked = wall_range(first, last, self._zone)
-        page = self._ask(asked, 1, wait)
-        self._check((action.created for action in page.actions), asked)
+        wall = wall_range(first, last, self._zone)
+        page = self._ask(wall, 1, wait)
+        self._check((action.created for action in page.actions), wall)
         return max(page.total, len(page))
 
     def check_zone_around(self, first: datetime, last: datetime, *, wait: float = 0) -> None:
@@ -116,13 +116,13 @@ class ActionsSource:
             SourceError: The response has fewer rows than its total, or contradicts the previous one.
             BlockedError: As for `total`.
         """
-        asked = wall_range(slice_.start, slice_.end, self._zone)
+        wall = wall_range(slice_.start, slice_.end, self._zone)
         inserted = 0
         for _ in range(ASKS):
-            page = self._ask(asked, limit, wait)
+            page = self._ask(wall, limit, wait)
             rows = len(page)
             if page.total > limit:
-                if slice_.seconds > 1 and not asked.widened:
+                if slice_.seconds > 1 and not wall.widened:
                     return TooMany(page.total)
                 limit = page.total
             elif rows < page.total:
@@ -130,17 +130,17 @@ class ActionsSource:
             elif page.total < inserted:
                 raise SourceError(f"Opencast says there are {page.total} useractions and gave {inserted} before")
             elif rows == page.total or (inserted and rows < limit):
-                return self._read(page, slice_, asked)
+                return self._read(page, slice_, wall)
             else:
                 # Rows were written between Opencast's count and its page. The next count includes them.
                 inserted, limit = rows, max(limit, rows + 1)
         raise SourceError(f"Opencast has more useractions each time it is asked: {page.total} by now")
 
-    def _ask(self, asked: WallRange, limit: int, wait: float) -> ActionsPage:
+    def _ask(self, wall: WallRange, limit: int, wait: float) -> ActionsPage:
         self._throttle.turn(wait)
-        return self._client.actions(asked.first, asked.last, limit)
+        return self._client.actions(wall.first, wall.last, limit)
 
-    def _read(self, page: ActionsPage, slice_: Interval, asked: WallRange) -> SlicePage:
+    def _read(self, page: ActionsPage, slice_: Interval, wall: WallRange) -> SlicePage:
         actions: dict[int, UserAction] = {}
         elsewhere = []
         offsets = {instant.astimezone(self._zone).utcoffset() for instant in (slice_.start, slice_.end)}
@@ -157,19 +157,19 @@ class ActionsSource:
                 actions[action.id] = action
             if not usual:
                 elsewhere.append(action.created)
-        self._check(elsewhere, asked)
+        self._check(elsewhere, wall)
         return SlicePage(list(actions.values()), page.unreadable)
 
-    def _check(self, instants: Iterable[datetime], asked: WallRange) -> None:
+    def _check(self, instants: Iterable[datetime], wall: WallRange) -> None:
         """Raise BlockedError if a row shows that the server did not interpret `start` and `end` as intended."""
         for created in instants:
             offset, expected = created.utcoffset(), created.astimezone(self._zone).utcoffset()
             if offset != expected:
                 raise BlockedError(wrong_zone(created, self._zone, self._client.base_url))
-            if not asked.covers(created, self._zone):
+            if not wall.covers(created, self._zone):
                 raise BlockedError(
                     f"Opencast at {self._client.base_url} ignores start and end of actions.json: a row of "
-                    f"{created:%F %T%z} came back for {asked.first:%F %T} to {asked.last:%F %T}. Only the 'dce' "
+                    f"{created:%F %T%z} came back for {wall.first:%F %T} to {wall.last:%F %T}. Only the 'dce' "
                     "profile has them. Set OPENCAST_PROFILE=stock."
                 )
 

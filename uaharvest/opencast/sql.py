@@ -128,7 +128,7 @@ _TIMED_OUT = {1969, 3024}
 log = structlog.get_logger()
 
 
-class _Row(NamedTuple):
+class _TableRow(NamedTuple):
     id: int
     created: datetime
     mediapackage: str | None
@@ -225,7 +225,7 @@ class SqlSource:
             "end": wall_from(last + FURTHEST, self._zone),
         }
         for row in self._ask(self._prepared(wait).last, near, wait):
-            self._read([_Row._make(row)])
+            self._read([_TableRow._make(row)])
 
     def fetch(self, slice_: Interval, limit: int, *, wait: float = 0) -> SlicePage | TooMany:
         """Return all rows of `slice_`; if there are more than PAGES times `limit`, only their number."""
@@ -250,8 +250,8 @@ class SqlSource:
         """
         first, end = wall_from(interval.start, self._zone), wall_from(interval.end, self._zone)
         limit = MOST_IDS if interval.seconds > 1 else MAX_ROWS
-        asked = {"first": first, "end": end, "limit": limit}
-        found = [row_id for (row_id,) in self._ask(self._prepared(wait).ids, asked, wait)]
+        parameters = {"first": first, "end": end, "limit": limit}
+        found = [row_id for (row_id,) in self._ask(self._prepared(wait).ids, parameters, wait)]
         if len(found) < limit:
             yield found
             return
@@ -263,11 +263,11 @@ class SqlSource:
         first, end = wall_from(interval.start, self._zone), wall_from(interval.end, self._zone)
         ordered = sorted(ids)
         for begin in range(0, len(ordered), IDS_AT_ONCE):
-            asked = {"first": first, "end": end, "ids": ordered[begin : begin + IDS_AT_ONCE]}
-            yield self._read(self._page(self._prepared(wait).by_id, asked, wait))
+            parameters = {"first": first, "end": end, "ids": ordered[begin : begin + IDS_AT_ONCE]}
+            yield self._read(self._page(self._prepared(wait).by_id, parameters, wait))
 
-    def _page(self, statement: sa.Select[Any], parameters: Mapping[str, Any], wait: float) -> list[_Row]:
-        return [_Row._make(row) for row in self._ask(statement, parameters, wait)]
+    def _page(self, statement: sa.Select[Any], parameters: Mapping[str, Any], wait: float) -> list[_TableRow]:
+        return [_TableRow._make(row) for row in self._ask(statement, parameters, wait)]
 
     def _count(self, first: datetime, end: datetime, wait: float) -> int:
         ((count,),) = self._ask(self._prepared(wait).count, {"first": first, "end": end}, wait)
@@ -295,7 +295,7 @@ class SqlSource:
             self._statements = _Statements(prefix)
         return self._statements
 
-    def _read(self, rows: Sequence[_Row]) -> SlicePage:
+    def _read(self, rows: Sequence[_TableRow]) -> SlicePage:
         actions: list[UserAction] = []
         unreadable = []
         for row in rows:
@@ -524,7 +524,7 @@ def _created(wall: datetime, zone: ZoneInfo) -> str:
     return (reported_as(wall, zone) or wall).isoformat()  # skipped times get no offset; `read_action` refuses them
 
 
-def _as_reported(row: _Row, zone: ZoneInfo) -> dict[str, Any]:
+def _as_reported(row: _TableRow, zone: ZoneInfo) -> dict[str, Any]:
     """Return a row in the form of `actions.json`, where null values are absent."""
     playing = row.playing
     if isinstance(playing, bytes):  # BIT(1)

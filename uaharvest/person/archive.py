@@ -10,9 +10,9 @@ from typing import Any
 
 from uaharvest import __version__, unfinished
 from uaharvest.errors import BadInputError
+from uaharvest.person.dead_letters import STORE as DEAD_LETTERS
+from uaharvest.person.dead_letters import Mention
 from uaharvest.person.documents import HOST, Found
-from uaharvest.person.letters import STORE as LETTERS
-from uaharvest.person.letters import Mention
 from uaharvest.privacy.rules import TABLES
 from uaharvest.report.tables import written
 
@@ -41,7 +41,7 @@ def write(path: Path, found: Iterable[Found], mentions: Iterable[Mention]) -> di
             by_store: dict[str, list[Mapping[str, Any]]] = {}
             for one in found:
                 by_store.setdefault(one.store, []).append(one.fields)
-            letters: list[Mapping[str, Any]] = [
+            dead_letters: list[Mapping[str, Any]] = [
                 {
                     "name": one.letter.name,
                     "at": f"{one.letter.at:%FT%TZ}",
@@ -51,8 +51,8 @@ def write(path: Path, found: Iterable[Found], mentions: Iterable[Mention]) -> di
                 for one in mentions
                 if one.own is not None
             ]
-            if letters:
-                by_store[LETTERS] = letters
+            if dead_letters:
+                by_store[DEAD_LETTERS] = dead_letters
             meanings: list[tuple[str, str, str, str]] = []
             for store, rows in sorted(by_store.items()):
                 counts[store] = len(rows)
@@ -84,7 +84,7 @@ def _flat(fields: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
 
 def _meaning(store: str, column: str) -> tuple[str, str]:
     """Return what a field holds and what it is needed for; "" if that is not known."""
-    if store == LETTERS:
+    if store == DEAD_LETTERS:
         return "what could not be delivered, and why", "delivering it later"
     family = store.removeprefix(HOST)
     rules = next((rules for table, rules in TABLES.items() if table == family), ())

@@ -14,9 +14,9 @@ from typing import Any
 
 from uaharvest import __version__, assembly, tombstones
 from uaharvest.errors import BadInputError, HarvestError
+from uaharvest.person.dead_letters import STORE as DEAD_LETTERS
+from uaharvest.person.dead_letters import Mention, PersonDeadLetters
 from uaharvest.person.documents import RECORDINGS, Found, PersonDocuments
-from uaharvest.person.letters import STORE as LETTERS
-from uaharvest.person.letters import Mention, PersonLetters
 from uaharvest.privacy import site as privacy
 from uaharvest.privacy.people import forms
 from uaharvest.settings import STDOUT, Settings
@@ -28,7 +28,7 @@ SETTLED = SEEN_WITHIN + 10.0  # seconds
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Look:
+class PersonData:
     """What there is of the person.
 
     Attributes:
@@ -45,7 +45,7 @@ class Look:
     def counts(self) -> dict[str, int]:
         """Return how much there is in each store."""
         counts = collections.Counter(one.store for one in self.found)
-        return dict(counts) | ({LETTERS: len(self.mentions)} if self.mentions else {})
+        return dict(counts) | ({DEAD_LETTERS: len(self.mentions)} if self.mentions else {})
 
     @property
     def left(self) -> list[str]:
@@ -72,7 +72,7 @@ class Person:
         self.ids = list(dict.fromkeys(id_ for one in given for id_ in sorted(forms(one, pseudonyms, anonymous))))
         self._settings = settings
         self.documents = PersonDocuments(assembly.document_store(settings), settings.index_infix, self.ids)
-        self._letters = PersonLetters(assembly.dead_letters(settings), self.ids)
+        self._dead_letters = PersonDeadLetters(assembly.dead_letters(settings), self.ids)
 
     @property
     def label(self) -> str:
@@ -82,10 +82,10 @@ class Person:
         except BadInputError:
             return "-"
 
-    def look(self) -> Look:
+    def look(self) -> PersonData:
         """Find all that there is of the person, except in the queue, which cannot be read without being emptied."""
-        mentions = list(self._letters.found())
-        return Look(
+        mentions = list(self._dead_letters.found())
+        return PersonData(
             list(self.documents.found()),
             [one for one in mentions if isinstance(one, Mention)],
             [str(one) for one in mentions if isinstance(one, HarvestError)],
@@ -113,7 +113,7 @@ class Person:
 
     def erase(
         self,
-        look: Look,
+        look: PersonData,
         say: Callable[[str], None] = lambda _: None,
         pause: Callable[[float], None] = time.sleep,
     ) -> dict[str, Any]:
@@ -162,13 +162,13 @@ class Person:
             stored.put(stone)
         return self._receipt(stone, look, looks, left)
 
-    def _remove(self, look: Look, removed: "collections.Counter[str]") -> None:
+    def _remove(self, look: PersonData, removed: "collections.Counter[str]") -> None:
         for store, count in self.documents.erase(look.found):
             removed[store] += count
         for mention in look.mentions:
             if mention.unclear is None:
-                self._letters.erase(mention)
-                removed[LETTERS] += 1
+                self._dead_letters.erase(mention)
+                removed[DEAD_LETTERS] += 1
 
     def _busy(self) -> str:
         """Return what may still bring rows that were read before the tombstone was there; "" for nothing."""
@@ -196,7 +196,7 @@ class Person:
         )
         return [line]
 
-    def _receipt(self, stone: Tombstone, look: Look, looks: int, left: Sequence[str]) -> dict[str, Any]:
+    def _receipt(self, stone: Tombstone, look: PersonData, looks: int, left: Sequence[str]) -> dict[str, Any]:
         stores = sorted({*stone.before, *stone.removed, *look.counts} - {RECORDINGS})
         depth = self.queue()
         body: dict[str, Any] = {

@@ -14,7 +14,7 @@ from uaharvest.privacy import agents
 from uaharvest.privacy.addresses import truncated
 from uaharvest.privacy.events import Types
 from uaharvest.privacy.people import NO_ONE, Erased
-from uaharvest.privacy.pseudonyms import Key, Pseudonyms
+from uaharvest.privacy.pseudonyms import PseudonymKey, Pseudonyms
 from uaharvest.privacy.rules import TABLES, Nested, Table, Treatment, nested
 from uaharvest.rows.zoom import MeetingRow, ParticipantRow
 
@@ -57,7 +57,7 @@ class Choice:
         anonymous: User ids that stand for nobody.
     """
 
-    keys: Sequence[Key] = ()
+    keys: Sequence[PseudonymKey] = ()
     address: str = "full"
     agent: str = "full"
     types: Sequence[str] = ()

@@ -15,7 +15,7 @@ LENGTH = 26  # characters of these bytes in base32
 NOBODY = frozenset({"", "anonymous", "public_user", OMITTED})
 
 
-class Key(NamedTuple):
+class PseudonymKey(NamedTuple):
     """A key of pseudonyms.
 
     Attributes:
@@ -41,7 +41,7 @@ class Pseudonyms:
         anonymous: Further values that stand for nobody.
     """
 
-    def __init__(self, keys: Sequence[Key], anonymous: Collection[str] = ()) -> None:
+    def __init__(self, keys: Sequence[PseudonymKey], anonymous: Collection[str] = ()) -> None:
         self.keys = tuple(keys)
         self._nobody = NOBODY | frozenset(anonymous)
         ids = "|".join(key.id for key in keys)
@@ -61,7 +61,7 @@ class Pseudonyms:
         return [value] if value in self._nobody else [_made(key, value) for key in self.keys]
 
 
-def _made(key: Key, value: str) -> str:
+def _made(key: PseudonymKey, value: str) -> str:
     if "@" in value:
         value = value.lower()
     digest = hmac.digest(key.secret.encode(), value.encode("utf-8", "surrogatepass"), "sha256")

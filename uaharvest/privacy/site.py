@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 from uaharvest.geolite import GeoLite, nowhere
 from uaharvest.privacy.people import NO_ONE, Erased
 from uaharvest.privacy.protection import Choice, Locate, Protection
-from uaharvest.privacy.pseudonyms import Key
+from uaharvest.privacy.pseudonyms import PseudonymKey
 from uaharvest.settings import Settings
 
 
 def choice(settings: Settings) -> Choice:
     """Return what the settings choose."""
     return Choice(
-        keys=[Key(*key) for key in settings.privacy_pseudonyms],
+        keys=[PseudonymKey(*key) for key in settings.privacy_pseudonyms],
         address=settings.privacy_address,
         agent=settings.privacy_agent,
         types=settings.privacy_types,

@@ -65,31 +65,35 @@ class Backfiller(Generic[S, K, R]):
         self.ledger = parts.ledger
         self.work = _Worker(parts, self).work
 
-    def check(self, asked: Interval) -> None:
+    def check(self, requested: Interval) -> None:
         """Refuse an interval that cannot be backfilled.
 
         Raises:
             BadInputError: It is not over, the live stream has yet to harvest it, or another backfill overlaps.
         """
-        require_apart(asked, self._backfills.read().values())
+        require_apart(requested, self._backfills.read().values())
         stored = self._parts.watermarks.read() if self._parts.watermarks else None
         now = whole_second(self._parts.stream.now() - timedelta(seconds=self._parts.settings.lag))
-        if stored and asked.end > stored.mark.at:
+        if stored and requested.end > stored.mark.at:
             raise BadInputError(
-                f"--end {asked.end:%F %T} UTC is after the watermark, {stored.mark.at:%F %T} UTC. The live stream"
+                f"--end {requested.end:%F %T} UTC is after the watermark, {stored.mark.at:%F %T} UTC. The live stream"
                 " harvests what comes after it."
             )
-        if asked.end > now:
-            raise BadInputError(f"--end {asked.end:%F %T} UTC is not over yet. Expected {now:%F %T} UTC at most.")
+        if requested.end > now:
+            raise BadInputError(
+                f"--end {requested.end:%F %T} UTC is not over yet. Expected {now:%F %T} UTC at most."
+            )
 
-    def start(self, asked: Interval, *, rate: int, expected: int) -> Backfill:
+    def start(self, requested: Interval, *, rate: int, expected: int) -> Backfill:
         """Store a new backfill; `advance` begins it.
 
         Raises:
             BadInputError: It overlaps with another one, or it ends too late.
         """
-        self.check(asked)
-        return self._backfills.add(Backfill.new(asked, to=self._to, rate=rate, now=utc_now(), expected=expected))
+        self.check(requested)
+        return self._backfills.add(
+            Backfill.new(requested, to=self._to, rate=rate, now=utc_now(), expected=expected)
+        )
 
     def advance(self, run_id: str | None = None) -> str:
         """Bring each running backfill, or the one of a run, on as far as possible without fetching.
@@ -202,13 +206,13 @@ class Backfiller(Generic[S, K, R]):
 
     def _open(self, one: Backfill) -> Backfill:
         """Open the window after `done_to`; return the backfill as it is stored by then."""
-        window = self._parts.stream.first_window(Interval(one.done_to, one.asked.end))
+        window = self._parts.stream.first_window(Interval(one.done_to, one.requested.end))
         settings, policy = self._parts.settings, self._parts.policy
         run = Run(
             id=one.run_id,
             stream=self._parts.stream.name,
             kind="backfill",
-            asked=window,
+            requested=window,
             window=window,
             etag=None,
             epoch="",

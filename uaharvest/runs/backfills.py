@@ -33,13 +33,13 @@ class Backfill:
 
     Attributes:
         id: Random.
-        asked: The interval that it harvests.
+        requested: The interval that it harvests.
         to: Where its rows go: `queue` or `documents`.
         rate: Most rows per second that are read.
         state: Whether it is running, stopped or done.
         done_to: The end of the last whole window that is done.
         spans: What is done after that, sorted.
-        expected: Approximate number of rows in `asked` according to the source; 0: it cannot count them.
+        expected: Approximate number of rows in `requested` according to the source; 0: it cannot count them.
         rows: Rows in what is done.
         dead: Dead letters written.
         began_at: When it was started, or last resumed.
@@ -48,7 +48,7 @@ class Backfill:
     """
 
     id: str
-    asked: Interval
+    requested: Interval
     to: str
     rate: int
     state: State
@@ -62,15 +62,15 @@ class Backfill:
     saved_at: datetime
 
     @classmethod
-    def new(cls, asked: Interval, *, to: str, rate: int, now: datetime, expected: int = 0) -> "Backfill":
+    def new(cls, requested: Interval, *, to: str, rate: int, now: datetime, expected: int = 0) -> "Backfill":
         """Return a running backfill that has not done anything yet."""
         return cls(
             id=secrets.token_hex(4),
-            asked=asked,
+            requested=requested,
             to=to,
             rate=rate,
             state="running",
-            done_to=asked.start,
+            done_to=requested.start,
             expected=expected,
             began_at=now,
             saved_at=now,
@@ -87,9 +87,9 @@ class Backfill:
 
     @property
     def share(self) -> float:
-        """Return the share of `asked` that is done, from 0 to 1."""
-        done = (self.done_to - self.asked.start).total_seconds() + sum(span.seconds for span in self.spans)
-        return done / self.asked.seconds
+        """Return the share of `requested` that is done, from 0 to 1."""
+        done = (self.done_to - self.requested.start).total_seconds() + sum(span.seconds for span in self.spans)
+        return done / self.requested.seconds
 
     @property
     def rows_per_second(self) -> float:
@@ -111,7 +111,7 @@ class Backfill:
 
     def rest(self, window: Interval) -> list[Interval]:
         """Return the parts of a window that are not done."""
-        begun = [Interval(self.asked.start, self.done_to)] if self.done_to > self.asked.start else []
+        begun = [Interval(self.requested.start, self.done_to)] if self.done_to > self.requested.start else []
         return without([window], [*begun, *self.spans])
 
     def with_span(self, span: Interval, *, rows: int, dead: int, now: datetime) -> "Backfill":
@@ -137,15 +137,15 @@ class Backfill:
         done = dataclasses.replace(
             self, done_to=window.end, spans=(), rows=self.rows + rows, dead=self.dead + dead, saved_at=now
         )
-        return dataclasses.replace(done, state="done") if window.end >= self.asked.end else done
+        return dataclasses.replace(done, state="done") if window.end >= self.requested.end else done
 
     def report(self) -> dict[str, Any]:
         """Return what is shown of it, as JSON has it."""
         left = self.seconds_left(self.rows_per_second) if self.state == "running" else None
         return {
             "id": self.id,
-            "start": f"{self.asked.start:%FT%TZ}",
-            "end": f"{self.asked.end:%FT%TZ}",
+            "start": f"{self.requested.start:%FT%TZ}",
+            "end": f"{self.requested.end:%FT%TZ}",
             "to": self.to,
             "state": self.state,
             "done_to": f"{self.done_to:%FT%TZ}",
@@ -162,9 +162,11 @@ class Backfill:
 
     def entry(self) -> dict[str, Any]:
         """Return the fields as they are stored."""
+        fields = dataclasses.asdict(self)
+        del fields["requested"]
         return {
-            **dataclasses.asdict(self),
-            "asked": str(self.asked),
+            **fields,
+            "asked": str(self.requested),  # the name that older versions read
             "spans": [str(span) for span in self.spans],
             **{name: f"{getattr(self, name):%FT%TZ}" for name in ("done_to", "began_at", "saved_at")},
         }
@@ -176,9 +178,10 @@ class Backfill:
         Raises:
             ValueError, KeyError, TypeError: It is not one.
         """
+        entry = {**entry, "requested": entry["asked"]}
         fields = {field.name: entry[field.name] for field in dataclasses.fields(cls)}
         fields |= {name: datetime.fromisoformat(fields[name]) for name in ("done_to", "began_at", "saved_at")}
-        fields["asked"] = Interval.parse(fields["asked"])
+        fields["requested"] = Interval.parse(fields["requested"])
         fields["spans"] = tuple(map(Interval.parse, fields["spans"]))
         return cls(**fields)
 
@@ -215,7 +218,7 @@ class Backfills:
         """
 
         def added(stored: Mapping[str, Backfill]) -> Mapping[str, Backfill]:
-            require_apart(new.asked, [one for one in stored.values() if one.id != new.id])
+            require_apart(new.requested, [one for one in stored.values() if one.id != new.id])
             ended = [one.id for one in stored.values() if one.state == "done"]
             dropped = set(ended[: max(len(ended) - KEPT, 0)])
             # If the confirmation of the first attempt was lost, workers may have begun it: what they have done stays.
@@ -271,15 +274,16 @@ class Backfills:
         )
 
 
-def require_apart(asked: Interval, others: Iterable[Backfill]) -> None:
-    """Raise BadInputError if one of the `others` that has not ended overlaps with `asked`, or if there are too many."""
+def require_apart(interval: Interval, others: Iterable[Backfill]) -> None:
+    """Raise BadInputError if `interval` overlaps with an open one of the `others`, or if too many are open."""
     open_ = [one for one in others if one.state != "done"]
     for one in open_:
-        if one.asked.start < asked.end and asked.start < one.asked.end:
+        if one.requested.start < interval.end and interval.start < one.requested.end:
+            start, end = one.requested.start, one.requested.end
             raise BadInputError(
-                f"backfill {one.id} ({one.state}) is of {one.asked.start:%F %T} to {one.asked.end:%F %T} UTC, which"
-                f" overlaps. Expected another span; or go on with that one (`manage.py backfill resume {one.id}`), or"
-                f" give it up (`manage.py backfill drop {one.id}`)."
+                f"backfill {one.id} ({one.state}) is of {start:%F %T} to {end:%F %T} UTC, which overlaps. Expected"
+                f" another span; or go on with that one (`manage.py backfill resume {one.id}`), or give it up"
+                f" (`manage.py backfill drop {one.id}`)."
             )
     if len(open_) >= MOST:
         raise BadInputError(f"{len(open_)} backfills have not ended. Wait for some, or drop them.")

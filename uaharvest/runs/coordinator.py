@@ -178,7 +178,7 @@ class Coordinator(Generic[S, K, R]):
 
     def _move(self, run: Run, stored: Stored) -> Watermark | None:
         """Move the watermark, which commits the run. Return it; None if somebody else moved it in the meantime."""
-        mark = advanced(stored.mark, run.asked.end, run.id)
+        mark = advanced(stored.mark, run.requested.end, run.id)
         try:
             required(self._parts.watermarks).replace(mark, stored.etag)
         except ChangedError:
@@ -197,8 +197,8 @@ class Coordinator(Generic[S, K, R]):
                 kind=run.kind,
                 outcome=outcome,
                 note=note,
-                start=f"{run.asked.start:%FT%TZ}",
-                end=f"{run.asked.end:%FT%TZ}",
+                start=f"{run.requested.start:%FT%TZ}",
+                end=f"{run.requested.end:%FT%TZ}",
                 slices=run.done,
                 found=run.found,
                 sent=run.delivered,

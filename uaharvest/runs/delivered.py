@@ -127,7 +127,7 @@ class TimeReporter:
         self._run = run
         self._footprints = shared.footprints
         sent = IdsByTime(shared.redis, keys.RUN_SENT(run.id))
-        late = interval.end <= run.asked.start
+        late = interval.end <= run.requested.start
         self._left_out = shared if run.kind == "live" or late else sent
         self._marked = [] if run.kind == "live" else [sent.key]
         if run.known_from is not None and interval.end > run.known_from:

@@ -55,7 +55,7 @@ class Run:
         kind: A `live` run follows the watermark. An `explicit` run was requested, and all workers share it. A
             `private` run was requested too, but only one process works on it, because its source or sink is not the
             configured one. A `backfill` run is one window of a backfill, which has a ledger of its own.
-        asked: The whole interval that it harvests; for a live run, its window.
+        requested: The whole interval that it harvests; for a live run, its window.
         window: The part that is being harvested now; an explicit run proceeds window by window.
         etag: The watermark's ETag when the run was opened; None if the run may not move the watermark.
         epoch: The watermark's epoch; known ids are kept per epoch.
@@ -68,7 +68,7 @@ class Run:
             commits it. Runs of earlier versions have none.
         planned, done, outstanding: Numbers of slices.
         counts: The stream's own counts, by name.
-        expected: Number of rows in `asked` according to the source.
+        expected: Number of rows in `requested` according to the source.
         trouble: The latest reason for putting off a slice.
         found, delivered, dead: Rows in the slices that are done; rows confirmed by the sink; dead letters.
     """
@@ -76,7 +76,7 @@ class Run:
     id: str
     stream: str
     kind: RunKind
-    asked: Interval
+    requested: Interval
     window: Interval
     etag: str | None
     epoch: str
@@ -193,7 +193,7 @@ class Ledger:
         fields = {
             "stream": run.stream,
             "kind": run.kind,
-            "asked": str(run.asked),
+            "asked": str(run.requested),
             "window": str(run.window),
             "etag": run.etag or "",
             "epoch": run.epoch,
@@ -304,8 +304,8 @@ class Ledger:
         ended = EndedRun(
             id=run.id,
             kind=run.kind,
-            start=run.asked.start,
-            end=run.asked.end,
+            start=run.requested.start,
+            end=run.requested.end,
             outcome=outcome,
             note=note,
             slices=run.done,
@@ -370,7 +370,7 @@ class Ledger:
             id=found,
             stream=fields["stream"],
             kind=fields["kind"],  # type: ignore[arg-type]
-            asked=Interval.parse(fields["asked"]),
+            requested=Interval.parse(fields["asked"]),
             window=Interval.parse(fields["window"]),
             etag=fields["etag"] or None,
             epoch=fields["epoch"],

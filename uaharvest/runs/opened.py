@@ -47,8 +47,8 @@ class Opened:
         return cls(
             engine=engine,
             options=options,
-            start=run.asked.start,
-            end=run.asked.end,
+            start=run.requested.start,
+            end=run.requested.end,
             expected=run.expected,
             watch=RunWatch(engine.ledger, engine.state, run, engine.stream.longest_window),
             run=run,

@@ -69,14 +69,14 @@ class Opener(Generic[S, K, R]):
         # The next step publishes its slices, after it has checked the watermark again.
         return True
 
-    def ask(self, asked: Interval, options: Options, *, may_move: bool, private: bool = False) -> Run:
+    def ask(self, requested: Interval, options: Options, *, may_move: bool, private: bool = False) -> Run:
         """Open an explicit run. It sends every row that it finds once, even if the row was sent before.
 
         It moves the watermark only if it begins at or before the watermark and ends after it, because then everything
         up to its end is delivered. Its end is cut to the source's clock.
 
         Args:
-            asked: The requested window.
+            requested: The requested window.
             options: Options of this run.
             may_move: The run may move the watermark; its source and queue must be the configured ones.
             private: Only this process works on it.
@@ -89,22 +89,22 @@ class Opener(Generic[S, K, R]):
         stored = self._parts.watermarks.read() if self._parts.watermarks and not private else None
         now = whole_second(self._now(kept=not private))
         mark = stored.mark if stored else None
-        moves = may_move and mark is not None and asked.start <= mark.at < asked.end
-        end = min(asked.end, now - timedelta(seconds=self._parts.settings.lag) if moves else now)
-        if end <= asked.start:
+        moves = may_move and mark is not None and requested.start <= mark.at < requested.end
+        end = min(requested.end, now - timedelta(seconds=self._parts.settings.lag) if moves else now)
+        if end <= requested.start:
             raise BadInputError(
-                f"nothing to harvest: {asked.start:%F %T} UTC is after the source's clock, {now:%F %T} UTC"
+                f"nothing to harvest: {requested.start:%F %T} UTC is after the source's clock, {now:%F %T} UTC"
             )
         moves = moves and mark is not None and end > mark.at
-        asked = Interval(asked.start, end)
+        requested = Interval(requested.start, end)
         if options.check_span:
-            guard_span(asked.start, asked.end, longest=self._parts.policy.max_span)
+            guard_span(requested.start, requested.end, longest=self._parts.policy.max_span)
         kind: RunKind = "private" if private else "explicit"
-        window = self._parts.stream.first_window(asked)
-        run = self._run(kind, asked, window, options, now=now, stored=stored, moves=moves)
-        late = self._late(mark, asked.start) if moves and mark else []
+        window = self._parts.stream.first_window(requested)
+        run = self._run(kind, requested, window, options, now=now, stored=stored, moves=moves)
+        late = self._late(mark, requested.start) if moves and mark else []
         plan = self._parts.stream.plan(run, late=late, delivered=self._parts.epochs.ids(run.epoch))
-        whole = plan.expected if run.window == asked else self._parts.stream.count(asked, wait=run.wait)
+        whole = plan.expected if run.window == requested else self._parts.stream.count(requested, wait=run.wait)
         run = dataclasses.replace(run, expected=whole)
         self._parts.ledger.open(run, _texts(plan))
         self._log_opened(run, plan)
@@ -116,7 +116,7 @@ class Opener(Generic[S, K, R]):
         Raises:
             BadInputError: The source no longer has that window, so a retry would not help.
         """
-        window = self._parts.stream.first_window(Interval(run.window.end, run.asked.end))
+        window = self._parts.stream.first_window(Interval(run.window.end, run.requested.end))
         ahead = dataclasses.replace(run, window=window)
         plan = self._parts.stream.plan(ahead, late=[], delivered=self._parts.epochs.ids(run.epoch))
         self._parts.ledger.next_window(run, window, _texts(plan))
@@ -165,7 +165,7 @@ class Opener(Generic[S, K, R]):
     def _run(
         self,
         kind: RunKind,
-        asked: Interval,
+        requested: Interval,
         window: Interval,
         options: Options,
         *,
@@ -177,7 +177,7 @@ class Opener(Generic[S, K, R]):
             id=uuid.uuid4().hex,
             stream=self._parts.stream.name,
             kind=kind,
-            asked=asked,
+            requested=requested,
             window=window,
             etag=stored.etag if stored and moves else None,
             epoch=stored.mark.epoch if stored else "",
@@ -195,8 +195,8 @@ class Opener(Generic[S, K, R]):
             stream=run.stream,
             run=run.id,
             kind=run.kind,
-            start=f"{run.asked.start:%FT%TZ}",
-            end=f"{run.asked.end:%FT%TZ}",
+            start=f"{run.requested.start:%FT%TZ}",
+            end=f"{run.requested.end:%FT%TZ}",
             slices=len(plan.slices),
             expected=run.expected,
         )

@@ -83,7 +83,7 @@ def next_step(run: Run | None, stored: Stored | None, destination: str) -> Step:
     if not run.finished:
         again = "the window is harvested again" if live else "ask for it again"
         return Void(run, f"its ledger does not add up; {again}")
-    return NextWindow(run) if run.window.end < run.asked.end else _last_step(run, stored)
+    return NextWindow(run) if run.window.end < run.requested.end else _last_step(run, stored)
 
 
 def _last_step(run: Run, stored: Stored | None) -> Commit | Close:
@@ -103,7 +103,7 @@ def depends_on_watermark(run: Run | None, destination: str) -> bool:
     """
     if run is None or run.kind == "live":
         return True
-    over = run.finished and run.window.end >= run.asked.end
+    over = run.finished and run.window.end >= run.requested.end
     return over and run.etag is not None and run.destination == destination
 
 

@@ -87,8 +87,8 @@ class RunWatch:
 
     def _snapshot(self, *, ended: bool) -> Snapshot:
         run = self._last
-        windows = windows_of(run.asked, self._max_window)
-        before = int((run.window.start - run.asked.start).total_seconds())
+        windows = windows_of(run.requested, self._max_window)
+        before = int((run.window.start - run.requested.start).total_seconds())
         return Snapshot(
             window=windows if ended else before // self._max_window + 1,
             windows=windows,
@@ -153,6 +153,6 @@ class LiveWatch:
         )
 
 
-def windows_of(asked: Interval, max_window: int) -> int:
-    """Return the number of windows into which `asked` is cut."""
-    return -(-asked.seconds // max_window)
+def windows_of(interval: Interval, max_window: int) -> int:
+    """Return the number of windows into which `interval` is cut."""
+    return -(-interval.seconds // max_window)

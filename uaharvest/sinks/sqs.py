@@ -206,7 +206,7 @@ class SqsSink:
                     yield Receipt(confirmed=outcome.confirmed)
         if too_many(len(refused), confirmed + len(refused)):
             # The queue's message limit may have been lowered since it was looked up.
-            limit = self._queue(gone=self._known).limit
+            limit = self._queue(not_found=self._known).limit
             oversized += [(record, reason) for record, reason in refused if len(record.body) > limit]
             refused = [(record, reason) for record, reason in refused if len(record.body) <= limit]
         if too_many(len(refused), confirmed + len(refused)):
@@ -318,7 +318,7 @@ class SqsSink:
             )
         except aws.ERRORS as error:
             if aws.code(error) in _NO_QUEUE:
-                self._queue(gone=target)
+                self._queue(not_found=target)
                 return "the queue had vanished and was looked up or made again"
             if aws.code(error) not in _ABOUT_MESSAGES:
                 raise aws.translate(error, self._what) from None
@@ -364,10 +364,10 @@ class SqsSink:
         else:
             outcome.refused.append((message.records[0], reason))
 
-    def _queue(self, gone: Queue | None = None) -> Queue:
-        """Return the queue; look it up or create it at first use, and again if it is the one in `gone`."""
+    def _queue(self, not_found: Queue | None = None) -> Queue:
+        """Return the queue; look it up or create it at first use, and again if it is `not_found`."""
         with self._lock:
-            if self._known is None or self._known is gone:
+            if self._known is None or self._known is not_found:
                 self._known = None
                 with aws.translated(self._what):
                     self._known = self._look_up()

@@ -15,7 +15,7 @@ PEOPLE = "people"
 NOBODY = "without_people"  # meetings whose sessions have no times, or are in the waiting room
 
 
-class Meetings:
+class MeetingAttendance:
     """Derives `attendance`; see `streams.derived.Derivation`."""
 
     what = "meetings"

@@ -71,20 +71,20 @@ def of_parts(
     return Backfiller(parts, backfills, to=to, pace=pace, at_once=lag)
 
 
-def count(made: Backfiller[Any, Any, Any], asked: Interval) -> int:
-    """Return about how many rows the source has in `asked`; 0 if it cannot count them."""
+def count(made: Backfiller[Any, Any, Any], interval: Interval) -> int:
+    """Return about how many rows the source has in `interval`; 0 if it cannot count them."""
     # No request counts more than a month, so that a large table does not run into a time-out. A source or stream that
     # counts by days does so by itself.
     from uaharvest.streams.stock import StockUseractions  # noqa: PLC0415 - see streams/spec.py
 
     spec = registry.spec_of(made.stream.name)
     by_days = spec.daily_at is not None or isinstance(made.stream, StockUseractions)
-    pieces = [asked] if by_days else asked.cut(-(-asked.seconds // int(MONTH.total_seconds())))
+    pieces = [interval] if by_days else interval.cut(-(-interval.seconds // int(MONTH.total_seconds())))
     wait = made.settings.wait
     return sum(made.stream.count(piece, wait=wait) for piece in pieces)
 
 
-def require_days(spec: StreamSpec, asked: Interval) -> None:
+def require_days(spec: StreamSpec, interval: Interval) -> None:
     """Refuse an interval that is not of whole days (UTC), if the stream's windows are days.
 
     Raises:
@@ -92,7 +92,7 @@ def require_days(spec: StreamSpec, asked: Interval) -> None:
     """
     if spec.daily_at is None:
         return
-    for name, bound in (("--start", asked.start), ("--end", asked.end)):
+    for name, bound in (("--start", interval.start), ("--end", interval.end)):
         if bound != midnight(bound):
             before = midnight(bound)
             raise BadInputError(

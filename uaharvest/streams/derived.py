@@ -41,7 +41,7 @@ States = Mapping[str, str]  # by day as YYYY-mm-dd: the state of the documents
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Chunk:
+class DerivedChunk:
     """A slice: some recordings or meetings. The slice id lists them, so the run stores nothing else.
 
     Attributes:
@@ -53,7 +53,7 @@ class Chunk:
     due: Mapping[str, States]
 
     @classmethod
-    def parse(cls, text: str) -> "Chunk":
+    def parse(cls, text: str) -> "DerivedChunk":
         """Parse the result of `str()`.
 
         Raises:
@@ -70,12 +70,16 @@ class Chunk:
         """Return what is needed to work it again."""
         return {"due": self.due}
 
-    def halves(self) -> "Sequence[Chunk]":
+    def halves(self) -> "Sequence[DerivedChunk]":
         """Return two halves; nothing if it is about one only."""
         names = list(self.due)
         middle = len(names) // 2
         parts = (names[:middle], names[middle:])
-        return [Chunk(self.interval, {name: self.due[name] for name in part}) for part in parts] if middle else []
+        return (
+            [DerivedChunk(self.interval, {name: self.due[name] for name in part}) for part in parts]
+            if middle
+            else []
+        )
 
 
 class Derivation(Protocol):
@@ -109,7 +113,7 @@ class Derived:
     begin = staticmethod(yesterday)
     delivered_ids = staticmethod(IdsByTime)
     reporter = staticmethod(time_reporter)
-    parse_slice = staticmethod(Chunk.parse)
+    parse_slice = staticmethod(DerivedChunk.parse)
 
     def __init__(
         self,
@@ -159,7 +163,7 @@ class Derived:
         """Return the watermark's midnight less DERIVED_LOOKBACK_DAYS."""
         return midnight(watermark) - self._lookback
 
-    def plan(self, run: Run, *, late: Sequence[Interval], delivered: IdsByTime) -> Plan[Chunk]:
+    def plan(self, run: Run, *, late: Sequence[Interval], delivered: IdsByTime) -> Plan[DerivedChunk]:
         """Cut what is due into chunks: on the days of a requested run, all; otherwise what has changed.
 
         Raises:
@@ -179,7 +183,7 @@ class Derived:
         names = sorted(due)
         starts = range(0, len(names), run.batch_size)
         chunks = [
-            Chunk(run.window, {name: due[name] for name in names[start : start + run.batch_size]})
+            DerivedChunk(run.window, {name: due[name] for name in names[start : start + run.batch_size]})
             for start in starts
         ]
         return Plan(chunks, sum(map(len, due.values())))
@@ -188,7 +192,7 @@ class Derived:
         """Return how many recordings or meetings the documents in `interval` name, counted once per day."""
         return sum(len(self._states(day)) for day in _days(interval.start, interval.end))
 
-    def work(self, run: Run, slice_: Chunk, reporter: TimeReporter) -> Delivered:  # noqa: ARG002 - the slice says all
+    def work(self, run: Run, slice_: DerivedChunk, reporter: TimeReporter) -> Delivered:  # noqa: ARG002 - the slice says all
         """Read all documents about each name of a chunk in turn, and write what follows from them."""
         counts: Counter[str] = Counter()
         dead = repeated = 0

@@ -30,13 +30,13 @@ from uaharvest.sinks.documents import DocumentStore
 SECOND = timedelta(seconds=1)
 FETCHES_AT_ONCE = 4
 
-GONE = "gone"  # the name of a count
+NOT_FOUND = "gone"  # the name of a count
 
 log = structlog.get_logger()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Chunk:
+class EpisodeChunk:
     """A slice: some episodes.
 
     The slice id lists them, so the run stores nothing else. A separate list could have gaps if Redis loses its data
@@ -51,7 +51,7 @@ class Chunk:
     mpids: Sequence[str]
 
     @classmethod
-    def parse(cls, text: str) -> "Chunk":
+    def parse(cls, text: str) -> "EpisodeChunk":
         """Parse the result of `str()`.
 
         Raises:
@@ -68,7 +68,7 @@ class Chunk:
         """Return the ids of the chunk."""
         return {"mpids": list(self.mpids)}
 
-    def halves(self) -> "Sequence[Chunk]":
+    def halves(self) -> "Sequence[EpisodeChunk]":
         """Return two halves; nothing if there is only one episode."""
         middle = len(self.mpids) // 2
         parts = (self.mpids[:middle], self.mpids[middle:])
@@ -110,7 +110,7 @@ class Episodes:
     first_window = staticmethod(first_day)
     delivered_ids = staticmethod(IdsByTime)
     reporter = staticmethod(time_reporter)
-    parse_slice = staticmethod(Chunk.parse)
+    parse_slice = staticmethod(EpisodeChunk.parse)
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class Episodes:
         """Return the watermark: a day that is over has no late rows."""
         return watermark
 
-    def plan(self, run: Run, *, late: Sequence[Interval], delivered: IdsByTime) -> Plan[Chunk]:  # noqa: ARG002 - nothing is late
+    def plan(self, run: Run, *, late: Sequence[Interval], delivered: IdsByTime) -> Plan[EpisodeChunk]:  # noqa: ARG002 - nothing is late
         """Cut the episodes of the run's day, or the chosen ones, into chunks.
 
         Raises:
@@ -183,7 +183,7 @@ class Episodes:
             self._require_match(self._chosen.source_index_pattern)
         mpids = sorted(self._mpids(run.window))
         starts = range(0, len(mpids), run.batch_size)
-        chunks = [Chunk(run.window, mpids[start : start + run.batch_size]) for start in starts]
+        chunks = [EpisodeChunk(run.window, mpids[start : start + run.batch_size]) for start in starts]
         return Plan(chunks, len(mpids))
 
     def count(self, interval: Interval, *, wait: float) -> int:  # noqa: ARG002 - asks Opencast nothing
@@ -191,7 +191,7 @@ class Episodes:
         starts = (interval.start + n * DAY for n in range(-(-interval.seconds // DAY_SECONDS)))
         return sum(len(self._mpids(Interval(start, start + DAY))) for start in starts)
 
-    def work(self, run: Run, slice_: Chunk, reporter: TimeReporter) -> Delivered:
+    def work(self, run: Run, slice_: EpisodeChunk, reporter: TimeReporter) -> Delivered:
         """Look up the episodes of a chunk and write their documents.
 
         An episode that cannot be looked up does not hold up the others: they are written first and not requested
@@ -326,7 +326,7 @@ class Episodes:
                 failures[mpid] = error
                 continue
             if result is None:
-                counts[GONE] += 1
+                counts[NOT_FOUND] += 1
                 continue
             fields = episode.fields(mpid, result, workflows, self._names)
             counts.update(_missing(result, fields))

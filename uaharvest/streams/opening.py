@@ -113,7 +113,7 @@ class Selection:
 
 def open_run(
     engine: Engine,
-    asked: RunRequest,
+    request: RunRequest,
     options: Options,
     *,
     private: bool = False,
@@ -123,7 +123,7 @@ def open_run(
 
     Args:
         engine: The stream's engine.
-        asked: The request.
+        request: What the person asks for.
         options: Options of the runs that are opened.
         private: Source or destination is not the configured one, so an explicit run is needed.
         ready_after: For a stream of days, how long after its end a day is due; None: use the settings.
@@ -137,9 +137,9 @@ def open_run(
         stored = engine.watermarks.read() if engine.watermarks else None
         return stored.mark.at if stored else engine.stream.begin(now, options.interval)
 
-    if asked.explicit or private:
-        interval = asked.interval(now, resume)
-        run = engine.ask(interval, options, may_move=asked.may_move and not private, private=private)
+    if request.explicit or private:
+        interval = request.interval(now, resume)
+        run = engine.ask(interval, options, may_move=request.may_move and not private, private=private)
         return Opened.explicit(engine, options, run)
     spec = registry.spec_of(engine.stream.name)
     since = spec.due_from(resume())

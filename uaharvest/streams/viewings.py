@@ -10,7 +10,7 @@ from uaharvest.documents.indices import index_name
 from uaharvest.settings import Settings
 from uaharvest.sinks.documents import DocumentStore, Has
 from uaharvest.viewing.documents import documents
-from uaharvest.viewing.recording import FIELDS, Useractions
+from uaharvest.viewing.recording import FIELDS, RecordingActions
 
 # Names of counts.
 VIEWERS = "viewers"
@@ -65,7 +65,7 @@ class Recordings:
 
     def documents(self, name: str, days: Sequence[date], counts: "Counter[str]") -> Iterator[Document]:  # noqa: ARG002 - all days count
         """Read all useractions of a recording and yield its documents."""
-        rows = Useractions(name, self._anonymous)
+        rows = RecordingActions(name, self._anonymous)
         for reader in self._readers:
             for row in reader.read(name):
                 rows.add(row)

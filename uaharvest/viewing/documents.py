@@ -17,7 +17,7 @@ from uaharvest.viewing.columns import Floats, Ints, union
 from uaharvest.viewing.engine import Viewings, viewings
 from uaharvest.viewing.evidence import Evidence
 from uaharvest.viewing.measures import Measures, measures
-from uaharvest.viewing.recording import Part, Useractions, Viewer
+from uaharvest.viewing.recording import RecordingActions, RecordingInfo, Viewer
 
 BIN_S = 30
 """The length of a bin of `views` and `retention`, seconds of the recording."""
@@ -58,7 +58,7 @@ def iso(seconds: float) -> str:
     return dt.datetime.fromtimestamp(round(seconds), dt.UTC).isoformat()
 
 
-def documents(rows: Useractions, episode: Mapping[str, Any] | None) -> Iterator[Body]:
+def documents(rows: RecordingActions, episode: Mapping[str, Any] | None) -> Iterator[Body]:
     """Yield the documents of all viewers who played anything or were there live; then that of the recording.
 
     Nothing is yielded if there are no such viewers.
@@ -67,7 +67,7 @@ def documents(rows: Useractions, episode: Mapping[str, Any] | None) -> Iterator[
         rows: All useractions of the recording.
         episode: The episode's document; it says what no useraction says. None if there is none.
     """
-    about = _About(rows.mpid, Part.of(episode or {}).updated(rows.part))
+    about = _About(rows.mpid, RecordingInfo.of(episode or {}).updated(rows.info))
     whole = _Whole({**about.fields, "start": about.start})
     for viewers, actions in rows.by_viewers():
         found = viewings(actions, about.durations)
@@ -99,17 +99,17 @@ def recording_of(former: Mapping[str, Any], viewers: Iterable[Mapping[str, Any]]
 class _About:
     """What the documents say of the recording itself."""
 
-    def __init__(self, mpid: str, part: Part) -> None:
+    def __init__(self, mpid: str, info: RecordingInfo) -> None:
         self.mpid = mpid
-        self.duration = part.duration / _MS if part.duration else None
+        self.duration = info.duration / _MS if info.duration else None
         self.durations = {mpid: self.duration} if self.duration else {}
         self.fields = {
             "mpid": mpid,
-            "series": part.series,
-            "title": part.title,
+            "series": info.series,
+            "title": info.title,
             "duration_s": None if self.duration is None else round(self.duration, 1),
         }
-        self.start = _start(part.start)
+        self.start = _start(info.start)
 
 
 class _Own(NamedTuple):

@@ -52,7 +52,7 @@ class Viewer(NamedTuple):
     anonymous: bool
 
 
-class Part(NamedTuple):
+class RecordingInfo(NamedTuple):
     """What is known of a recording itself; None where unknown.
 
     Attributes:
@@ -68,8 +68,8 @@ class Part(NamedTuple):
     duration: int | None
 
     @classmethod
-    def of(cls, episode: Mapping[str, Any]) -> "Part":
-        """Return the part that is in an `episode` of a useraction, or in an episode's document."""
+    def of(cls, episode: Mapping[str, Any]) -> "RecordingInfo":
+        """Return what is in an `episode` of a useraction, or in an episode's document."""
         duration = episode.get("duration")
         usable = type(duration) is int and 0 < duration <= _LONGEST
         return cls(
@@ -79,12 +79,12 @@ class Part(NamedTuple):
             duration if usable else None,
         )
 
-    def updated(self, newer: "Part") -> "Part":
+    def updated(self, newer: "RecordingInfo") -> "RecordingInfo":
         """Return what `newer` knows; what it does not know stays."""
         return self._replace(**{name: value for name, value in newer._asdict().items() if value is not None})
 
 
-class Useractions:
+class RecordingActions:
     """Useractions of one recording, in any order; `add` takes their documents, one by one.
 
     Attributes:
@@ -109,10 +109,10 @@ class Useractions:
         self._inpoint, self._outpoint = array("d"), array("d")
         self._viewers: dict[tuple[str, bool], int] = {}  # as Viewer, whose constructor takes three times as long
         self._sessions: dict[str, int] = {"": 0}
-        self._parts: dict[Part, tuple[float, int]] = {}
-        # The last row's episode, and the types in it (1 == True). Most rows of a recording have the same, so one part.
+        self._infos: dict[RecordingInfo, tuple[float, int]] = {}
+        # The last row's episode, and the types in it (1 == True). Most rows of a recording have the same, so one info.
         self._episode: tuple[dict[str, Any], list[type]] = {}, []
-        self._part = Part.of({})
+        self._info = RecordingInfo.of({})
 
     def __len__(self) -> int:
         return len(self._id)
@@ -126,10 +126,10 @@ class Useractions:
         episode = members(row.get("episode"))
         seen = episode, [*map(type, episode.values())]
         if seen != self._episode:
-            self._episode, self._part = seen, Part.of(episode)
-        newest = self._parts.get(self._part)
+            self._episode, self._info = seen, RecordingInfo.of(episode)
+        newest = self._infos.get(self._info)
         if newest is None or newest < (at, id_):
-            self._parts[self._part] = at, id_
+            self._infos[self._info] = at, id_
         action = members(row.get("action"))
         kind = kind_of(text(action.get("type")) or "")
         if kind is Kind.OTHER:
@@ -157,11 +157,11 @@ class Useractions:
         self._outpoint.append(outpoint)
 
     @property
-    def part(self) -> Part:
+    def info(self) -> RecordingInfo:
         """Return what the rows say of the recording: the newest value of each field that any of them knows."""
-        newest = Part(None, None, None, None)
-        for part in sorted(self._parts, key=lambda part: (self._parts[part], str(part))):
-            newest = newest.updated(part)
+        newest = RecordingInfo(None, None, None, None)
+        for info in sorted(self._infos, key=lambda info: (self._infos[info], str(info))):
+            newest = newest.updated(info)
         return newest
 
     def by_viewers(self) -> Iterator[tuple[list[Viewer], Actions]]:

@@ -42,7 +42,7 @@ class Label(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Limit:
+class RateLimit:
     """The rate limits of an account for one label.
 
     Attributes:
@@ -60,24 +60,24 @@ class Limit:
 
 _TOGETHER = "Heavy and Resource-intensive"
 # https://developers.zoom.us/docs/api/rate-limits/
-PLANS: Mapping[str, Mapping[Label, Limit]] = {
+PLANS: Mapping[str, Mapping[Label, RateLimit]] = {
     "free": {
-        Label.LIGHT: Limit(4, 1, 6_000, Label.LIGHT),
-        Label.MEDIUM: Limit(2, 1, 2_000, Label.MEDIUM),
-        Label.HEAVY: Limit(1, 1, 1_000, Label.HEAVY),
-        Label.RESOURCE_INTENSIVE: Limit(10, 60, 30_000, Label.RESOURCE_INTENSIVE),
+        Label.LIGHT: RateLimit(4, 1, 6_000, Label.LIGHT),
+        Label.MEDIUM: RateLimit(2, 1, 2_000, Label.MEDIUM),
+        Label.HEAVY: RateLimit(1, 1, 1_000, Label.HEAVY),
+        Label.RESOURCE_INTENSIVE: RateLimit(10, 60, 30_000, Label.RESOURCE_INTENSIVE),
     },
     "pro": {
-        Label.LIGHT: Limit(30, 1, None, Label.LIGHT),
-        Label.MEDIUM: Limit(20, 1, None, Label.MEDIUM),
-        Label.HEAVY: Limit(10, 1, 30_000, _TOGETHER),
-        Label.RESOURCE_INTENSIVE: Limit(10, 60, 30_000, _TOGETHER),
+        Label.LIGHT: RateLimit(30, 1, None, Label.LIGHT),
+        Label.MEDIUM: RateLimit(20, 1, None, Label.MEDIUM),
+        Label.HEAVY: RateLimit(10, 1, 30_000, _TOGETHER),
+        Label.RESOURCE_INTENSIVE: RateLimit(10, 60, 30_000, _TOGETHER),
     },
     "business": {
-        Label.LIGHT: Limit(80, 1, None, Label.LIGHT),
-        Label.MEDIUM: Limit(60, 1, None, Label.MEDIUM),
-        Label.HEAVY: Limit(40, 1, 60_000, _TOGETHER),
-        Label.RESOURCE_INTENSIVE: Limit(20, 60, 60_000, _TOGETHER),
+        Label.LIGHT: RateLimit(80, 1, None, Label.LIGHT),
+        Label.MEDIUM: RateLimit(60, 1, None, Label.MEDIUM),
+        Label.HEAVY: RateLimit(40, 1, 60_000, _TOGETHER),
+        Label.RESOURCE_INTENSIVE: RateLimit(20, 60, 60_000, _TOGETHER),
     },
 }
 

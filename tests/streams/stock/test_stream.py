@@ -352,7 +352,7 @@ def test_a_window_of_several_days_is_one_chain(client):
     ids = world.opencast.add(*(start + timedelta(hours=n) for n in range(74)))
     world.clock.now = EVENING + timedelta(hours=5)
     run = world.engine.ask(Interval(start, EVENING), world.options(), may_move=False)
-    assert (run.window, run.planned or len(world.due(run.id))) == (run.asked, 1)
+    assert (run.window, run.planned or len(world.due(run.id))) == (run.requested, 1)
     while world.ledger.run(run.id):
         world.engine.advance_explicit(run.id)
         world.work()

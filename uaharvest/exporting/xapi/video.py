@@ -62,7 +62,7 @@ class Recording:
 
 
 @dataclass(slots=True)
-class _Progress:
+class _ViewerProgress:
     """What a viewer has played of a recording so far, in all sessions."""
 
     duration: float
@@ -119,10 +119,10 @@ class Video:
         columns = (found.session, found.start, found.end, found.began, found.ended)
         for number, *interval in zip(*(column.tolist() for column in columns), strict=True):
             played.setdefault(number, []).append((interval[0], interval[1], interval[2], interval[3]))
-        of_viewers: dict[str, list[_Session]] = {}
+        of_viewers: dict[str, list[_ViewerSession]] = {}
         for number, intervals in played.items():
             own = sorted(sessions[number], key=lambda action: (action.at, action.id))
-            of_viewers.setdefault(own[0].viewer, []).append(_Session(own, sorted(intervals, key=_by_time)))
+            of_viewers.setdefault(own[0].viewer, []).append(_ViewerSession(own, sorted(intervals, key=_by_time)))
         return [
             timed
             for viewer, own_sessions in sorted(of_viewers.items())
@@ -130,9 +130,9 @@ class Video:
         ]
 
     def _of_viewer(
-        self, recording: Recording, viewer: str, sessions: Sequence["_Session"], before: Sequence[Played]
+        self, recording: Recording, viewer: str, sessions: Sequence["_ViewerSession"], before: Sequence[Played]
     ) -> Iterator[Timed]:
-        progress = _Progress(recording.duration)
+        progress = _ViewerProgress(recording.duration)
         for played in sorted(before, key=_by_time):
             progress.add(played)
         maker = _Maker(self._origin, recording, viewer, self._threshold)
@@ -150,7 +150,7 @@ class Video:
 
 
 @dataclass(frozen=True, slots=True)
-class _Session:
+class _ViewerSession:
     """A session of one viewer: its useractions and what it played, by time."""
 
     actions: list[Action]
@@ -176,13 +176,13 @@ class _Moment:
 
     at: float
     verb: str
-    session: _Session
+    session: _ViewerSession
     action: Action
     place: int = 0
     played: Played | None = None
 
 
-def _moments(session: _Session) -> Iterator[_Moment]:
+def _moments(session: _ViewerSession) -> Iterator[_Moment]:
     first, last = session.actions[0], session.actions[-1]
     began = min(first.at, *(played[2] for played in session.played))
     yield _Moment(began, vocabulary.INITIALIZED, session, first)
@@ -222,14 +222,14 @@ class _Maker:
         name = f"{ANONYMOUS}{origin.id(viewer)}" if viewer.startswith(ANONYMOUS) else viewer
         self._actor = origin.actor(name)
 
-    def make(self, moment: _Moment, progress: _Progress) -> Statement:
+    def make(self, moment: _Moment, progress: _ViewerProgress) -> Statement:
         id_ = self._origin.id(moment.action.id, moment.verb, *([moment.place] if moment.place else []))
         statement = self._statement(id_, moment)
         if (result := self._result(moment, progress)) is not None:
             statement["result"] = {"extensions": result}
         return statement
 
-    def completed(self, moment: _Moment, progress: _Progress) -> Statement:
+    def completed(self, moment: _Moment, progress: _ViewerProgress) -> Statement:
         """Return the statement that the viewer has completed the recording. Each viewer has one per recording."""
         id_ = self._origin.id(self._recording.mpid, self._viewer, vocabulary.COMPLETED)
         statement = self._statement(id_, moment, vocabulary.COMPLETED)
@@ -266,7 +266,7 @@ class _Maker:
             found[f"{_EXTENSIONS}/cc-subtitle-lang"] = language if _LANGUAGE.fullmatch(language) else "und"
         return found
 
-    def _result(self, moment: _Moment, progress: _Progress) -> dict[str, object] | None:
+    def _result(self, moment: _Moment, progress: _ViewerProgress) -> dict[str, object] | None:
         action, verb = moment.action, moment.verb
         if verb == vocabulary.SEEKED:
             return {
@@ -282,7 +282,7 @@ class _Maker:
         return self._so_far(moment, progress)
 
     @staticmethod
-    def _so_far(moment: _Moment, progress: _Progress) -> dict[str, object]:
+    def _so_far(moment: _Moment, progress: _ViewerProgress) -> dict[str, object]:
         return {
             f"{_EXTENSIONS}/time": _seconds(moment.played[1] if moment.played else 0),
             f"{_EXTENSIONS}/progress": round(progress.share, 3),

@@ -5,7 +5,7 @@ from uaharvest.runs.days import DAY
 from uaharvest.runs.engine import Engine, Hints
 from uaharvest.settings import STDOUT, Settings
 from uaharvest.sinks.documents import DocumentStore
-from uaharvest.streams.attendance import Meetings
+from uaharvest.streams.attendance import MeetingAttendance
 from uaharvest.streams.derived import Derivation, Derived
 from uaharvest.streams.parquet import ParquetUseractions
 from uaharvest.streams.spec import StreamSpec, documents_at
@@ -32,7 +32,7 @@ def attendance_engine(settings: Settings, hints: Hints) -> Engine:
     """Return the engine of the attendance; raises as `viewings_engine` does."""
     store = assembly.document_store(settings)
     harvested = zoom.SPEC.name if settings.zoom_enabled else None
-    derivation = Meetings(store, settings)
+    derivation = MeetingAttendance(store, settings)
     return _engine(attendance.SPEC, derivation, settings, hints, store=store, harvested=harvested)
 
 

@@ -191,7 +191,7 @@ class DayReconciler:
                 return edge + MINUTE > since
             # If the whole day was known, this row is new. Otherwise it may have been sent before Redis lost its data.
             return "whole" in self.known.flags
-        start, end = run.asked.start.timestamp(), run.asked.end.timestamp()
+        start, end = run.requested.start.timestamp(), run.requested.end.timestamp()
         if start <= at < end:
             return True
         return (

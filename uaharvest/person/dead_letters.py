@@ -31,7 +31,7 @@ class Mention(NamedTuple):
     unclear: str | None = None
 
 
-class PersonLetters:
+class PersonDeadLetters:
     """The dead letters of a site, as far as they name one person, whose `ids` are as `people.forms` returns them."""
 
     def __init__(self, dead_letters: DeadLetters, ids: Collection[str]) -> None:
@@ -42,7 +42,7 @@ class PersonLetters:
         self._words = re.compile(rf"(?<![\w.@-])(?:{'|'.join(words)})(?![\w@-])", re.IGNORECASE)
 
     def found(self) -> Iterator[Mention | HarvestError]:
-        """Yield the letters that name the person, and why others cannot be read."""
+        """Yield the dead letters that name the person, and why others cannot be read."""
         for _, letter in replay.read(self._dead_letters, self._dead_letters.names()):
             if isinstance(letter, HarvestError):
                 yield letter
