@@ -12,7 +12,7 @@ GARBAGE = 50_000
 
 def main() -> None:
     """Run the command line."""
-    # What a command imports is no garbage, but half of the time of a short one was spent on searching it: while it is
+    # Imported modules are no garbage, but a short command spent half of its time on searching them: while they were
     # imported, and above all at exit.
     gc.set_threshold(GARBAGE)
     atexit.register(gc.freeze)
@@ -24,8 +24,8 @@ def main() -> None:
         del sys.modules["rich"]
     from uaharvest import cli  # noqa: PLC0415 - see above
 
-    # The library never imports Celery. What the command line needs of it is handed in, and loaded only when it is
-    # needed: a setting that cannot be used is then reported as such.
+    # The library never imports Celery, so it gets what it needs from Celery here. That is loaded on demand: otherwise
+    # an invalid setting would not be reported as such.
     cli.main(lambda: importlib.import_module("tasks.workers"))
 
 

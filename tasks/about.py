@@ -1,4 +1,4 @@
-"""What a worker says of itself when it is asked: the remote control command `about`."""
+"""The remote control command `about`: what a worker reports about itself."""
 
 from typing import Any
 

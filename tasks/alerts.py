@@ -1,4 +1,4 @@
-"""The task that tells a person what `status` would show: `check`, on the queue of the coordinator."""
+"""The task `check`, on the queue of the coordinator: alerts a person to what `status` would show."""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -10,7 +10,7 @@ from uaharvest.status import status
 
 
 class _NobodyAsked:
-    """Queues and workers that are not asked: no alert is about them, because without them none would be sent."""
+    """Stands in for queues and workers: no alert is about them, because without them none would be sent."""
 
     def queues(self) -> Mapping[str, int]:
         return {}
@@ -28,7 +28,7 @@ class _NobodyAsked:
     trail=False,
 )
 def check() -> str:
-    """Send the alerts that come of the present status, and those that still wait."""
+    """Send the alerts that follow from the present status, and those that still wait."""
     current = settings.current()
     with closing(assembly.redis_client(current)) as client:
         state = assembly.state(current, client, stream=assembly.ALERTS)

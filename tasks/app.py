@@ -33,7 +33,7 @@ app = Celery(
     ],
 )
 app.config_from_object("celeryconfig")
-# Flower reads this after it has loaded the application: a login, what it shows, where it keeps it.
+# Flower reads this file after it has loaded the application: the login, what Flower shows, and where it keeps it.
 os.environ.setdefault("FLOWER_CONF", str(Path(__file__).with_name("flowerconfig.py")))
 
 

@@ -58,7 +58,7 @@ class BackfillTasks:
         return self._backfillers[to]
 
     def _advance(self, *, run_id: str | None = None) -> str:
-        """Bring the backfills on, or that of a run, as far as possible, and send hints for the slices to fetch."""
+        """Advance the backfills, or only that of a run, as far as possible, and send hints for the slices to fetch."""
         running = {one.to for one in self.stored.read().values() if one.state == "running"}
         said = []
         for to in sorted(running & self.fetch.keys()):
@@ -101,7 +101,7 @@ TASKS = {spec.name: BackfillTasks(spec) for spec in registry.specs()}
     trail=False,
 )
 def tick() -> str:
-    """Ask for `advance` where a backfill is running; it goes on from what S3 has, even if Redis has lost its data.
+    """Send `advance` where a backfill is running; it continues from what S3 has, even if Redis has lost its data.
 
     Windows that were left open are closed, also if no backfill is running any more.
     """

@@ -54,7 +54,7 @@ class HarvestTask(Task):  # type: ignore[misc] # celery is not typed
     every: float | None = None
 
     def __call__(self, *args: Any, tick: bool = False, **kwargs: Any) -> str:
-        """Run the task, and return what came of it: a few words, which Flower shows as its result.
+        """Run the task, and return its outcome in a few words, which Flower shows as its result.
 
         Args:
             args: The task's own arguments.

@@ -67,7 +67,7 @@ def alive(wait: float | None = None) -> dict[str, list[str]] | None:
 
 
 def about(within: float = ANSWER_WITHIN) -> Mapping[str, Mapping[str, Any]] | None:
-    """Return what each responding worker says of itself (see `tasks.about`), by name; None as for `alive`.
+    """Return what each responding worker reports about itself (see `tasks.about`), by name; None as for `alive`.
 
     A worker of a version without that command says only that it has an `error`.
     """

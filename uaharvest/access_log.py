@@ -26,7 +26,7 @@ class AccessLog:
         """Append a line before the data are shown.
 
         Args:
-            command: What is run, such as "documents export".
+            command: The command, such as "documents export".
             scope: What it is about: an index, the name of a dead letter, a pseudonym; never a person's data.
 
         Raises:
@@ -63,5 +63,5 @@ def _user() -> str:
     uid = os.getuid()
     try:
         return pwd.getpwuid(uid).pw_name
-    except KeyError:  # in a container, a user may have a number only
+    except KeyError:  # in a container, a user may have no name
         return str(uid)

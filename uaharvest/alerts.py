@@ -87,12 +87,12 @@ Step = tuple[Reported | None, str]
 
 
 def decide(reported: Standing, report: Mapping[str, Any], now: str) -> tuple[dict[str, Reported], list[Alert]]:
-    """Return what stands reported from now on, by stream and kind, and the alerts that come of it.
+    """Return what is reported from now on, by stream and kind, and the alerts that follow from it.
 
     What the report does not know, because Redis or S3 did not answer, has neither begun nor ended.
 
     Args:
-        reported: What stood reported before.
+        reported: What was reported before.
         report: The report of `status`.
         now: The time: ISO 8601, UTC.
     """
@@ -188,10 +188,10 @@ class Alerts:
         self._receivers = receivers
 
     def check(self, report: Mapping[str, Any], now: str) -> str:
-        """Send the alerts that come of a report of `status`, and those that wait; return what came of it in words.
+        """Send the alerts that follow from a report of `status`, and those that wait; return the outcome in words.
 
         Raises:
-            BusyError: Another worker is at it.
+            BusyError: Another worker is sending them.
             RetryableError: A receiver does not take them; they wait for the next check.
         """
         lock = self._redis.lock(keys.ALERTS_LOCK(self._place), timeout=LOCKED, blocking=False)
@@ -205,7 +205,7 @@ class Alerts:
                 lock.release()
 
     def _keep(self, report: Mapping[str, Any], now: str) -> None:
-        """Keep what is reported from now on, together with the alerts that are to be sent of it."""
+        """Keep what is reported from now on, together with the alerts that follow from it."""
         key = keys.ALERTS(self._place)
         texts: Any = self._redis.hgetall(key)
         before = {name: Reported(**json.loads(text)) for name, text in texts.items()}

@@ -48,7 +48,7 @@ AUDIT = "audit"
 RETENTION = "retention"
 BACKFILL = "backfill"
 DESTINATIONS = ("documents", "queue")  # of useractions
-# What is about all streams of a deployment has no source of its own: its destination; "": the documents.
+# Destinations in the keys of what concerns all streams of a deployment and has no source of its own; "": the documents.
 _OF_ALL = {ALERTS: "a person", RETENTION: "nothing", BACKFILL: "history", AUDIT: ""}
 _LOGIN = re.compile(r"//[^/@]*@")  # in a URL
 
@@ -99,7 +99,7 @@ def watermarks(settings: Settings, stream: str = USERACTIONS) -> WatermarkStore:
 
 
 def harvested_until(settings: Settings, stream: str | None) -> datetime | None:
-    """Return the watermark of a stream; None if there is none, or this site does not harvest what it would."""
+    """Return the watermark of a stream; None if there is none, or if `stream` is None."""
     stored = watermarks(settings, stream).read() if settings.bucket and stream else None
     return stored.mark.at if stored else None
 
@@ -279,7 +279,7 @@ def document_store(settings: Settings) -> DocumentStore:
 
 
 def alerts(settings: Settings, client: "redis.Redis") -> "Alerts":
-    """Return the alerts of this deployment, with whoever the settings name as their receivers."""
+    """Return the alerts of this deployment, with the receivers that the settings name."""
     from uaharvest.alerts import Alerts, to_command, to_webhook  # noqa: PLC0415
 
     receivers = {}

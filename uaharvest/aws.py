@@ -200,7 +200,7 @@ class _Models(Loader):
     FILE_LOADER_CLASS = _ModelFiles
 
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - the name is botocore's
-        """Return the folders of all services. To look into all 400 took most of the time of a short command."""
+        """Return the folders of all services. Looking into all 400 took most of the time of a short command."""
         return sorted(
             {entry.name for path in map(Path, self.search_paths) if path.is_dir() for entry in path.iterdir()}
         )

@@ -1,7 +1,7 @@
-"""What a broker that is a Redis says of its queues and workers, without Celery, which takes time to import.
+"""Reads queues and workers from a broker that is a Redis, without Celery, which takes time to import.
 
-Each worker writes its name and its queues to the broker every few seconds while it listens there. So whoever looks
-need not ask the workers and wait for their answers.
+Each worker writes its name and its queues to the broker every few seconds while it listens there. So readers
+need not query the workers and wait for their answers.
 """
 
 import json
@@ -21,7 +21,7 @@ from uaharvest.streams import registry
 SQS = "sqs://"
 # One queue per stream, so that a slow Zoom does not delay useractions and workers can be dedicated to a stream.
 QUEUES = (*(spec.queue for spec in registry.specs()), "index", "backfill", "control")
-# Seconds between two heartbeats of a worker, and without one until it counts as gone.
+# Seconds between two heartbeats of a worker, and after the last one until the worker counts as dead.
 EVERY = 4.0
 SILENT = 15.0
 _TIMEOUT = 3  # seconds to connect, and for an answer
@@ -44,10 +44,10 @@ class Workers(Protocol):
 
 
 class ReportingWorkers(Workers, Protocol):
-    """Workers that can also be asked about themselves."""
+    """Workers that also report about themselves."""
 
     def about(self, within: float = ...) -> Mapping[str, Mapping[str, Any]] | None:
-        """Return what each responding worker says of itself; see `tasks.about`. None if workers cannot be queried."""
+        """Return what each responding worker reports (`tasks.about`); None if workers cannot be queried."""
         ...
 
 
@@ -55,7 +55,7 @@ class Broker:
     """The workers as their broker knows them."""
 
     def __init__(self, settings: Settings, load_celery: Callable[[], Workers]) -> None:
-        """Read the broker of `settings`; `load_celery` loads what knows other brokers than Redis."""
+        """Read the broker of `settings`; `load_celery` loads the functions for other brokers than Redis."""
         self._url = settings.broker_url
         self._load_celery = load_celery
 

@@ -26,7 +26,7 @@ def text(value: str) -> str:
 
 
 def matching(pattern: str, expected: str) -> Callable[[str], str]:
-    """Return a reader of what matches a pattern as a whole."""
+    """Return a reader of values that match a pattern as a whole."""
 
     def read(value: str) -> str:
         if not re.fullmatch(pattern, value):

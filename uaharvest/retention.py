@@ -37,7 +37,7 @@ class Expired:
     Attributes:
         what: Which setting applies: the name of a stream, `derived` or `dead letters`.
         name: The index, or DEAD_LETTERS.
-        count: How many documents or dead letters go.
+        count: How many documents or dead letters are deleted.
         before: They are from before this instant, UTC.
         dead_letters: The names of the dead letters.
     """
@@ -51,13 +51,13 @@ class Expired:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cutoff:
-    """How far a setting reaches.
+    """Before when a setting deletes.
 
     Attributes:
         what: As `Expired.what`.
         days: The setting.
-        before: What is from before this instant goes; a midnight, UTC.
-        because: Why that is earlier than the setting says; None: it is not.
+        before: What is older than this is deleted; a midnight, UTC.
+        because: Why that is earlier than the setting says; None if it is not.
     """
 
     what: str
@@ -79,7 +79,7 @@ class Retention:
         self._place = assembly.place(settings, assembly.RETENTION)
 
     def limits(self) -> list[Cutoff]:
-        """Return how far each setting reaches at the moment.
+        """Return before when each setting deletes at the moment.
 
         Raises:
             HarvestError, redis.RedisError: Nobody can tell what is still written.
@@ -114,7 +114,7 @@ class Retention:
                 yield from self._days(limit)
 
     def delete(self, expired: Expired) -> None:
-        """Delete it. What is deleted already does no harm."""
+        """Delete it; a repetition does no harm."""
         if expired.dead_letters:
             for name in expired.dead_letters:
                 self._dead_letters.drop(name)
@@ -132,7 +132,7 @@ class Retention:
             seconds: Begin with no further item after that time; the next time continues.
 
         Raises:
-            BusyError: Another process is at it.
+            BusyError: Another process is deleting.
             HarvestError, redis.RedisError: Something fails; what was deleted is recorded.
         """
         lock = self._redis.lock(keys.RETENTION_LOCK(self._place), timeout=_HELD)

@@ -39,7 +39,7 @@ from uaharvest.streams import registry
 from uaharvest.streams.specs import useractions, zoom
 
 ANSWER_TIMEOUT = 8.0  # seconds
-# Workers answer within a second unless their host is busy. If a queue seems to have none, they are asked again and get
+# Workers answer within a second unless their host is busy. If a queue seems to have none, a second query gives them
 # this many seconds.
 SECOND_LOOK = 3.0
 # How many ticks may be lost, or wait behind other work, before beat is reported as silent.

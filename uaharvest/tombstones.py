@@ -29,7 +29,7 @@ class Tombstone:
         key: The name of the key of its digests.
         digests: The digests of all their ids; the first names the tombstone.
         since: When they were erased first, UTC.
-        done: When nothing of them was found any more; None: the erasure is not finished.
+        done: When nothing about them was found any more; None: the erasure is not finished.
         before: How many documents and letters were about them, by store; no personal data.
         removed: How many of these have been removed or changed.
     """

@@ -40,7 +40,7 @@ class Rows(Protocol):
 
         Args:
             piece: From `pieces`.
-            indexed: The ids that have documents, for a source that hides rows but can be asked for single ones.
+            indexed: The ids that have documents, for a source that hides rows but returns single ones by id.
         """
         ...
 

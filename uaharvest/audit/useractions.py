@@ -42,7 +42,7 @@ class ActionsAudit:
             dead_letters: Reads the dead letters.
             delivery: Harvests missing rows.
             settings: Provide the overlap, the zone and the names of the indices.
-            whole_days: Compare a day as one piece, because `store` reads all of the day whichever part is asked for.
+            whole_days: Compare a day as one piece, because `store` reads all of the day for any part of it.
         """
         self._rows = rows
         self._store = store
@@ -56,7 +56,7 @@ class ActionsAudit:
         return [day] if self._whole_days else self._rows.pieces(day)
 
     def _parts(self, piece: Interval) -> list[Interval]:
-        """Return the parts of a piece that the source is asked for."""
+        """Return the parts of a piece to request from the source."""
         return self._rows.pieces(piece) if self._whole_days else [piece]
 
     def closed_until(self, watermark: datetime) -> datetime:

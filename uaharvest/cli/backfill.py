@@ -59,7 +59,7 @@ class Bound(click.ParamType[datetime]):
 def backfill() -> None:
     """Harvest history beside the live stream; docs/backfill.md explains it.
 
-    Workers do it that consume the queue `backfill`. The watermark stays where it is.
+    Workers that consume the queue `backfill` do the work. The watermark stays where it is.
     """
 
 

@@ -44,12 +44,12 @@ class Context:
 
     @property
     def log_level(self) -> str:
-        """Return the lowest level that is shown; the commands themselves tell the rest."""
+        """Return the lowest level that is shown; the commands print the rest themselves."""
         return "debug" if self.debug else "warning"
 
     @property
     def settings(self) -> "Settings":
-        """Return the settings, which are read at first use, and choose how it is logged: `--help` works without."""
+        """Return the settings, read at first use, when logging is configured too: `--help` needs neither."""
         if self._settings is None:
             from uaharvest import logs  # noqa: PLC0415
             from uaharvest import settings as settings_  # noqa: PLC0415

@@ -19,7 +19,7 @@ def documents() -> None:
 @documents.command("list")
 @click.pass_obj
 def list_(context: Context) -> None:
-    """List the indices and their numbers of documents, as JSON lines. A server's may be a second old."""
+    """List the indices and their numbers of documents, as JSON lines. The numbers of a server may be a second old."""
     out = opened(sys.stdout)
     indices = assembly.document_store(context.settings).indices()
     for index, count in indices.items():

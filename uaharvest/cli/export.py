@@ -257,7 +257,7 @@ def parquet(
 
 
 def _source(context: Context) -> SiteDocuments:
-    """Return the documents; that somebody looks at them is recorded."""
+    """Return the documents, and record that somebody looks at them."""
     context.note_access(click.get_current_context().command_path.partition(" ")[2])
     return SiteDocuments(
         assembly.document_store(context.settings), context.settings.index_infix, context.settings.anonymous_users

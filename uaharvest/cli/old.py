@@ -1,4 +1,4 @@
-"""Tells a person who types a command of dce-user-analytics what it is called now."""
+"""Says what a command of dce-user-analytics is called now."""
 
 import click
 

@@ -138,13 +138,13 @@ def _person(own: Sequence[_ParticipantSession]) -> dict[str, str | None]:
 
 
 def _first(own: Sequence[_ParticipantSession], name: str) -> str | None:
-    """Return the first in the alphabet of the values that one person's sessions have."""
+    """Return the alphabetically first of the values that one person's sessions have."""
     values = ((getattr(session, name) or "").strip() for session in own)
     return min(filter(None, values), default=None)
 
 
 def _stays(stays: Sequence[Stay], start: datetime, end: datetime) -> dict[str, Any]:
-    """Return what the sessions of one person say of the time."""
+    """Return when one person was there, from the sessions."""
     joined, left = min(stay[0] for stay in stays), max(stay[1] for stay in stays)
     merged = union(stays)
     inside = _seconds((max(since, start), min(until, end)) for since, until in merged)

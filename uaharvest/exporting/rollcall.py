@@ -54,7 +54,7 @@ class Banner:
 
         Raises:
             SourceError: Banner fails or cannot be reached.
-            BlockedError: It refuses, or answers otherwise than expected.
+            BlockedError: It refuses, or its answer has an unexpected form.
         """
         for number, one in enumerate(series):
             parts = taken_apart(one)

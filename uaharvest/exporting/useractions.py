@@ -51,7 +51,7 @@ def facts(part: Mapping[str, Any]) -> Facts:
 
 
 def with_viewers(documents: Iterable[dict[str, Any]], anonymous: Collection[str]) -> Iterator[dict[str, Any]]:
-    """Yield useractions with their `viewer`: the huid, or the session of who did not log in; None if both are unknown.
+    """Yield useractions with their `viewer`: the huid, or the session if there was no login; None if both are unknown.
 
     Args:
         documents: The useractions.
@@ -87,10 +87,10 @@ def action_of(document: Mapping[str, Any], viewer: str = "viewer") -> Action | N
 
 
 class Grouped:
-    """Useractions by recording. They are in a temporary file, which nobody else can open and which ends with this.
+    """Useractions by recording, in a temporary file that nobody else can open and that ends with this object.
 
     Args:
-        viewer: The field that names the viewer. The old tools have `huid`: who did not log in is one user.
+        viewer: The field that names the viewer. The old tools use `huid`: all who did not log in are one user.
 
     Attributes:
         facts: What the useractions say of each recording, the latest.

@@ -55,7 +55,7 @@ class Destination(Protocol):
 
 
 class ToDocuments:
-    """Stores useractions as the documents that the indexer makes, and makes none poorer that is there."""
+    """Stores useractions as the documents that the indexer makes, without making a stored one poorer."""
 
     def __init__(self, store: DocumentStore, locate: Locate, infix: str | None) -> None:
         """Write to `store`; `locate` returns the `geoip` fields of an address, `infix` is INDEX_INFIX."""

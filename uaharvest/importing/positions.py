@@ -1,4 +1,4 @@
-"""How far each file is imported: an object in S3 for each, written by compare-and-set."""
+"""How far the import of each file has come: an object in S3 for each, written by compare-and-set."""
 
 import dataclasses
 import hashlib

@@ -6,8 +6,8 @@ code, so records do not depend on the source.
 
 `created` holds the wall time of Opencast's JVM without a zone: DATETIME in MariaDB, TIMESTAMP WITHOUT TIME ZONE in
 PostgreSQL. MariaDB's TIMESTAMP yields the same wall time in the session's default time zone, so that zone is left
-unchanged. Rows do not name their zone. For each UTC offset that OPENCAST_TIMEZONE gives to rows, Opencast's REST API is
-therefore asked once for the time of one such row.
+unchanged. Rows do not name their zone. So for each UTC offset that OPENCAST_TIMEZONE gives to rows, one request to
+Opencast's REST API checks the time of one such row.
 """
 
 import contextlib

@@ -22,7 +22,7 @@ class Mention(NamedTuple):
         letter: The letter.
         own: What is about the person; None: nobody can tell.
         rest: What it holds without the person; None: nothing, so that the letter is dropped.
-        unclear: Why a person must look at it; None: it can be done without.
+        unclear: Why an operator must look at it; None: nobody need do so.
     """
 
     letter: DeadLetter
@@ -32,7 +32,7 @@ class Mention(NamedTuple):
 
 
 class PersonDeadLetters:
-    """The dead letters of a site, as far as they name one person, whose `ids` are as `people.forms` returns them."""
+    """The dead letters of a site that name one person, by `ids` in the form that `people.forms` returns."""
 
     def __init__(self, dead_letters: DeadLetters, ids: Collection[str]) -> None:
         self._dead_letters = dead_letters

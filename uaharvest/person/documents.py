@@ -36,7 +36,7 @@ class Found(NamedTuple):
     Attributes:
         store: Where it is counted: its family, after HOST if the person is the host.
         key: Its index and id.
-        fields: Its fields. Of those about the person, only what an erasure needs, unless all were asked for.
+        fields: Its fields. Of those about the person, only what an erasure needs, unless all were requested.
     """
 
     store: str

@@ -1,6 +1,6 @@
 """Erases one person.
 
-First a tombstone is written, so that nothing brings them back; then all stores are worked, until a look finds nothing.
+First a tombstone is written, so that nothing brings them back; then all stores are cleared, until a look finds nothing.
 """
 
 import collections
@@ -29,7 +29,7 @@ SETTLED = SEEN_WITHIN + 10.0  # seconds
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PersonData:
-    """What there is of the person.
+    """What is stored about the person.
 
     Attributes:
         found: Documents.
@@ -122,8 +122,8 @@ class Person:
         It can be stopped and started again at any moment.
 
         Args:
-            look: What there is.
-            say: Receives lines for who waits.
+            look: What is stored.
+            say: Receives lines to show meanwhile.
             pause: Waits for so many seconds.
 
         Raises:

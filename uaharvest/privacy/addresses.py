@@ -1,4 +1,4 @@
-"""Network addresses, cut to the part that says about where somebody is."""
+"""Network addresses, cut to the part that shows roughly where somebody is."""
 
 import ipaddress
 import re
@@ -12,7 +12,7 @@ _IPV6_PORT = re.compile(r"\[(.*)\](?::\d+)?")
 
 
 def truncated(address: str) -> str | None:
-    """Return the first address of the network: /24 of IPv4, /48 of IPv6. None for what is no address.
+    """Return the first address of the network: /24 of IPv4, /48 of IPv6. None if it is not an address.
 
     Ports and zones, which some proxies add, are left out. An address that is truncated already stays the same.
     """

@@ -1,4 +1,4 @@
-"""Browsers and systems, without what tells one machine from others of its kind."""
+"""Browsers and systems, without the details that distinguish one machine from others of its kind."""
 
 import functools
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Recognises a person by ids: in documents, records and rows; and those who were erased, by digests of their ids. Pure.
 
 An id is what a system tells people apart by: a login, a session, an e-mail address, an id at Zoom, or the pseudonym of
-one of these. A name is none, because several people may have it. So names count only if somebody asks for `name:NAME`.
+one of these. A name is not an id, because several people may have it: names count only if `name:NAME` is given.
 """
 
 import functools

@@ -97,7 +97,7 @@ class Protection:
     Args:
         choice: What is done.
         locate: Returns the `geoip` fields of an address; used before the address is cut or left out.
-        erased: The people of whom nothing may be stored. Who delivers leaves out what is about them.
+        erased: The people about whom nothing may be stored. Whatever delivers rows leaves theirs out.
     """
 
     def __init__(self, choice: Choice, locate: Locate, erased: Erased = NO_ONE) -> None:

@@ -33,8 +33,8 @@ class PseudonymKey(NamedTuple):
 class Pseudonyms:
     """Makes pseudonyms with the newest of some keys, and finds people by all of them.
 
-    A pseudonym is `p<key id>-` and 26 characters of base32, the first half of the HMAC-SHA-256 of the value. What is an
-    e-mail address is in small letters before that, so that one person has one pseudonym however the address is written.
+    A pseudonym is `p<key id>-` and 26 characters of base32, the first half of the HMAC-SHA-256 of the value. An
+    e-mail address is put in lower case before that, so that a person has one pseudonym however the address is written.
 
     Args:
         keys: The newest first; at least one.

@@ -127,7 +127,7 @@ class Course:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked about a course.
+    """What a report has to answer about a course.
 
     Attributes:
         threshold: The share from which on a lecture counts, above 0, up to 1.
@@ -149,7 +149,7 @@ def course(
     """Join live viewing, recordings and Zoom for a roster.
 
     Args:
-        question: What is asked.
+        question: What to answer.
         roster: The students.
         lectures: Those to report on.
         documents: The course's; documents of other lectures are ignored.

@@ -36,7 +36,7 @@ class MeetingInstance:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Link:
-    """Which recording a meeting belongs to, and why it is thought so.
+    """Which recording a meeting belongs to, and the reason to think so.
 
     Attributes:
         mpid: The recording; None if the meeting is a lecture of its own, `NO_LECTURE` if it is none.

@@ -225,7 +225,7 @@ class Matcher:
 
 
 def _names(student: Student) -> set[Name]:
-    """Return the names that a student may go by; one word alone is nobody's name."""
+    """Return the names that a student may go by; a single word does not count as a name."""
     last = normalised(student.last_name)
     first = normalised(student.first_name)
     preferred = normalised(student.preferred_name or "")

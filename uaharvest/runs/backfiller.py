@@ -96,10 +96,10 @@ class Backfiller(Generic[S, K, R]):
         )
 
     def advance(self, run_id: str | None = None) -> str:
-        """Bring each running backfill, or the one of a run, on as far as possible without fetching.
+        """Advance each running backfill, or only the one of a run, as far as possible without fetching.
 
         Returns:
-            What came of it: a few words for a person.
+            The outcome, in a few words for a person.
 
         Raises:
             HarvestError: One of them cannot go on. The others went on.
@@ -171,7 +171,7 @@ class Backfiller(Generic[S, K, R]):
         if isinstance(outcome, Delivered):
             read = max(outcome.found, reporter.sent)
         else:
-            # A source that says that an interval has too many rows has read as many as it was asked for. Other slices
+            # If a source says that an interval has too many rows, it has read as many as were requested. Other slices
             # leave a rest after they have delivered a part.
             read = reporter.sent if span is None else run.batch_size
         self._pace.paid(one.rate, paid, read)

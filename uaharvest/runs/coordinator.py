@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 
 class Stepped(NamedTuple):
-    """A step that was taken: whether there may be another, and what came of it, in a few words for a person."""
+    """A step that was taken: whether there may be another, and the outcome, in a few words for a person."""
 
     again: bool
     said: str = ""
@@ -62,7 +62,7 @@ class Coordinator(Generic[S, K, R]):
         Any error is also recorded in the stream's state.
 
         Returns:
-            What came of it: a few words for a person.
+            The outcome, in a few words for a person.
 
         Raises:
             BlockedError: No window can be opened until a person changes something.
@@ -91,7 +91,7 @@ class Coordinator(Generic[S, K, R]):
         """Advance an explicit run as far as possible without fetching.
 
         Returns:
-            What came of it: a few words for a person.
+            The outcome, in a few words for a person.
 
         Raises:
             BlockedError: Its next window cannot be planned until a person changes something.

@@ -19,7 +19,7 @@ class Pace:
     """The pace at one source.
 
     A turn is paid for before the slice is read, with the number of rows that slices had lately, and corrected once the
-    number is known. So in any time no more is read than the rate allows, and one slice for each that is being read.
+    number is known. So in any period, what is read exceeds the rate by one slice at most for each that is being read.
 
     Args:
         client: A client that decodes responses.
@@ -63,7 +63,7 @@ class Pace:
         return paid
 
     def paid(self, rate: int, paid: int, rows: int) -> None:
-        """Correct what a turn has cost: `rows` were read, and it was taken for `paid`."""
+        """Correct what a turn has cost: it was charged for `paid` rows, and `rows` were read."""
         self._paid(keys=[self._key], args=[rate, paid, rows])
 
     def next_turn(self) -> datetime | None:

@@ -19,7 +19,7 @@ from uaharvest.settings import Settings
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Parts(Generic[S, K, R]):
-    """The parts of a stream's engine; see `Engine` for those that it is given."""
+    """The parts of a stream's engine; `Engine` describes those that are its arguments."""
 
     stream: Stream[S, K, R]
     ledger: Ledger

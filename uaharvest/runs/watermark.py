@@ -178,8 +178,8 @@ class WatermarkStore:
     Every method raises BlockedError if S3 refuses, and RetryableError if it cannot be reached.
 
     The first read of an object that the old tool wrote replaces it. Before that, `<key>.replaced` is written as a
-    marker. It records the old object (text, ETag, time of last write). With it, an old cron that writes again can
-    be told from a replacement that was interrupted.
+    marker. It records the old object (text, ETag, time of last write). It
+    distinguishes an old cron that writes again from a replacement that was interrupted.
 
     Neither `move` nor `delete` removes the marker. An old cron that still runs would write the old form again.
     Without the marker that would look like a first migration, and rows would be skipped. Anyone who goes back to

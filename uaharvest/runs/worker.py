@@ -53,7 +53,7 @@ class Worker(Generic[S, K, R]):
                 cost a fifth of its CPU time.
 
         Returns:
-            What came of it: a few words for a person.
+            The outcome, in a few words for a person.
 
         Raises:
             redis.RedisError: The ledger cannot be reached; the slice is due again when its lease ends.

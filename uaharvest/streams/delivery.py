@@ -181,7 +181,7 @@ class RecordDelivery:
         return kept, left_out
 
     def _leave_out(self, rows: Sequence[tuple[float, int | str]], reporter: SliceReporter) -> None:
-        """Mark rows as known that are not sent, as it is done with dead letters."""
+        """Mark rows that are not sent as known, like dead letters."""
         reporter.dead_letter(rows)
         reporter.count({ERASED: len(rows)})
 

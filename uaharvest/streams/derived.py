@@ -30,7 +30,7 @@ from uaharvest.runs.windows import first_window
 from uaharvest.sinks import Outgoing
 from uaharvest.sinks.documents import DocumentStore
 
-# An explicit run takes a month at once, because what is due on several days of it is worked at once only.
+# An explicit run takes a month at once: what is due on several days of it is then worked only once.
 LONGEST_ASKED = 31 * DAY_SECONDS
 # Bytes of a name, which is part of an id: Elasticsearch takes 512 at most.
 LONGEST_NAME = 512

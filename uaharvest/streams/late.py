@@ -17,7 +17,8 @@ FAILED = 8
 # Halving stops at this many rows: fetching them is cheaper than two more counts.
 SMALL = 500
 # Slices are cut so that one fifth of the batch stays free. Rows are not spread evenly, and Opencast counts the second
-# that two slices share in both. Cut to a full batch, every other slice would be too big, fetched in vain and cut again.
+# that two slices share in both. If they were cut to a full batch, every other one would be too big, fetched for nothing
+# and cut again.
 SPARE = 5
 UNCOUNTABLE = -1
 

@@ -25,7 +25,7 @@ _KINDS = {kind.name: kind for kind in Kind if kind}
 # Paella 7's plugin appends parameters to the event's name. Up to 16.6 it fails before it sends this one.
 _ENDED = "paella:ended"
 FURTHEST = 10**9
-"""The largest position, seconds; 31 years. What is beyond is none."""
+"""The largest position, seconds; 31 years. A value beyond it is not a position."""
 
 
 class Action(NamedTuple):

@@ -87,7 +87,7 @@ def recording_of(former: Mapping[str, Any], viewers: Iterable[Mapping[str, Any]]
     """Return the document of a recording as it follows from the documents of its viewers; None if there are none.
 
     Args:
-        former: Its document of before, of which only what is about the recording itself is taken.
+        former: Its earlier document; only what is about the recording itself is taken from it.
         viewers: The documents of all viewers.
     """
     whole = _Whole(former)

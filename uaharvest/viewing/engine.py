@@ -205,7 +205,7 @@ class _Samples:
         known = np.zeros(len(rate), np.bool_)
         known[1:] |= same
         known[:-1] |= same
-        # What came before the first heartbeat is an interval too, of which only the end is known.
+        # What came before the first heartbeat is an interval too, but only its end is known.
         first = self.rows.inpoint[:-1]
         known |= self.first[:-1] & (first > HEARTBEAT_S + ROUNDING_S) & (first <= HEARTBEAT_S * rate + ROUNDING_S)
         session = self.rows.session[:-1]
@@ -255,7 +255,7 @@ class _Samples:
         )
 
     def _endings(self, speed: Floats) -> Viewings:
-        """After a session's last row the page closed before the next heartbeat. Without heartbeats, who knows."""
+        """After a session's last row the page closed before the next heartbeat. Without heartbeats nobody can tell."""
         rows = np.flatnonzero(self.last & self.plays_after & self.has_beats)
         speed = np.concatenate((np.ones(min(1, len(self.rows))), speed))[rows]
         start, last = self.after[rows], self.rows.take(rows)

@@ -1,4 +1,4 @@
-"""Measures of viewings. docs/viewing.md says with an example each what counts."""
+"""Measures of viewings. docs/viewing.md defines each one with an example."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class Measures(NamedTuple):
         sittings: Stretches of time without a break of more than half an hour, live or not, on any device.
         first: When it was first played, epoch seconds.
         last: When it was last played, epoch seconds.
-        live_s: Seconds of presence at the live stream, of the clock on the wall.
+        live_s: Seconds of presence at the live stream, by the clock on the wall.
     """
 
     recording: str

@@ -122,7 +122,7 @@ class Export:
         return said if said.duration else said.completed_by(self._source.facts([mpid]).get(mpid, Facts()))
 
     def _before(self, mpid: str) -> Mapping[str, Sequence[Played]]:
-        """Return what each viewer had played before what was read begins, as far as `viewings` knows it."""
+        """Return what each viewer had played before the first row that is read, as far as `viewings` has it."""
         if self._first is None:
             return {}
         first = dt.datetime.combine(self._first, dt.time(), dt.UTC).timestamp()

@@ -48,7 +48,7 @@ class StatementCounts:
     """What became of statements.
 
     Attributes:
-        taken: How many the LRS took; those that it had are among them.
+        taken: How many the LRS took, including those that it already had.
         different: How many ids it had for a statement with another content. It keeps what it had.
         refused: The ids of those that it refused, each with the status of its answer.
     """

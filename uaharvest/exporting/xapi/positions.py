@@ -1,4 +1,4 @@
-"""How far an export to an LRS is: an object in S3, written by compare-and-set."""
+"""How far an export to an LRS has come: an object in S3, written by compare-and-set."""
 
 import hashlib
 import json

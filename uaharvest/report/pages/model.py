@@ -397,7 +397,7 @@ def _unmatched(course: Course, people: Sequence[tuple[str, str]], look: Appearan
         Column("minutes", "Minutes", "minutes"),
     )
     rows: list[list[Any]] = []
-    # The list is for who completes the roster; with pseudonyms it would only show groups that are too small.
+    # The list helps to complete the roster; with pseudonyms it would only show groups that are too small.
     for one in () if look.pseudonyms else course.unmatched:
         could_be = "; ".join(people[student][0] for student in one.could_be)
         rows.append([one.source, one.who, one.why.value, could_be, one.sessions, one.minutes])

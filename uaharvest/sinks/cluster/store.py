@@ -18,7 +18,7 @@ from uaharvest.sinks.cluster.refusals import error_type, refusal, require_absenc
 from uaharvest.sinks.documents import Group, Has, Key, Mentions, Where, Within
 
 _PAGE = 1000
-_PAGE_OF_ROWS = 5000  # a megabyte or two of useractions, of which few fields are asked for
+_PAGE_OF_ROWS = 5000  # a megabyte or two of useractions with few fields
 _PAGE_OF_IDS = 10_000  # the most that a search returns (index.max_result_window)
 _MOST_INDICES = 20_000  # below search.max_buckets (65,536); one index a day for 50 years
 _MOST_VALUES = 1_000_000  # of one field; more than any campus has

@@ -2,7 +2,7 @@
 
 They count heartbeats of playing viewers: not live, and whatever the identity. They are given with the repairs without
 which they have no answer: le-dash's limit of ten viewers per segment and ten lectures per series is lifted, empty bins
-are not counted, and only series or lectures that have a duration are asked for. All else is theirs: a heartbeat counts
+are not counted, and only series or lectures that have a duration count. All else is theirs: a heartbeat counts
 for its whole bin, more than 100 % is possible, and anonymous visitors are one student.
 """
 
