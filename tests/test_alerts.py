@@ -249,10 +249,10 @@ def test_a_webhook_that_fails_or_hangs_is_named_without_its_url(monkeypatch, hoo
 
 def test_a_loss_is_told_with_its_command_until_somebody_confirms_it():
     lost = report(
-        lost=[{"reason": "the queue was made again: manage.py watermark confirm", "since": "2026-11-24"}]
+        lost=[{"reason": "the queue was created again: manage.py watermark confirm", "since": "2026-11-24"}]
     )
     assert told(lost, lost, report(lost=[])) == [
-        ["zoom has lost something: the queue was made again: manage.py watermark confirm"],
+        ["zoom has lost something: the queue was created again: manage.py watermark confirm"],
         [],
         ["zoom has no loss any more, it is confirmed"],
     ]

@@ -105,8 +105,8 @@ def test_of_two_lines_for_a_variable_the_last_counts_and_it_is_said(load, caplog
     ("content", "expected"),
     [
         (b"A=b\nMATTERHORN_REST_PASS=open-sesame\xfc\n", "line 2 (MATTERHORN_REST_PASS): it is not UTF-8"),
-        ("SQS_QUEUE_NAME=queue\n".encode("utf-16"), "is UTF-16, or no text. Expected UTF-8"),
-        ("SQS_QUEUE_NAME=queue\n".encode("utf-16-le"), "is UTF-16, or no text. Expected UTF-8"),
+        ("SQS_QUEUE_NAME=queue\n".encode("utf-16"), "is UTF-16, or not text. Expected UTF-8"),
+        ("SQS_QUEUE_NAME=queue\n".encode("utf-16-le"), "is UTF-16, or not text. Expected UTF-8"),
         ("A=b\n\ufeffSQS_QUEUE_NAME=q", "line 2: no variable is named"),
         ("A=b\nopen-sesame\n", "line 2: no variable is named"),
         ("=open-sesame", "line 1: no variable is named"),

@@ -211,7 +211,7 @@ def test_a_message_that_still_cannot_be_read_stays_a_dead_letter(indexer, queue,
     queue.send("no JSON")
     indexer.drain()
     [name] = dead_letters.names("index")
-    with pytest.raises(PoisonError, match="no JSON"):
+    with pytest.raises(PoisonError, match="not JSON"):
         indexer.redeliver(dead_letters.get(name))
 
 

@@ -259,9 +259,9 @@ def _found_queue(settings: Settings, lost: Losses, queue: Queue) -> None:
         again = enqueue_command(USERACTIONS, start, end, longest=settings.max_span)
         lost.add(
             f"queue {queue.created:%FT%TZ}",
-            f"SQS queue {name} was made again at {queue.created:%F %T} UTC. What was still in the former one is gone:"
-            f" at most what was sent since {start + margin:%F %T} UTC. Harvest it again: `{again}`; then `manage.py"
-            " watermark confirm`.",
+            f"SQS queue {name} was created again at {queue.created:%F %T} UTC. What was still in the former one is"
+            f" gone: at most what was sent since {start + margin:%F %T} UTC. Harvest it again: `{again}`; then"
+            " `manage.py watermark confirm`.",
         )
 
 

@@ -99,10 +99,10 @@ _ADVICE = {
     "AuthorizationHeaderMalformed": "it lies in another region: check AWS_DEFAULT_REGION",
     "BucketAlreadyExists": "the name belongs to somebody else: set S3_HARVEST_TS_BUCKET to another",
     "IllegalLocationConstraintException": "it lies in another region: check AWS_DEFAULT_REGION",
-    "InvalidBucketName": "this is no valid name of a bucket: correct S3_HARVEST_TS_BUCKET",
+    "InvalidBucketName": "this is not a valid bucket name: correct S3_HARVEST_TS_BUCKET",
     "PermanentRedirect": "it lies in another region: check AWS_DEFAULT_REGION",
-    "RequestExpired": "the clock of this machine is wrong: set it by NTP",
-    "RequestTimeTooSkewed": "the clock of this machine is wrong: set it by NTP",
+    "RequestExpired": "the clock of this machine is wrong: synchronize it with NTP",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong: synchronize it with NTP",
 }
 # A missing object, and a condition that does not hold: the harvest expects both.
 _NO_FAULT = frozenset({404, 409, 412})
@@ -378,7 +378,7 @@ def translate(error: Exception, what: str) -> HarvestError:
     if isinstance(error, SSLError) and (distrusted := answers.distrust(str(error))):
         host = urlsplit(str(error.kwargs.get("endpoint_url"))).netloc
         return BlockedError(
-            f"{what}: {host} {distrusted}. Mend it, or set AWS_CA_BUNDLE to a file with its authority's."
+            f"{what}: {host} {distrusted}. Fix it, or set AWS_CA_BUNDLE to a file with its authority's."
         )
     if isinstance(error, _PASSING):
         return RetryableError(
@@ -463,7 +463,7 @@ def _translate_answer(error: ClientError, what: str) -> HarvestError:
         return _translate_denial(operation, "AccessDenied" if name in {"403", "Forbidden"} else name, words, what)
     advice = _ADVICE.get(name, "")
     if lacks:
-        advice = "this store lacks what is asked of it: use another"
+        advice = "this store does not support the request: use another"
     elif not advice and (http in _REDIRECTS or (http == 404 and (not name or name.isdigit()))):  # noqa: PLR2004
         advice = "what answers may be a web page or a proxy: check AWS_ENDPOINT_URL and AWS_DEFAULT_REGION"
     said = ": ".join(part for part in (f"{operation} answered {name or http}", words) if part)

@@ -49,7 +49,7 @@ def whole(value: Any) -> int | None:
 
 
 def instant(value: Any) -> datetime | None:
-    """Return an instant in UTC; None if the value is no time of ISO 8601 with a zone."""
+    """Return an instant in UTC; None if the value is not an ISO 8601 time with a zone."""
     try:
         at = datetime.fromisoformat(value)
         return at.astimezone(UTC) if at.tzinfo else None

@@ -61,7 +61,7 @@ def read(path: Path) -> tuple[dict[str, Variable], Duplicates]:
 
 def _decoded(content: bytes, path: Path) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content:
-        raise BadInputError(f"{path} is UTF-16, or no text. Expected UTF-8.")
+        raise BadInputError(f"{path} is UTF-16, or not text. Expected UTF-8.")
     content = content.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
     try:
         text = content.decode()

@@ -170,7 +170,7 @@ class S3Object:
             body += piece
             if len(body) > self._longest:
                 raise BlockedError(
-                    f"{self.uri} is no {self._what}: it has more than {self._longest:,} bytes. Look at it."
+                    f"{self.uri} is not a {self._what}: it has more than {self._longest:,} bytes. Look at it."
                 )
             if time.monotonic() > end:
                 raise RetryableError(f"{self.uri} did not arrive within {_BODY_TIMEOUT:.0f} s.")

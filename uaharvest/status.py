@@ -482,7 +482,7 @@ def _erasures(found: _Found) -> dict[str, Any]:
     return {
         "people": len(stones),
         "open": unfinished,
-        "error": found.error("tombstones", "S3, asked who was erased,"),
+        "error": found.error("tombstones", "S3, queried for erasures,"),
     }
 
 
@@ -699,7 +699,7 @@ def _notes(report: Mapping[str, Any]) -> Iterator[str]:
     spent = [one["exhausted_until"] for one in (report["zoom_calls"] or {}).values() if one["exhausted_until"]]
     if spent:
         yield (
-            f"{zoom.SPEC.name}: Zoom's calls of the day are used up until {max(spent)}. The harvest goes on then."
+            f"{zoom.SPEC.name}: Zoom's calls for the day are used up until {max(spent)}. The harvest goes on then."
             " If this happens each day, look at ZOOM_PLAN and ZOOM_QUOTA_SHARE."
         )
     for clock in report["clocks"]:

@@ -165,7 +165,7 @@ class Upstream:
         cause = innermost(error)
         if isinstance(cause, ssl.SSLCertVerificationError):
             return BlockedError(
-                f"{where} has a certificate that is not trusted ({cause.verify_message}). Mend it, or"
+                f"{where} has a certificate that is not trusted ({cause.verify_message}). Fix it, or"
                 " set REQUESTS_CA_BUNDLE to a file with its authority's."
             )
         if isinstance(cause, TooLargeError):
@@ -180,7 +180,7 @@ class Upstream:
         ):
             return SourceError(f"No whole answer from {where}: {cause}. Does it run, and is {self._host} right?")
         return BlockedError(
-            f"{self._name} cannot be asked at {url} ({type(error).__name__}). Check {self._host} and {self._login}."
+            f"{self._name} cannot be queried at {url} ({type(error).__name__}). Check {self._host} and {self._login}."
         )
 
 

@@ -541,7 +541,7 @@ UNUSABLE = {
 }
 QUICK = (
     Fault(
-        name="Opencast is away",
+        name="Opencast is down",
         breaks=opencast_is_away,
         says=("Opencast at ", "MATTERHORN_ENGAGE_HOST"),
         checks=("opencast.engage",),
@@ -583,7 +583,7 @@ OTHERS = (
     Fault(
         name="Opencast's clock is two hours ahead",
         breaks=the_clock_of_opencast_is_ahead,
-        says=("clock of (Opencast|the source of useractions)", "by NTP"),
+        says=("clock of (Opencast|the source of useractions)", "with NTP"),
         checks=("clocks",),
         alerts=(BLOCKED, "UaharvestClockSkew"),
     ),
@@ -612,7 +612,7 @@ OTHERS = (
         alerts=(BLOCKED, REFUSES),
     ),
     Fault(
-        name="S3 is away",
+        name="S3 is down",
         breaks=s3_is_away,
         says=("s3://bucket.* cannot be reached", "AWS_ENDPOINT_URL"),
         checks=("s3.bucket",),
@@ -636,12 +636,12 @@ OTHERS = (
     Fault(
         name="The queue is deleted",
         breaks=the_queue_is_gone,
-        says=("SQS queue .* was made again", "manage.py enqueue.*manage.py watermark confirm"),
+        says=("SQS queue .* was created again", "manage.py enqueue.*manage.py watermark confirm"),
         checks=("harvest",),
         alerts=("UaharvestLoss",),
     ),
     Fault(
-        name="Redis is away",
+        name="Redis is down",
         breaks=redis_is_away,
         says=("Redis at .* does not answer", "REDIS_URL"),
         checks=("redis.answers",),
@@ -659,7 +659,7 @@ OTHERS = (
         ticks=1,
     ),
     Fault(
-        name="Elasticsearch is away",
+        name="Elasticsearch is down",
         breaks=elasticsearch_is_away,
         says=("Elasticsearch or OpenSearch at .* cannot be reached", "ES_HOST"),
         checks=("documents.version",),
@@ -694,13 +694,13 @@ OTHERS = (
     Fault(
         name="The Zoom app lacks a scope",
         breaks=zoom_with("--scope", MEETINGS.scopes[0], "--scope", PARTICIPANTS.scopes[0]),
-        says=("may not be asked|token's scopes do not permit", f"Give the app the scope {USERS.scopes[0]}"),
+        says=("is not permitted|token's scopes do not permit", f"Give the app the scope {USERS.scopes[0]}"),
         checks=("zoom.token",),
         alerts=(BLOCKED, REFUSES),
         stream="zoom",
     ),
     Fault(
-        name="Zoom's calls of the day are used up",
+        name="Zoom's calls for the day are used up",
         breaks=zoom_with("--limit", "resource-intensive=0/day"),
         says=("used up|put off", "ZOOM_PLAN|until"),
         checks=("zoom.quota",),
@@ -710,7 +710,7 @@ OTHERS = (
         stream="zoom",
     ),
     Fault(
-        name="The receiver of alerts is away",
+        name="The receiver of alerts is down",
         breaks=the_receiver_of_alerts_is_away,
         says=("ALERT_WEBHOOK_URL did not answer", "Is that setting right"),
         checks=("harvest",),

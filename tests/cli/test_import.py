@@ -228,10 +228,10 @@ def test_a_dry_run_counts_by_kind_and_touches_nothing(site):
     code, said, errors = site.manage("import", "useractions", "--dry-run", name)
     assert (code, errors) == (Exit.DONE, "")
     assert said == (
-        f"{name}: 5 records of 2014-09-01 to 2019-03-20 UTC: 1 documents, 1 documents that are no useractions,"
+        f"{name}: 5 records of 2014-09-01 to 2019-03-20 UTC: 1 documents, 1 documents that are not useractions,"
         " 1 older messages with 'created', 1 queue messages, 1 unreadable (the first at byte"
-        f" {(site.folder / 'old.jsonl').stat().st_size - 9:,}: the message is no JSON: Expecting value: line 1 column 1"
-        " (char 0))\n"
+        f" {(site.folder / 'old.jsonl').stat().st_size - 9:,}: the message is not JSON: Expecting value: line 1 column"
+        " 1 (char 0))\n"
     )
     assert not (site.folder / "documents.db").exists()
     assert "Contents" not in boto3.client("s3").list_objects_v2(Bucket=site.environment["S3_HARVEST_TS_BUCKET"])

@@ -140,7 +140,7 @@ def test_small_groups_and_names_are_left_out(report, tmp_path, truth):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--zoom", "course"], "--zoom: 'course' is no meeting id. Expected a number such as 912 3456 7890."),
+        (["--zoom", "course"], "--zoom: 'course' is not a meeting id. Expected a number such as 912 3456 7890."),
         (["--from", "2026-02-01", "--to", "2026-01-01"], "--from: it is after --to. Expected an earlier day."),
         (["--from", "soon"], "--from: 'soon' is not a date. Expected YYYY-mm-dd (in the course's zone), such as"),
         (["--timezone", "Boston"], "--timezone: 'Boston' cannot be used. Expected a time zone such as"),

@@ -131,7 +131,7 @@ def test_a_stream_whose_ticks_are_missing_is_a_warning():
     findings = [*checks.judge_ticks(ticked, NOW, Settings())]
     assert [(str(one.status), one.found) for one in findings] == [
         ("ok", "ticked 0 s ago"),
-        ("warn", "has not asked for zoom yet"),
+        ("warn", "has not triggered zoom yet"),
         ("warn", "no tick of episodes for 1 h"),
     ]
 

@@ -112,5 +112,5 @@ def test_a_file_without_a_needed_column_is_refused(roster):
 def test_a_file_that_cannot_be_read_is_refused(roster, tmp_path):
     with pytest.raises(BadInputError, match="No such file"):
         list(people_of(tmp_path / "none.csv", lambda _: True))
-    with pytest.raises(BadInputError, match="no CSV in UTF-8"):
+    with pytest.raises(BadInputError, match="not CSV in UTF-8"):
         roster("series,huid\nü,1\n", "latin-1")

@@ -102,7 +102,7 @@ FAULTS = {
         },
         {"UaharvestUpstreamDown", "UaharvestStreamFailing", "UaharvestIndexBehind", "UaharvestUnhealthy"},
     ),
-    "Zoom's calls of the day are used up": (
+    "Zoom's calls for the day are used up": (
         lambda report: report["zoom_calls"]["Heavy"].update(exhausted_until="2026-11-21T00:00:00Z"),
         COUNTS,
         {"UaharvestZoomQuotaExhausted"},

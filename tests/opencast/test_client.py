@@ -319,14 +319,14 @@ class TestRefusals:
         [
             (
                 "/login.html;jsessionid=1a2b",
-                "wants a log-in (redirect to /login.html). Check MATTERHORN_REST_USER",
+                "requires a log-in (redirect to /login.html). Check MATTERHORN_REST_USER",
             ),
-            (f"{BASE}/admin-ng/login.html", "wants a log-in (redirect to /admin-ng/login.html). Check MATT"),
+            (f"{BASE}/admin-ng/login.html", "requires a log-in (redirect to /admin-ng/login.html). Check MATT"),
             (
                 "https://engage.example.edu/opencast/usertracking/actions.json?start=1",
                 "redirects to https. Set MATTERHORN_ENGAGE_HOST to https://engage.example.edu/opencast.",
             ),
-            ("https://sso.example.edu/login?to=engage", "wants a log-in (redirect to /login). Check MATT"),
+            ("https://sso.example.edu/login?to=engage", "requires a log-in (redirect to /login). Check MATT"),
             (
                 "http://other.example.edu/x?y",
                 "redirects to http://other.example.edu/x. Check MATTERHORN_ENGAGE_HOST.",
@@ -350,7 +350,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("host", ["a" * 64, "[1"])
     def test_an_address_that_is_none_is_not_waited_for(self, host):
-        with pytest.raises(BlockedError, match=r"cannot be asked .*Check MATTERHORN_ENGAGE_HOST"):
+        with pytest.raises(BlockedError, match=r"cannot be queried .*Check MATTERHORN_ENGAGE_HOST"):
             ask(opencast(f"http://{host}.example.edu", attempts=4))
 
     def test_a_redirect_to_nowhere_is_not_waited_for(self, mocked):

@@ -179,7 +179,7 @@ def test_a_user_is_not_taken_for_anybody_on_an_open_server(open_server, basic):
 @pytest.mark.parametrize(
     ("basic", "advice"),
     [
-        (False, "for any other set OPENCAST_AUTH=basic"),
+        (False, "for others set OPENCAST_AUTH=basic"),
         (True, "Check MATTERHORN_REST_USER and MATTERHORN_REST_PASS."),
     ],
     ids=["digest", "basic"],
@@ -207,7 +207,7 @@ def test_who_must_log_in_is_told_which_settings_to_set(locked, profile):
     said = (
         "refused an anonymous request (403)"
         if profile.forbids
-        else f"wants a log-in (redirect to {profile.login_path})"
+        else f"requires a log-in (redirect to {profile.login_path})"
     )
     assert said in str(refused.value)
     assert str(refused.value).endswith("Set MATTERHORN_REST_USER and MATTERHORN_REST_PASS.")

@@ -125,7 +125,7 @@ def test_after_an_erasure_nothing_names_the_person_and_nothing_brings_them_back(
     assert recordings["lecture"]["title"] == "About lecture"
     assert recordings["lecture"]["views"] == recordings["another"]["views"]
     assert "recordings" not in receipt["stores"]
-    assert receipt["recomputed"]["recordings"] == "figures of 2 made again from the other viewings"
+    assert receipt["recomputed"]["recordings"] == "figures of 2 computed again from the other viewings"
     kept = {one["uuid"]: one for one in site.store.select("meetings-*")}
     assert "host_id" not in kept["uuid=="].get("host", {})
     assert kept["uuid=="]["topic"] == "…'s Zoom Meeting"

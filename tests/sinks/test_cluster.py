@@ -224,7 +224,7 @@ def test_where_no_request_is_short_enough_nothing_is_given_up():
         ((404, b"<html>"), "answered 404.*ES_HOST"),
         (
             [{"status": 403, "error": {"type": "cluster_block_exception", "reason": "index is read-only"}}],
-            "does not let us write to useractions-.*read-only",
+            "denies us write access to useractions-.*read-only",
         ),
         (
             [{"status": 404, "error": {"type": "index_not_found_exception", "reason": "no such index"}}],
@@ -945,7 +945,7 @@ def test_a_bad_timestamp_is_refused_before_it_is_sent(at):
     bad = Document(DAY, "bad", {"@timestamp": at})
     *confirmed, last = server.store.write([*documents(30, **{"@timestamp": "2026-11-20T16:00:02.000Z"}), bad])
     assert len(ids(confirmed)) == 30
-    assert last.refused == [(bad, "400: @timestamp is no time of ISO 8601 with a zone")]
+    assert last.refused == [(bad, "400: @timestamp is not an ISO 8601 time with a zone")]
     assert "bad" not in server.asked[0]
 
 
@@ -1070,7 +1070,7 @@ def test_a_wrong_path_is_told_and_not_taken_for_an_index_that_is_not_there(elast
 def test_a_read_only_index_blocks(store, es):
     list(store.write(documents(1)))
     es.indices.put_settings(index=DAY, body={"index.blocks.write": True})
-    with pytest.raises(BlockedError, match=f"does not let us write to {DAY}: cluster_block_exception"):
+    with pytest.raises(BlockedError, match=f"denies us write access to {DAY}: cluster_block_exception"):
         list(store.write(documents(1)))
 
 

@@ -97,7 +97,7 @@ def test_a_queue_that_was_made_again_stands_in_status_with_the_window_to_harvest
     site.until(made_again, ticking=False)
     code, troubles, _ = status(site)
     assert code == 4
-    [line] = [trouble for trouble in troubles if "was made again" in trouble]
+    [line] = [trouble for trouble in troubles if "was created again" in trouble]
     follow(site, line)
     assert set(site.delivered()) == site.truth(site.end.replace(year=2000), site.mark().at)
     site.manage("watermark", "confirm")

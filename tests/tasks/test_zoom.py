@@ -74,7 +74,7 @@ def test_lists_that_wait_for_the_next_minute_are_gone_on_with_then(engine, woken
 
 
 def test_lists_that_wait_for_the_next_day_are_left_to_the_ticks(engine, woken):
-    engine.error = PutOffError("Zoom's calls of the day are used up.", after(3600))
+    engine.error = PutOffError("Zoom's calls for the day are used up.", after(3600))
     ZOOM.advance()
     assert woken == []
 

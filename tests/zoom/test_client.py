@@ -157,7 +157,7 @@ class TestLists:
     @pytest.mark.parametrize("echo", [{"from": "2026-11-22"}, {"to": "2026-11-22"}])
     def test_an_answer_for_other_days_names_both(self, client, mocked, echo):
         mocked.get(LIST, json=page(meeting("a"), **echo))
-        with pytest.raises(BlockedError, match=r"answered for .*2026-11-22.* asked for 2026-11-23 to 2026-11-23"):
+        with pytest.raises(BlockedError, match=r"answered for .*2026-11-22.*, not for 2026-11-23 to 2026-11-23"):
             listed(client)
 
     def test_an_answer_that_tells_no_days_is_taken(self, client, mocked):
@@ -322,7 +322,7 @@ class TestFailures:
     def test_429_for_a_day_is_put_off_until_then_at_once(self, client, mocked):
         headers = {"X-RateLimit-Type": "Daily-limit", "Retry-After": "7200"}
         mocked.get(LIST, status=429, json={"code": 429}, headers=headers)
-        with pytest.raises(PutOffError, match="calls of the day") as caught:
+        with pytest.raises(PutOffError, match="calls for the day") as caught:
             listed(client)
         assert 7199 < (caught.value.due - datetime.now(UTC)).total_seconds() < 7206
         assert len(mocked.calls) == 1
@@ -704,7 +704,7 @@ class TestAtSimulator:
             for _ in range(5):
                 at.participants(uuid, "past")
             for _ in range(3):
-                with pytest.raises(PutOffError, match="calls of the day are used up") as caught:
+                with pytest.raises(PutOffError, match="calls for the day are used up") as caught:
                     at.participants(uuid, "past")
             assert self.asked(server)["labels"]["Heavy"]["refused"] == 1
             due = (caught.value.due - datetime.now(UTC)).total_seconds()

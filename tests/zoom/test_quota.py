@@ -150,7 +150,7 @@ def test_heavy_and_resource_intensive_calls_share_a_day_on_a_paid_plan(client, p
     call(tiny, LISTS)
     call(tiny, HEAVY)
     for label in (HEAVY, LISTS):
-        with pytest.raises(PutOffError, match="calls of the day are used up") as caught:
+        with pytest.raises(PutOffError, match="calls for the day are used up") as caught:
             call(tiny, label)
         assert caught.value.due >= _next_midnight()
     call(tiny, Label.LIGHT)
@@ -168,7 +168,7 @@ def test_only_a_share_of_the_day_is_used(client, plans):
 def test_after_429_for_a_second_the_label_rests_for_all_workers(client):
     due = quota(client).refused(HEAVY, {**QPS, "Retry-After": "3"}, "")
     assert 2 < (due - datetime.now(UTC)).total_seconds() < 6
-    with pytest.raises(PutOffError, match="Zoom wants no Heavy calls until"):
+    with pytest.raises(PutOffError, match="Zoom allows no Heavy calls until"):
         call(quota(client), patience=1)
     call(quota(client), LISTS)
 
@@ -187,7 +187,7 @@ def test_an_exhausted_day_lasts_until_retry_after_by_zooms_own_clock(client, ret
     headers = {**DAILY, "Retry-After": retry_after, "Date": "Tue, 24 Nov 2026 12:00:00 GMT"}
     quota(client).refused(HEAVY, headers, "")
     for label in (HEAVY, LISTS):
-        with pytest.raises(PutOffError, match="calls of the day are used up") as caught:
+        with pytest.raises(PutOffError, match="calls for the day are used up") as caught:
             call(quota(client), label, patience=2)
         assert 7199 < (caught.value.due - datetime.now(UTC)).total_seconds() < 7206
 
@@ -234,7 +234,7 @@ def test_what_other_apps_used_up_is_learnt_from_what_remains_and_tried_once_a_mi
     assert tiny.usage()[HEAVY].counted == 999
     call(tiny)
     call(tiny)  # one tries it
-    with pytest.raises(PutOffError, match="calls of the day are used up") as caught:
+    with pytest.raises(PutOffError, match="calls for the day are used up") as caught:
         call(tiny)
     assert (caught.value.due - datetime.now(UTC)).total_seconds() < 65
     assert tiny.usage()[HEAVY].calls == 3

@@ -208,7 +208,7 @@ def drop(context: Context, *, backfill_id: str) -> None:
     stream, one = _find(context.settings, backfill_id)
     _require(one, "stopped", "done")
     assembly.backfills(context.settings, stream).drop(one.id)
-    click.echo(f"backfill {one.id} is dropped. What it had harvested is harvested.")
+    click.echo(f"backfill {one.id} is dropped. What it has harvested stays.")
 
 
 def _all(settings: Settings) -> list[tuple[str, Backfill]]:

@@ -157,7 +157,7 @@ def _numbers(meeting_ids: tuple[str, ...]) -> list[str]:
     for given, number in zip(meeting_ids, numbers, strict=True):
         if not (number.isascii() and number.isdigit()):
             raise BadInputError(
-                f"--zoom: '{plain.one_line(given)}' is no meeting id. Expected a number such as 912 3456 7890."
+                f"--zoom: '{plain.one_line(given)}' is not a meeting id. Expected a number such as 912 3456 7890."
             )
     return numbers
 

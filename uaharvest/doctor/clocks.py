@@ -48,8 +48,10 @@ def judge(ahead: Mapping[str, float], settings: Settings) -> Iterator[Finding]:
         way = "ahead of" if seconds > 0 else "behind"
         found = f"the clock of {name} is {duration(abs(seconds))} {way} Redis's"
         if name == opencast.CLOCK and seconds > most:
-            yield fail(f"{found}, so nothing is harvested (HARVEST_MAX_SKEW_SECONDS)", "Set both by NTP.")
+            yield fail(
+                f"{found}, so nothing is harvested (HARVEST_MAX_SKEW_SECONDS)", "Synchronize both with NTP."
+            )
         else:
-            yield warn(found, "Set both by NTP.")
+            yield warn(found, "Synchronize both with NTP.")
     if not wrong:
         yield ok(f"{', '.join(ahead)}: within {duration(SHOWN_SKEW)} of Redis's")

@@ -44,7 +44,7 @@ def patterns(settings: Settings) -> list[str]:
 def missing_privileges(cluster: Cluster, indices: Sequence[str]) -> list[str] | None:
     """Return the privileges on `indices` (patterns) and the cluster that our user lacks.
 
-    None if it cannot be asked: without security, or OpenSearch.
+    None if that cannot be queried: security is off, or it is OpenSearch.
     """
     if cluster.product() is OPENSEARCH:
         return None

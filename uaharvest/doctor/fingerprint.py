@@ -1,6 +1,6 @@
 """Digests of the settings, by which workers show that they have the same ones without revealing any.
 
-Each setting that is no secret has a digest of its own, so that a difference can be named. All secrets share one digest
+Each setting that is not secret has a digest of its own, so that a difference can be named. All secrets share one digest
 of eight bits. Whoever reads it at the broker learns too little to confirm a guess at one of them: every 256th wrong
 guess has the same digest, and a second query gives the same digest again. A secret that differs goes unnoticed just as
 rarely.

@@ -8,5 +8,5 @@ from uaharvest.exporting.xapi.lrs import Lrs
 
 
 def statements(site: Site) -> Iterator[Finding]:
-    """Send a batch without statements, which changes nothing: whatever the LRS says of it, it has let us in."""
+    """Send a batch without statements, which changes nothing: whatever the LRS answers, it has not denied us access."""
     yield ok(f"{Lrs(site.settings).probe()} does not deny access")

@@ -23,7 +23,7 @@ def workers(site: Site) -> Iterator[Finding]:
     """Ask every worker for its version, its settings and its queues."""
     about = site.workers.about()
     if about is None:
-        yield skipped("workers cannot be asked over SQS")
+        yield skipped("workers cannot be queried over SQS")
         return
     waiting = site.workers.queues()
     if _unheard(site.settings, waiting, about):  # perhaps a busy worker did not answer in time
@@ -127,7 +127,7 @@ def judge_ticks(ticked: Mapping[str, datetime | None], now: datetime, settings: 
     yield ok(f"ticked {duration(min(heard))} ago")
     for name, age in ages.items():
         if age is None:
-            yield warn(f"has not asked for {name} yet", f"Start beat again if {name} was set up after its start.")
+            yield warn(f"has not triggered {name} yet", f"Start beat again if {name} was set up after its start.")
         elif age > limit:
             yield warn(
                 f"no tick of {name} for {duration(age)}", "Is it at work, or is there no worker on its queue?"

@@ -35,7 +35,7 @@ class LineKind(enum.StrEnum):
     MESSAGE = "queue messages"
     DUMP = "older messages with 'created'"
     DOCUMENT = "documents"
-    OTHER = "documents that are no useractions"
+    OTHER = "documents that are not useractions"
 
 
 class Useraction(NamedTuple):

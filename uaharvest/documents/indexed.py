@@ -40,7 +40,7 @@ def records(body: str) -> list[Any]:
     try:
         content = _content(body)
     except ValueError as error:
-        raise PoisonError(f"the message is no JSON: {_position(error)}") from None
+        raise PoisonError(f"the message is not JSON: {_position(error)}") from None
     except RecursionError:
         raise PoisonError("the message is nested too deep") from None
     found = [content] if isinstance(content, dict) else content
@@ -138,7 +138,7 @@ def _content(body: str) -> Any:
 
 
 def _refuse(_: str) -> None:
-    raise ValueError("NaN and Infinity are no JSON")
+    raise ValueError("NaN and Infinity are not JSON")
 
 
 def _finite(text: str) -> float:

@@ -35,7 +35,7 @@ class Banner:
         pause: Sleeps for the given number of seconds.
 
     Raises:
-        BadInputError: It is no http(s) URL.
+        BadInputError: It is not an http(s) URL.
     """
 
     def __init__(self, url: str, *, pause: Callable[[float], None] = time.sleep) -> None:
@@ -112,4 +112,4 @@ def people_of(path: Path, chosen: Callable[[str], bool]) -> Iterator[Person]:
     except OSError as error:
         raise BadInputError(f"{path}: {error.strerror}. Expected a CSV file.") from None
     except (UnicodeDecodeError, csv.Error):
-        raise BadInputError(f"{path}: it is no CSV in UTF-8.") from None
+        raise BadInputError(f"{path}: it is not CSV in UTF-8.") from None

@@ -107,7 +107,7 @@ class Batch:
         end: The position after them.
         items: Their useractions.
         unreadable: Dead letters for what cannot be read.
-        skipped: How many documents are no useractions.
+        skipped: How many documents are not useractions.
         size: Their bytes.
     """
 

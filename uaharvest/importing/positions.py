@@ -25,7 +25,7 @@ class RecordCounts:
         imported: Those that are new at the destination.
         completed: Those that added something to what was there.
         present: Those that were there already.
-        skipped: Documents that are no useractions.
+        skipped: Documents that are not useractions.
         dead: Those that became dead letters.
         erased: Those of people who were erased, which are left out.
     """

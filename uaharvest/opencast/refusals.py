@@ -106,7 +106,7 @@ class Access:
         where = f"{there.scheme}://{there.netloc.rpartition('@')[2]}"
         other = f" That is another host, {where}." if there.hostname != here.hostname else ""
         if "login" in path.lower():
-            return f"Opencast at {url} wants a log-in (redirect to {path}). {self._mend_login(response)}{other}"
+            return f"Opencast at {url} requires a log-in (redirect to {path}). {self._mend_login(response)}{other}"
         if (here.scheme, there.scheme) == ("http", "https") and not other:
             secure = f"{where}{here.path}".rstrip("/")
             return f"Opencast at {url} redirects to https. Set {self.host} to {secure}."
@@ -117,7 +117,7 @@ class Access:
             return f"Set {LOGIN}."
         if not self.basic:
             return (
-                f"Check {LOGIN}. Digest knows the system's and capture agents' accounts only; for any other set"
+                f"Check {LOGIN}. Digest works only for accounts of the system and of capture agents; for others set"
                 " OPENCAST_AUTH=basic."
             )
         if "Basic" in response.headers.get("WWW-Authenticate", "") or response.status_code == HTTPStatus.FORBIDDEN:

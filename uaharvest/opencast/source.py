@@ -134,7 +134,7 @@ class ActionsSource:
             else:
                 # Rows were written between Opencast's count and its page. The next count includes them.
                 inserted, limit = rows, max(limit, rows + 1)
-        raise SourceError(f"Opencast has more useractions each time it is asked: {page.total} by now")
+        raise SourceError(f"Opencast has more useractions at each request: {page.total} by now")
 
     def _ask(self, wall: WallRange, limit: int, wait: float) -> ActionsPage:
         self._throttle.turn(wait)

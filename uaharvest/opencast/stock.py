@@ -167,7 +167,7 @@ class DaySource:
                 break
             limit = page.total
         else:
-            raise SourceError(f"Opencast's {day} grew faster than it could be asked for, {TRIES} times.")
+            raise SourceError(f"Opencast's {day} grew faster than it could be read, {TRIES} times.")
         if len(page) < page.total:
             raise SourceError(f"Opencast says there are {page.total} useractions and gives {len(page)}")
         return self._read(page, day, moment, 0)
@@ -238,7 +238,7 @@ class DaySource:
         for raw, reason in page.unreadable:
             number = whole(raw.get("id"))
             if number is None:
-                raise SourceError(f"A useraction of {day} has no usable id, by which it could be counted.")
+                raise SourceError(f"A useraction of {day} has no usable id, so it cannot be counted.")
             unreadable.append((number, raw, reason))
         actions = {action.id: action for action in page.actions}
         self._check(actions.values(), day)

@@ -231,7 +231,7 @@ def signed(receipt: Mapping[str, Any]) -> str:
 def _recomputed(removed: Mapping[str, int]) -> dict[str, str]:
     said = {}
     if removed.get("sessions"):
-        said["meetings"] = "figures of attendance made again from the other sessions"
+        said["meetings"] = "figures of attendance computed again from the other sessions"
     if removed.get(RECORDINGS):
-        said[RECORDINGS] = f"figures of {removed[RECORDINGS]:,} made again from the other viewings"
+        said[RECORDINGS] = f"figures of {removed[RECORDINGS]:,} computed again from the other viewings"
     return said

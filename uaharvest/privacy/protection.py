@@ -216,7 +216,7 @@ class Protection:
     def record(self, record: Any) -> Any:
         """Return a record of a queue message, or the body of a document of a useraction, protected.
 
-        What is no object is returned as it is; `documents.indexed.document` refuses it.
+        Anything but an object is returned as it is; `documents.indexed.document` refuses it.
         """
         if not self.is_on or not isinstance(record, dict):
             return record

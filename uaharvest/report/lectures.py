@@ -14,7 +14,7 @@ from uaharvest.report.source import CourseDocuments, Fields
 from uaharvest.report.tables import csv_text
 
 NO_LECTURE = "-"
-"""In place of a recording: this meeting is no lecture, but for example an office hour."""
+"""In place of a recording: this meeting is not a lecture but, for example, an office hour."""
 
 COLUMNS = ("uuid", "mpid", "meeting_id", "start", "end", "topic", "recording", "why")
 # A recording may be named after the minute in which it was scheduled, and a meeting is opened early.
@@ -153,7 +153,7 @@ def _links(
         if mpid not in {"", NO_LECTURE} and mpid not in mpids:
             raise BadInputError(
                 f"{where}: the series has no recording '{mpid}'. Expected an mpid, nothing for a lecture that was not"
-                f" recorded, or {NO_LECTURE} for a meeting that is no lecture"
+                f" recorded, or {NO_LECTURE} for a meeting that is not a lecture"
             )
         if uuid in links:
             raise BadInputError(f"{where}: the same uuid as in a line before")

@@ -61,7 +61,7 @@ def guard_clock(source: datetime, reference: datetime, *, allowed: int, where: s
         raise BlockedError(
             f"the clock of {where} is {duration(ahead)} ahead of that of Redis (REDIS_URL): {source:%F %T} and"
             f" {reference:%F %T} UTC. At most {duration(allowed)} is allowed (HARVEST_MAX_SKEW_SECONDS), because rows"
-            " with the right time would be missed. Set both hosts' clocks by NTP."
+            " with the right time would be missed. Synchronize both hosts' clocks with NTP."
         )
 
 

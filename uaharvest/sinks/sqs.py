@@ -212,7 +212,7 @@ class SqsSink:
         if too_many(len(refused), confirmed + len(refused)):
             raise BlockedError(
                 f"{self._what} refuses {len(refused)} of {confirmed + len(refused)} records: {refused[0][1]}."
-                " So many are no single bad records: check the queue and SQS_EVENTS_PER_MESSAGE."
+                " So many cannot be single bad records: check the queue and SQS_EVENTS_PER_MESSAGE."
             )
         if oversized or refused:
             yield Receipt(refused=oversized + refused)
@@ -319,7 +319,7 @@ class SqsSink:
         except aws.ERRORS as error:
             if aws.code(error) in _NO_QUEUE:
                 self._queue(not_found=target)
-                return "the queue had vanished and was looked up or made again"
+                return "the queue had vanished and was looked up or created again"
             if aws.code(error) not in _ABOUT_MESSAGES:
                 raise aws.translate(error, self._what) from None
             if len(pending) == 1:

@@ -257,5 +257,5 @@ def _judge(unbuilt: Sequence[tuple[UserAction, Exception]], tried: int) -> None:
 
 def _refused(failing: Failing | None) -> str:
     """Return the reason for a useraction whose episode cannot be looked up."""
-    reason = failing.reason if failing else "It is asked for again."
+    reason = failing.reason if failing else "It is requested again."
     return f"Its episode cannot be looked up, though others can: {reason}"

@@ -21,7 +21,7 @@ def reach_of(action: UserAction) -> int | None:
 
 
 def seen_of(action: UserAction, session: str | None) -> Seen:
-    """Return what footprints need to know of a row that is no heartbeat: heartbeats do not end a footprint.
+    """Return what footprints need to know of a row other than a heartbeat: heartbeats do not end a footprint.
 
     Args:
         action: The row.

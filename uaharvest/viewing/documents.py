@@ -205,7 +205,7 @@ class _Whole:
         self.viewers += 1
         self._anonymous += "huid" not in viewing
         self._last = max(self._last, _epoch(viewing["last"]))
-        # Who was there live only is no viewer of the recording who saw none of it.
+        # Somebody who was only there live does not count as a viewer who saw none of the recording.
         if viewing.get("coverage") is not None and viewing["seen_s"]:
             self._coverages.append(viewing["coverage"])
         start, end, began, ended = np.array(viewing["played"], np.float64).reshape(-1, 4).T

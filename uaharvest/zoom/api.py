@@ -106,12 +106,12 @@ class Api:
             return answer.body
         if answer.throttled:
             due = self._quota.refused(endpoint.label, response.headers, answer.message)
-            raise TooManyCallsError(f"Zoom wants no more {endpoint.label} calls now (429).", due)
+            raise TooManyCallsError(f"Zoom allows no more {endpoint.label} calls now (429).", due)
         if answer.token_refused:
             self._login.refused(token)
             raise TokenRefusedError(f"Zoom's {endpoint.path} refused one token after another.")
         target = response.headers.get("Location", "") if answer.redirects else ""
-        why = " (asked because the account has no Dashboard)" if self._dashboard.known_missing() else ""
+        why = " (used because the account has no Dashboard)" if self._dashboard.known_missing() else ""
         raise failures.failure(endpoint, answer, target, paged="next_page_token" in params, why=why)
 
     def _get(

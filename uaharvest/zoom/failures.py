@@ -79,15 +79,15 @@ def failure(endpoint: Endpoint, answer: Answer, target: str, *, paged: bool, why
         what = " with a web page" if answer.page else "" if answer.body else " with something that is not JSON"
         return SourceError(f"{where} answered {said}{what}.")
     if answer.page_token_ended and paged:
-        return PageTokenEndedError(f"{where} does not take its page token any more ({said}).")
+        return PageTokenEndedError(f"{where} no longer accepts its page token ({said}).")
     item = f"{where} answered {said}"
     words = f" Zoom: {answer.words}" if answer.words and endpoint.of_account else ""
     if answer.code in answers.SCOPES:
         scope = " or ".join(answer.scopes or endpoint.scopes[:2])
-        line = f"{where} may not be asked ({said}). Give the app the scope {scope}{why}."
+        line = f"{where} is not permitted ({said}). Give the app the scope {scope}{why}."
         return RefusedError(line, item, answer.code)
     if answer.code == answers.NO_PERMISSION:
-        line = f"{where} is not for this account ({said}). It needs {endpoint.plan}{why}.{words}"
+        line = f"{where} is not available to this account ({said}). It needs {endpoint.plan}{why}.{words}"
         dashboard = endpoint in {MEETINGS, PARTICIPANTS}
         return (NoDashboardError if dashboard else RefusedError)(line, item, answer.code)
     return _failure_of_one(endpoint, answer, where, said) or _failure_of_all(answer, where, said, words, target)

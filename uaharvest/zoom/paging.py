@@ -227,6 +227,6 @@ def _check_echo(endpoint: Endpoint, body: Json, asked: tuple[str, str]) -> None:
     if any(is_ and is_ != was for is_, was in zip(answered, asked, strict=True)):
         shown = [day if re.fullmatch(r"[\d-]+", day) else "?" for day in answered]
         raise DaysRefusedError(
-            f"Zoom's {endpoint.path} answered for {shown[0]} to {shown[1]}, and was asked for {asked[0]} to {asked[1]}."
+            f"Zoom's {endpoint.path} answered for {shown[0]} to {shown[1]}, not for {asked[0]} to {asked[1]}."
             " It keeps six months, and lists one at once: ask for other days."
         )

@@ -240,11 +240,11 @@ class Quota:
         limit = self._limits[label]
         if obstacle == _SPENT:
             return (
-                f"Zoom's {limit.day_cap} calls of the day are used up; there are more at {due:%F %T} UTC. See"
+                f"Zoom's {limit.day_cap} calls for the day are used up; there are more at {due:%F %T} UTC. See"
                 " ZOOM_PLAN and ZOOM_QUOTA_SHARE."
             )
         if obstacle == _HELD:
-            return f"Zoom wants no {label} calls until {due:%T} UTC: other apps of the account use them too."
+            return f"Zoom allows no {label} calls until {due:%T} UTC: other apps of the account use them too."
         per = "minute" if limit.window > 1 else "second"
         return f"Zoom's {label} calls of this {per} are used up (ZOOM_PLAN {self._plan}: {limit.calls})."
 

@@ -30,7 +30,7 @@ BULK_BYTES = 5_000_000  # Elastic recommends 5 to 15 MB; many proxies accept les
 # How long the server waits for an index's primary shard. Its default of 1 minute equals our request time-out,
 # so one index without its shard would cost us the response about all others.
 SHARD_SECONDS = 20
-_BAD_TIME = "400: @timestamp is no time of ISO 8601 with a zone"
+_BAD_TIME = "400: @timestamp is not an ISO 8601 time with a zone"
 _OF_EACH_ITEM = "errors,items.*.status,items.*.error.type,items.*.error.reason"
 _TOO_LONG = "413: "  # prefix of the reason for a document that is too long even for its own request
 

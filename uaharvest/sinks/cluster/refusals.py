@@ -61,7 +61,7 @@ def translate(error: TransportError, server: Server) -> HarvestError:
     """Return our own error for a request without a usable response."""
     reason = shortened(error.message)
     if isinstance(error, TlsError) and (distrusted := answers.distrust(reason)):
-        return BlockedError(f"{server} {distrusted}. Mend it, or set ES_CA_FILE to a file with its authority's.")
+        return BlockedError(f"{server} {distrusted}. Fix it, or set ES_CA_FILE to a file with its authority's.")
     if isinstance(error, TlsError) and any(sign in reason.upper() for sign in _WRONG_TLS):
         return BlockedError(f"{server}: {reason}. Check ES_HOST (https or http) and ES_CA_FILE.")
     if isinstance(error, SerializationError):
@@ -126,7 +126,7 @@ def _advice(status: int, body: object, server: Server) -> str:
 
 def _signature_advice(words: str) -> str:
     if _WRONG_CLOCK.search(words):
-        return "ES_AUTH=aws signs with the time: the clock of this machine is wrong, set it by NTP."
+        return "ES_AUTH=aws signs with the time: the clock of this machine is wrong, synchronize it with NTP."
     return (
         "ES_AUTH=aws signs with the credentials of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or this"
         " machine's role, for the region of ES_HOST or AWS_DEFAULT_REGION: check them, and the domain's access policy"
@@ -156,7 +156,7 @@ def index_refusal(index: str, item: Item, server: Server, *, others: bool) -> st
         others: Whether other documents in the same bulk were accepted.
     """
     closed = f"{server} takes no documents for {index}: {item}"
-    denied = f"{server} does not let us write to {index}: {item}"
+    denied = f"{server} denies us write access to {index}: {item}"
     missing = f"{server} has no index {index} and may not create it: {item}"
     match item.type, item.status:
         case "cluster_block_exception", status if status < HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -168,7 +168,7 @@ class Meetings:
         try:
             rows = self._zoom.participants(one.uuid, one.kind)
         except MeetingUnavailableError as error:
-            log.info("meeting has no participants to be had", code=error.code)
+            log.info("participants of a meeting are not available", code=error.code)
             return Delivered(1, 0, {UNAVAILABLE: 1})
         if not rows:
             return Delivered(1, 0, {EMPTY: 1})  # every meeting has some, so they appear later: look again
