@@ -21,12 +21,13 @@ from benchmarks.records import DAY, record
 from devservers import cluster
 from uaharvest import index_templates
 from uaharvest.documents import indexed
+from uaharvest.documents.indices import useractions_of
 from uaharvest.errors import HarvestError
 from uaharvest.readers import cluster_url
 from uaharvest.settings import Settings
 from uaharvest.sinks.cluster.connection import connect
 from uaharvest.sinks.cluster.store import ClusterStore
-from uaharvest.streams.viewings import VIEWERS, Recordings, StoredUseractions, useractions_of
+from uaharvest.streams.viewings import VIEWERS, Recordings, StoredUseractions
 from uaharvest.viewing.recording import FIELDS
 
 GOAL = 0.8  # of the bare scan

@@ -6,6 +6,7 @@ from tasks.app import app
 from tasks.engines import HarvestTask
 from uaharvest import assembly, settings
 from uaharvest.indexer import STREAM, Indexer
+from uaharvest.plain import counted
 
 # The time limit of a drain requested by a person, in seconds.
 ASKED = 600.0
@@ -29,5 +30,5 @@ def indexer() -> Indexer:
 def drain(*, seconds: float = SHORT) -> str:
     """Index until the queue is empty, or until `seconds` have passed."""
     tally = indexer().drain(seconds)
-    dead_letters = f", {tally.dead:,} dead letter{'s' * (tally.dead != 1)}" if tally.dead else ""
+    dead_letters = f", {counted(tally.dead, 'dead letter')}" if tally.dead else ""
     return f"{tally.indexed:,} indexed{dead_letters}"

@@ -21,6 +21,7 @@ import structlog
 from uaharvest import keys
 from uaharvest.errors import BusyError, RetryableError
 from uaharvest.intervals import duration
+from uaharvest.plain import counted
 from uaharvest.transport import BoundedSession
 
 # A lag goes up and down by a period of beat. It has ended only after this many checks in a row without it.
@@ -159,7 +160,7 @@ def _dead_letters(part: Mapping[str, Any], before: Reported | None, now: str, *,
     if count > reported:
         new = count - reported
         waiting = f", {count:,} wait" if reported else ""
-        text = f"has {new:,} new dead letter{'s' * (new != 1)}{waiting}: manage.py dead-letters list"
+        text = f"has {counted(new, 'new dead letter')}{waiting}: manage.py dead-letters list"
         return Reported(since=before.since if before else now, count=count), text
     if before and count:
         return dataclasses.replace(before, count=count), ""

@@ -27,6 +27,11 @@ def lines(text: object) -> str:
     return "\n".join(one_line(line) for line in str(text).split("\n"))
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things, such as `1 row` or `2,000 rows`."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def cell(value: Any) -> Any:
     """Return a cell of a CSV file that no spreadsheet runs: text that would be a formula gets an apostrophe first."""
     is_formula = isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value)

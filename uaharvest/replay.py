@@ -110,7 +110,7 @@ class Replayer:
         self._settings = settings
         self._hints = LocalHints()
         self._engines: dict[str, Engine] = {}
-        self._importers: dict[str, importer.Importer] = {}
+        self._importer = functools.cache(functools.partial(assembly.importer, settings))
 
     def replay(self, letter: DeadLetter) -> int:
         """Send the contents of a dead letter; return the number of records.
@@ -143,11 +143,6 @@ class Replayer:
     @functools.cached_property
     def _indexer(self) -> Indexer:
         return assembly.indexer(self._settings)
-
-    def _importer(self, to: str) -> importer.Importer:
-        if to not in self._importers:
-            self._importers[to] = assembly.importer(self._settings, to)
-        return self._importers[to]
 
     def _harvest(self, engine: Engine, interval: Interval) -> int:
         # The span was accepted when the slice was first harvested, and replay has no option to allow it.

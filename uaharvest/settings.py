@@ -583,7 +583,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Fill in the two defaults that depend on other settings."""
         if not self.opencast_zone:
-            object.__setattr__(self, "opencast_zone", _local_zone())
+            object.__setattr__(self, "opencast_zone", ZoneInfo(tzlocal.get_localzone_name() or "UTC"))
         if not self.broker_url:
             object.__setattr__(self, "broker_url", self.redis_url)
 
@@ -813,7 +813,3 @@ def table() -> str:
         shown = field.metadata["shown_default"]
         rows.append(f"| `{field.metadata['variable']}` | {shown or '-'} | {field.metadata['meaning']} |")
     return "\n".join(rows)
-
-
-def _local_zone() -> ZoneInfo:
-    return ZoneInfo(tzlocal.get_localzone_name() or "UTC")

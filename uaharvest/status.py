@@ -26,6 +26,7 @@ from uaharvest.errors import BlockedError, Exit, HarvestError, NoQueueError
 from uaharvest.indexer import STREAM
 from uaharvest.intervals import duration
 from uaharvest.opencast.profile import kept_profile
+from uaharvest.plain import counted
 from uaharvest.privacy import site as privacy
 from uaharvest.redis_url import RedisUrl, is_of_the_server
 from uaharvest.runs.backfills import Backfill
@@ -682,7 +683,7 @@ def _nobody_hears(report: Mapping[str, Any]) -> Iterator[str]:
     if report["workers"] is None:
         return
     for name, waiting in _unheard(report["queues"], report["workers"]).items():
-        messages = f"{waiting:,} message{'s' * (waiting != 1)}"
+        messages = counted(waiting, "message")
         yield f"queue {name} has {messages} and no worker. Start one: celery -A tasks worker -Q {name}"
 
 

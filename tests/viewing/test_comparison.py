@@ -8,6 +8,7 @@ import pytest
 from simulators.opencast.rows import Session
 from simulators.opencast.viewers import Piece, Viewer, Visit, both, events, footprints, heartbeats, report
 from tests.viewing.cases import actions_of
+from uaharvest.intervals import union
 from uaharvest.viewing.actions import Action
 from uaharvest.viewing.engine import viewings
 from uaharvest.viewing.measures import measures
@@ -64,7 +65,7 @@ def of_tools(player):
 def ours(player):
     found = viewings(actions_of(rows(player)), {"r": DURATION})
     [one] = measures(found, {"r": DURATION})
-    return ubc.coverage(zip(found.start.tolist(), found.end.tolist(), strict=True)), 100 * one.coverage
+    return union(zip(found.start.tolist(), found.end.tolist(), strict=True)), 100 * one.coverage
 
 
 def by_aspects():
@@ -73,25 +74,25 @@ def by_aspects():
         aspects.Event(("v",), row.created_ms, verbs[row.type], row.outpoint) for row in rows(events)
     )
     # Second n is what played from n - 1 to n.
-    seen = ubc.coverage((second - 1, second) for _, second in found)
+    seen = union((second - 1, second) for _, second in found)
     return seen, 100 * len(found) / DURATION
 
 
 def by_ubc():
     parts = [(start, end) for visit in VISITS for start, end in visit.played()]
     chunks = ubc.chunks({"v": parts}, DURATION)
-    return ubc.coverage((chunk.start, chunk.end) for chunk in chunks if chunk.most), 5 * sum(
+    return union((chunk.start, chunk.end) for chunk in chunks if chunk.most), 5 * sum(
         chunk.most for chunk in chunks
     )
 
 
 def by_bins(seconds, percent):
     bins = {int(row.inpoint // seconds) for row in rows(heartbeats) if row.playing}
-    return ubc.coverage((seconds * one, min(DURATION, seconds * (one + 1))) for one in bins), percent["v"]
+    return union((seconds * one, min(DURATION, seconds * (one + 1))) for one in bins), percent["v"]
 
 
 def by_boxes():
-    boxes = ubc.coverage((max(0.0, start), end) for start, end in old_tools.detailed(of_tools(heartbeats))["v"])
+    boxes = union((max(0.0, start), end) for start, end in old_tools.detailed(of_tools(heartbeats))["v"])
     percents, _ = old_tools.summary_table(of_tools(heartbeats), DURATION)
     return boxes, percents["v"]
 

@@ -84,10 +84,6 @@ def test_mod_zoom_counts_the_time_of_a_session_inside_another_once():
     assert mod_zoom.grade([(0, 100), (10, 20), (15, 120)], (0, 120), None, 60) == 60
 
 
-def test_ubc_coverage_is_the_union():
-    assert ubc.coverage([(5, 30), (0, 10), (50, 60)]) == [(0, 30), (50, 60)]
-
-
 def test_ubc_chunks_count_viewers_of_any_of_most_and_their_time():
     viewings = {"a": [(0, 50), (0, 50)], "b": [(0, 37.5), (90, 100)], "c": [(40, 45)], "d": []}
     first, second, *rest = ubc.chunks(viewings, 1000)

@@ -330,7 +330,7 @@ def _window(stream: str, interval: Interval, expected: int, rate: int) -> str:
     windows = windows_of(interval, DAY_SECONDS)
     counted = f", {expected:,} {stream}, at {rate:,} rows/s about {duration(expected / rate)}" if expected else ""
     return (
-        f"{stream}: {utc(interval.start)} to {utc(interval.end)} UTC, {windows:,} window{'s' * (windows != 1)} of a day"
+        f"{stream}: {utc(interval.start)} to {utc(interval.end)} UTC, {plain.counted(windows, 'window')} of a day"
         f" at most{counted}"
     )
 

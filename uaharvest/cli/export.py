@@ -17,6 +17,7 @@ from uaharvest.exporting import files, products, rollcall
 from uaharvest.exporting.source import ChosenSeries, SiteDocuments
 from uaharvest.exporting.tables import TABLES
 from uaharvest.exporting.useractions import Grouped
+from uaharvest.plain import counted
 from uaharvest.readers import base_url
 from uaharvest.settings import Settings
 
@@ -253,7 +254,7 @@ def parquet(
         files_, rows = 0, 0
         for _, count in writer.write(source, TABLES[name], start and start.date(), end and end.date()):
             files_, rows = files_ + bool(count), rows + count
-        click.echo(f"{name}: {_counted(files_, 'file')}, {_counted(rows, 'row')}", err=True)
+        click.echo(f"{name}: {counted(files_, 'file')}, {counted(rows, 'row')}", err=True)
 
 
 def _source(context: Context) -> SiteDocuments:
@@ -293,7 +294,7 @@ def _in_order(rows: Iterable[products.Row]) -> list[products.Row]:
 def _write(path: Path | None, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     with files.output(path) as opened:
         count = files.write_csv(opened, columns, rows)
-    click.echo(_counted(count, "row"), err=True)
+    click.echo(counted(count, "row"), err=True)
 
 
 def _write_lines(path: Path | None, units: "Iterable[Unit]") -> None:
@@ -304,7 +305,7 @@ def _write_lines(path: Path | None, units: "Iterable[Unit]") -> None:
                 opened.write(json.dumps(statement, separators=(",", ":")))
                 opened.write("\n")
                 count += 1
-    click.echo(_counted(count, "statement"), err=True)
+    click.echo(counted(count, "statement"), err=True)
 
 
 def _send(settings: Settings, made: "Export", what: str, *, again: bool) -> None:
@@ -325,26 +326,22 @@ def _send(settings: Settings, made: "Export", what: str, *, again: bool) -> None
         total += sent
     if position:
         position.finish()
-    different = f", {_counted(total.different, 'other')} kept there as before" if total.different else ""
-    click.echo(f"{_counted(total.taken, 'statement')} sent{different}", err=True)
+    different = f", {counted(total.different, 'other')} kept there as before" if total.different else ""
+    click.echo(f"{counted(total.taken, 'statement')} sent{different}", err=True)
     if total.refused:
         shown = ", ".join(f"{id_} ({status})" for id_, status in total.refused[:_SHOWN])
-        refused = _counted(len(total.refused), "statement")
+        refused = counted(len(total.refused), "statement")
         raise HarvestError(f"The LRS refuses {refused}; all others are sent: {shown}.")
 
 
 def _say_left_out(made: "Export") -> None:
     left_out = made.left_out
     if left_out.unknown_duration:
-        recordings = _counted(left_out.unknown_duration, "recording")
+        recordings = counted(left_out.unknown_duration, "recording")
         click.echo(f"{recordings} left out, because their duration is not known", err=True)
     if left_out.unusable:
-        useractions = _counted(left_out.unusable, "useraction")
+        useractions = counted(left_out.unusable, "useraction")
         click.echo(f"{useractions} left out: no id, time, recording or viewer", err=True)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _home(settings: Settings, given: str | None) -> str:

@@ -137,7 +137,9 @@ def course(
     site = model.site(whole, documents, model.Appearance(zone, settings.report_min_group, pseudonyms=pseudonyms))
     linked = written(lectures_.written(links, documents.recordings))
     folder.write(site, output, {"meetings.csv": f"\ufeff{linked}"})
-    click.echo(f"{_several(len(students), 'student')}, {_several(len(found), 'lecture')}: {output / 'index.html'}")
+    click.echo(
+        f"{plain.counted(len(students), 'student')}, {plain.counted(len(found), 'lecture')}: {output / 'index.html'}"
+    )
     for tally in whole.tallies:
         if tally.sessions:
             click.echo(
@@ -160,10 +162,6 @@ def _numbers(meeting_ids: tuple[str, ...]) -> list[str]:
                 f"--zoom: '{plain.one_line(given)}' is not a meeting id. Expected a number such as 912 3456 7890."
             )
     return numbers
-
-
-def _several(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _date(at: datetime | None) -> date | None:

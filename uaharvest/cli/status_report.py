@@ -58,7 +58,11 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
             f" {one['rows']:,} rows{rate}{left}"
         )
     if report["zoom_calls"]:
-        used = [f"{label} {_used(calls)}" for label, calls in report["zoom_calls"].items() if _is_used(calls)]
+        used = [
+            f"{label} {_used(calls)}"
+            for label, calls in report["zoom_calls"].items()
+            if calls["calls"] or calls["exhausted_until"]
+        ]
         yield f"Zoom      calls today: {' · '.join(used) or 'none'}"
     yield f"privacy   {report['privacy']['words']}"
 
@@ -93,10 +97,6 @@ def _table(report: dict[str, Any]) -> Iterator[output.Line]:
         red = stream["blocked"] or stream["failure"] or stream["dead_letters"]
         rows.append((cells, "red" if red else None))
     return output.table(columns, rows, output.width())
-
-
-def _is_used(calls: dict[str, Any]) -> bool:
-    return bool(calls["calls"] or calls["exhausted_until"])
 
 
 def _used(calls: dict[str, Any]) -> str:

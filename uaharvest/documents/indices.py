@@ -23,6 +23,13 @@ def index_name(family: Family, day: dt.date | None, infix: str | None) -> str:
     return "-".join(part for part in parts if part)
 
 
+def useractions_of(day: dt.date | None, infix: str | None) -> str:
+    """Return the pattern of the indices of a day's useractions, or of all days'."""
+    # Without INDEX_INFIX the names may contain an infix that is configured in Logstash only.
+    family = f"useractions-{infix}-" if infix else "useractions*-"
+    return f"{family}{day:%Y.%m.%d}" if day else f"{family}*"
+
+
 def require_own(index: str, infix: str | None) -> None:
     """Raise PoisonError unless this site's harvests write to `index`, whose name comes from an object in S3."""
     for family in FAMILIES:

@@ -95,7 +95,9 @@ def clock(recording: Fields, zoom: Iterable[Sequence[Stay]], zone: tzinfo, least
             place[0] += one.get("live") or 0
             place[2] += one.get("recorded") or 0
     for stays in zoom:
-        for n in {n for since, until in stays for n in range(int(since // FIVE_MINUTES), _after(until))}:
+        for n in {
+            n for since, until in stays for n in range(int(since // FIVE_MINUTES), -int(-until // FIVE_MINUTES))
+        }:
             counts[n][1] += 1
     rows = [
         [datetime.fromtimestamp(n * FIVE_MINUTES, zone), *(groups.count(one, least) for one in numbers)]
@@ -103,10 +105,6 @@ def clock(recording: Fields, zoom: Iterable[Sequence[Stay]], zone: tzinfo, least
         if any(one >= least for one in numbers)
     ]
     return Table("clock", "On the clock", CLOCK, rows)
-
-
-def _after(until: float) -> int:
-    return int(-(-until // FIVE_MINUTES))
 
 
 def days(viewings: Iterable[Fields], zone: tzinfo, least: int) -> Table:

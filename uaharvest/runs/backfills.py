@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from uaharvest.errors import BadInputError, BlockedError, RetryableError
-from uaharvest.intervals import Interval, without
+from uaharvest.intervals import Interval, union, without
 from uaharvest.s3_object import ChangedError, S3Object
 
 State = Literal["running", "stopped", "done"]
@@ -118,7 +118,8 @@ class Backfill:
         """Return it with one more slice done; itself if that is done already."""
         if not self.rest(span):
             return self
-        spans = tuple(_merged([*self.spans, span]))
+        bounds = union((one.start, one.end) for one in (*self.spans, span))
+        spans = tuple(Interval(start, end) for start, end in bounds)
         return dataclasses.replace(self, spans=spans, rows=self.rows + rows, dead=self.dead + dead, saved_at=now)
 
     def with_window(self, window: Interval, *, rows: int, dead: int, now: datetime) -> "Backfill":
@@ -292,14 +293,3 @@ def require_apart(interval: Interval, others: Iterable[Backfill]) -> None:
 def utc_now() -> datetime:
     """Return the present, in whole seconds."""
     return datetime.now(UTC).replace(microsecond=0)
-
-
-def _merged(spans: Iterable[Interval]) -> list[Interval]:
-    """Return the spans in order, with those joined that touch."""
-    merged: list[Interval] = []
-    for span in sorted(spans):
-        if merged and span.start <= merged[-1].end:
-            merged[-1] = Interval(merged[-1].start, max(merged[-1].end, span.end))
-        else:
-            merged.append(span)
-    return merged

@@ -26,6 +26,7 @@ from uaharvest.errors import (
 )
 from uaharvest.intervals import Interval
 from uaharvest.lua import script
+from uaharvest.plain import counted
 from uaharvest.runs.ledger import EndedRun
 
 # Seconds. A clock that was not compared for this long is dropped.
@@ -252,7 +253,7 @@ def blocks(error: BaseException) -> bool:
 
 def counts_in_words(found: int, sent: int, dead: int) -> str:
     """Return how many rows a slice or a run found and sent, in words."""
-    dead_letters = f", {dead:,} dead letter{'s' * (dead != 1)}" if dead else ""
+    dead_letters = f", {counted(dead, 'dead letter')}" if dead else ""
     return f"{found:,} found, {sent:,} sent{dead_letters}"
 
 

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,7 @@ class SqliteStore:
         remaining = iter(keys)
         while batch := list(itertools.islice(remaining, DELETED_AT_ONCE)):
             with self._erasing() as connection:
-                yield self._changed(connection, partial(_delete_all, keys=batch))
+                yield self._changed(connection, methodcaller("executemany", _DELETE, batch))
 
     def drop(self, index: str) -> None:
         """Delete all documents of an index; see `DocumentStore.drop`."""
@@ -209,10 +209,6 @@ class SqliteStore:
         if _code(error) in _PASSING:
             return RetryableError(f"SQLite file {self._path}: {error}")
         return BlockedError(f"SQLite file {self._path}: {error}. Check DOCUMENTS_URL, its folder and permissions.")
-
-
-def _delete_all(connection: sqlite3.Connection, keys: Iterable[Key]) -> None:
-    connection.executemany(_DELETE, keys)
 
 
 def _value(field: str) -> str:

@@ -14,6 +14,7 @@ from uaharvest.coerce import many, members
 from uaharvest.dead_letters import DeadLetter, DeadLetters
 from uaharvest.documents import episode
 from uaharvest.documents.document import Document
+from uaharvest.documents.indices import useractions_of
 from uaharvest.errors import BadInputError, BlockedError, PoisonError, RetryableError, SourceError
 from uaharvest.intervals import Interval
 from uaharvest.opencast.client import NOTHING, Opencast
@@ -259,14 +260,8 @@ class Episodes:
         if self._chosen is not None and self._chosen.mpid is not None:
             return {self._chosen.mpid}
         pattern = self._chosen.source_index_pattern if self._chosen else None
-        groups = self._store.groups(pattern or self._pattern(window), ["mpid"])
+        groups = self._store.groups(pattern or useractions_of(window.start, self._infix), ["mpid"])
         return {mpid for (mpid,), _, _ in groups if mpid}
-
-    def _pattern(self, window: Interval | None) -> str:
-        """Return the index pattern of a day, or of all days."""
-        # Without INDEX_INFIX the names may contain an infix that is configured in Logstash only.
-        family = f"useractions-{self._infix}-" if self._infix else "useractions*-"
-        return f"{family}{window.start:%Y.%m.%d}" if window else f"{family}*"
 
     def _require_match(self, pattern: str) -> None:
         for part in pattern.split(","):
@@ -289,7 +284,7 @@ class Episodes:
             raise RetryableError(
                 f"the episodes of {window.start:%F} wait: useractions are harvested up to {until:%F %T} UTC"
             )
-        pattern = self._pattern(window)
+        pattern = useractions_of(window.start, self._infix)
         if waiting := [index for index in self._upstream.held() if f"{window.start:%Y.%m.%d}" in index]:
             raise BlockedError(
                 f"the episodes of {window.start:%F} wait: the index {waiting[0]} takes no documents"
@@ -300,7 +295,7 @@ class Episodes:
             " If no useractions of that day will come, go on with the next:"
             f" manage.py watermark set --stream {self.name} {window.end:%FT%TZ}"
         )
-        if not self._store.matching(self._pattern(None)):
+        if not self._store.matching(useractions_of(None, self._infix)):
             raise BlockedError(
                 f"no index matches {pattern}, nor any other day: no useractions are indexed. Check the indexer or"
                 f" Logstash, INDEX_INFIX and DOCUMENTS_URL or ES_HOST.{confirm}"

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any, Protocol
 
 from uaharvest.documents.document import Document
-from uaharvest.documents.indices import index_name
+from uaharvest.documents.indices import index_name, useractions_of
 from uaharvest.settings import Settings
 from uaharvest.sinks.documents import DocumentStore, Has
 from uaharvest.viewing.documents import documents
@@ -81,10 +81,3 @@ class Recordings:
             UNIDENTIFIED: rows.unidentified,
         }
         counts.update({count: number for count, number in found.items() if number})
-
-
-def useractions_of(day: date | None, infix: str | None) -> str:
-    """Return the pattern of the indices of a day's useractions, or of all days'."""
-    # Without INDEX_INFIX the names may contain an infix that is configured in Logstash only.
-    family = f"useractions-{infix}-" if infix else "useractions*-"
-    return f"{family}{day:%Y.%m.%d}" if day else f"{family}*"

@@ -61,7 +61,9 @@ def measures(found: Viewings, durations: Mapping[str, float]) -> list[Measures]:
     return [
         Measures(
             *found.pairs[n],
-            coverage=_coverage(seen[n], durations.get(found.pairs[n][0])),
+            coverage=min(1.0, float(seen[n]) / duration)
+            if (duration := durations.get(found.pairs[n][0]))
+            else None,
             seen_s=float(seen[n]),
             watched_s=float(watched[n]),
             again_s=round(max(0.0, float(watched[n] - seen[n])), 3),
@@ -98,7 +100,3 @@ def _middle(bound: Floats, seconds: int) -> Ints:
 
 def _lengths(groups: Ints, start: Floats, end: Floats, count: int) -> Floats:
     return total(groups, end - start, count)
-
-
-def _coverage(seen: float, duration: float | None) -> float | None:
-    return min(1.0, float(seen) / duration) if duration else None

@@ -1,6 +1,7 @@
 """Builds the engines of what is made from documents: viewings and attendance."""
 
 from uaharvest import assembly, tombstones
+from uaharvest.documents.indices import useractions_of
 from uaharvest.runs.days import DAY
 from uaharvest.runs.engine import Engine, Hints
 from uaharvest.settings import STDOUT, Settings
@@ -10,7 +11,7 @@ from uaharvest.streams.derived import Derivation, Derived
 from uaharvest.streams.parquet import ParquetUseractions
 from uaharvest.streams.spec import StreamSpec, documents_at
 from uaharvest.streams.specs import attendance, viewings, zoom
-from uaharvest.streams.viewings import Recordings, StoredUseractions, UseractionsReader, useractions_of
+from uaharvest.streams.viewings import Recordings, StoredUseractions, UseractionsReader
 
 
 def viewings_engine(settings: Settings, hints: Hints) -> Engine:

@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from uaharvest.intervals import union
+
 CHUNKS = 20
 _MOST = 0.75
 
@@ -28,17 +30,6 @@ class Chunk(NamedTuple):
     mean_s: float
 
 
-def coverage(intervals: Iterable[Interval]) -> list[Interval]:
-    """Return the union of intervals, sorted: 0 to 10 and 5 to 30 are 0 to 30. Seconds."""
-    merged: list[Interval] = []
-    for start, end in sorted(intervals):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
-        else:
-            merged.append((start, end))
-    return merged
-
-
 def chunks(viewings: Mapping[str, Sequence[Interval]], duration: float) -> list[Chunk]:
     """Return the chunks of a video.
 
@@ -52,12 +43,12 @@ def chunks(viewings: Mapping[str, Sequence[Interval]], duration: float) -> list[
 
 def completed(viewings: Mapping[str, Sequence[Interval]], duration: float) -> int:
     """Return how many viewers saw at least 75 % of the video."""
-    return sum(_inside(coverage(parts), 0, duration) >= _MOST * duration for parts in viewings.values())
+    return sum(_inside(union(parts), 0, duration) >= _MOST * duration for parts in viewings.values())
 
 
 def _chunk(viewings: Mapping[str, Sequence[Interval]], start: float, end: float) -> Chunk:
     spent = [_inside(parts, start, end) for parts in viewings.values()]
-    seen = [_inside(coverage(parts), start, end) for parts in viewings.values()]
+    seen = [_inside(union(parts), start, end) for parts in viewings.values()]
     viewers = sum(seconds > 0 for seconds in seen)
     most = sum(seconds >= _MOST * (end - start) for seconds in seen)
     return Chunk(start, end, viewers, most, sum(spent) / viewers if viewers else 0.0)
