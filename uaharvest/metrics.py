@@ -51,7 +51,7 @@ METRICS: Mapping[str, Description] = {
     ),
     "uaharvest_scrape_duration_seconds": Description("gauge", (), "How long it took to read everything."),
     "uaharvest_status_exit_code": Description(
-        "gauge", (), "What `manage.py status` would exit with; 0: all is well."
+        "gauge", (), "The exit code that `manage.py status` would have; 0: all is well."
     ),
     "uaharvest_stream_lag_seconds": Description("gauge", ("stream",), "Age of the watermark."),
     "uaharvest_stream_overdue_seconds": Description(
@@ -113,7 +113,9 @@ METRICS: Mapping[str, Description] = {
         "About how many rows running backfills have yet to read; missing if that is not known.",
     ),
     "uaharvest_backfill_idle_seconds": Description(
-        "gauge", ("stream",), "Time since a running backfill last got on; of several, the longest."
+        "gauge",
+        ("stream",),
+        "Time since a running backfill last made progress; the longest, if there are several.",
     ),
     "uaharvest_audit_missing_rows": Description(
         "gauge", ("stream",), "Rows that the newest audit of each day found missing in the document store."
@@ -136,7 +138,7 @@ METRICS: Mapping[str, Description] = {
         "gauge", ("queue",), "Workers that consume a queue; missing with sqs:// as the broker."
     ),
     "uaharvest_beat_tick_age_seconds": Description(
-        "gauge", ("stream",), "Time since the stream last heard a tick of beat, by Redis's clock."
+        "gauge", ("stream",), "Time since the stream last received a tick from beat, by Redis's clock."
     ),
     "uaharvest_beat_period_seconds": Description("gauge", (), "HARVEST_EVERY_SECONDS."),
     "uaharvest_clock_skew_seconds": Description(

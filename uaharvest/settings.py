@@ -409,7 +409,7 @@ class Settings:
     viewings_parquet: Path | None = _setting(
         "VIEWINGS_PARQUET",
         Path,
-        "Folder of an `export parquet`: viewings are made from its useractions too, such as those deleted here.",
+        "Folder of an `export parquet`: viewings are derived from its useractions too, such as those deleted here.",
     )
     viewings_key: str = _setting(
         "S3_VIEWINGS_KEY", text, "S3 key of the viewings watermark.", default="viewings-watermark"
@@ -446,7 +446,7 @@ class Settings:
     privacy_pseudonyms: tuple[tuple[str, str], ...] = _setting(
         "PRIVACY_PSEUDONYMS",
         pseudonym_keys,
-        "ID:SECRET: pseudonyms by this key replace logins, sessions, names and ids; after commas older keys.",
+        "ID:SECRET: pseudonyms by this key replace logins, sessions, names and ids; older keys follow after commas.",
         default=(),
         shown_default="-",
         secret=True,
@@ -466,14 +466,14 @@ class Settings:
     privacy_types: tuple[str, ...] = _setting(
         "PRIVACY_TYPES",
         event_types,
-        "With pseudonyms, store these types of useractions too, besides those of Opencast's players; `SEARCH*`: whole.",
+        "With pseudonyms, also store these types besides those of Opencast's players; `SEARCH*`: in full.",
         default=(),
         shown_default="-",
     )
     privacy_tombstone_key: str | None = _setting(
         "PRIVACY_TOMBSTONE_KEY",
         tombstone_key,
-        "Secret by which erased people are recognised if their data come again; unset: that of PRIVACY_PSEUDONYMS.",
+        "Secret to recognise erased people if their data arrive again; unset: that of PRIVACY_PSEUDONYMS.",
         secret=True,
     )
     access_log: Path | None = _setting(
@@ -505,7 +505,7 @@ class Settings:
     retention_at: timedelta = _setting(
         "RETENTION_AT",
         time_of_day,
-        "When what is too old is deleted each day, if any RETENTION_ setting is set (UTC).",
+        "Daily time (UTC) at which old data are deleted, if any RETENTION_ setting is set.",
         default=timedelta(hours=3),
         shown_default="03:00",
     )
@@ -519,7 +519,7 @@ class Settings:
     report_threshold: int = _setting(
         "REPORT_THRESHOLD",
         whole(1, 100),
-        "Reports: per cent of a lecture or of its recording from which on a student attended it (--threshold).",
+        "Reports: the percentage of a lecture or its recording that counts as attending it (--threshold).",
         default=50,
     )
     report_min_group: int = _setting(
@@ -576,7 +576,7 @@ class Settings:
     flower_login: tuple[str, ...] | None = _setting(
         "FLOWER_BASIC_AUTH",
         flower_login,
-        "user:password for Flower, which does not start without; more than one separated by commas.",
+        "user:password for Flower, which requires it; several are separated by commas.",
         secret=True,
     )
 
