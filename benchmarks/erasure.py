@@ -26,7 +26,7 @@ from uaharvest.person.eraser import Person
 from uaharvest.settings import Settings
 from uaharvest.sinks.cluster.connection import connect
 from uaharvest.sinks.cluster.store import ClusterStore
-from uaharvest.sinks.documents import Key
+from uaharvest.sinks.documents import DocumentKey
 from uaharvest.sinks.sqlite import SqliteStore
 
 SQLITE = "sqlite"
@@ -114,9 +114,9 @@ def erase(chosen: Settings) -> Erased:
     person = Person(chosen, [LOGIN])
     store = person.documents._store  # noqa: SLF001 - to count
     delete = store.delete
-    asked: list[Key] = []
+    asked: list[DocumentKey] = []
 
-    def counted(keys: Iterable[Key]) -> Iterator[int]:
+    def counted(keys: Iterable[DocumentKey]) -> Iterator[int]:
         listed = list(keys)
         asked.extend(listed)
         return delete(listed)

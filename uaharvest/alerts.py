@@ -37,8 +37,8 @@ LOCKED = 120.0
 WAITS = 7 * 86_400
 STREAM_OF_INDEXER = "index"
 
-Kind = Literal["blocked", "lags", "dead letters", "loss"]
-Receiver = Callable[[str], None]  # takes one line of JSON; raises RetryableError
+AlertKind = Literal["blocked", "lags", "dead letters", "loss"]
+AlertReceiver = Callable[[str], None]  # takes one line of JSON; raises RetryableError
 
 log = structlog.get_logger()
 
@@ -72,7 +72,7 @@ class Alert:
     """
 
     text: str
-    alert: Kind
+    alert: AlertKind
     state: Literal["raised", "healed"]
     stream: str
     at: str
@@ -84,7 +84,7 @@ class Alert:
 
 
 Standing = Mapping[str, Reported]
-Step = tuple[Reported | None, str]
+Decision = tuple[Reported | None, str]
 
 
 def decide(reported: Standing, report: Mapping[str, Any], now: str) -> tuple[dict[str, Reported], list[Alert]]:
@@ -100,7 +100,7 @@ def decide(reported: Standing, report: Mapping[str, Any], now: str) -> tuple[dic
     standing, alerts = dict(reported), []
     known = not report["redis"]["error"]
     parts = {**report["streams"], **({STREAM_OF_INDEXER: report["index"]} if report["index"] else {})}
-    steps: dict[Kind, Callable[..., Step]] = {
+    steps: dict[AlertKind, Callable[..., Decision]] = {
         "blocked": _blocked,
         "lags": _lags,
         "dead letters": _dead_letters,
@@ -128,7 +128,7 @@ def decide(reported: Standing, report: Mapping[str, Any], now: str) -> tuple[dic
     return standing, alerts
 
 
-def _blocked(part: Mapping[str, Any], before: Reported | None, now: str, *, known: bool) -> Step:
+def _blocked(part: Mapping[str, Any], before: Reported | None, now: str, *, known: bool) -> Decision:
     if blocked := part["blocked"]:
         return before or Reported(since=now), "" if before else f"is blocked: {blocked['reason']}"
     if not known:
@@ -136,7 +136,7 @@ def _blocked(part: Mapping[str, Any], before: Reported | None, now: str, *, know
     return None, f"is no longer blocked (since {before.since})" if before else ""
 
 
-def _lags(part: Mapping[str, Any], before: Reported | None, now: str, *, known: bool) -> Step:
+def _lags(part: Mapping[str, Any], before: Reported | None, now: str, *, known: bool) -> Decision:
     late = part.get("overdue_seconds")
     if late is None or not known:
         return before, ""
@@ -153,7 +153,7 @@ def _lags(part: Mapping[str, Any], before: Reported | None, now: str, *, known: 
     return None, f"has caught up (it lagged since {before.since})" if before else ""
 
 
-def _dead_letters(part: Mapping[str, Any], before: Reported | None, now: str, *, known: bool) -> Step:  # noqa: ARG001 - S3 knows them
+def _dead_letters(part: Mapping[str, Any], before: Reported | None, now: str, *, known: bool) -> Decision:  # noqa: ARG001 - S3 knows them
     count, reported = part["dead_letters"], before.count if before else 0
     if count is None:
         return before, ""
@@ -167,7 +167,7 @@ def _dead_letters(part: Mapping[str, Any], before: Reported | None, now: str, *,
     return None, "has no dead letters any more" if before else ""
 
 
-def _loss(part: Mapping[str, Any], before: Reported | None, now: str, *, known: bool) -> Step:
+def _loss(part: Mapping[str, Any], before: Reported | None, now: str, *, known: bool) -> Decision:
     if not known:
         return before, ""
     lost = part.get("lost", ())  # the indexer cannot lose anything
@@ -182,7 +182,7 @@ def _loss(part: Mapping[str, Any], before: Reported | None, now: str, *, known: 
 class Alerts:
     """Decides which alerts there are, keeps them in Redis, and hands them to their receivers."""
 
-    def __init__(self, client: "redis.Redis", place: str, receivers: Mapping[str, Receiver]) -> None:
+    def __init__(self, client: "redis.Redis", place: str, receivers: Mapping[str, AlertReceiver]) -> None:
         """Keep what was reported under `place`, by `client`, which must decode; `receivers` by a lasting name."""
         self._redis = client
         self._place = place
@@ -248,7 +248,7 @@ class Alerts:
         return f"{sent} sent" if sent else "nothing new"
 
 
-def to_command(words: Sequence[str]) -> Receiver:
+def to_command(words: Sequence[str]) -> AlertReceiver:
     """Return a receiver that hands an alert to a command (ALERT_COMMAND) on stdin, without a shell."""
 
     def send(line: str) -> None:
@@ -274,7 +274,7 @@ def to_command(words: Sequence[str]) -> Receiver:
     return send
 
 
-def to_webhook(url: str) -> Receiver:
+def to_webhook(url: str) -> AlertReceiver:
     """Return a receiver that posts an alert to a URL (ALERT_WEBHOOK_URL), which no error shows."""
 
     def send(line: str) -> None:

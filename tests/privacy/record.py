@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from uaharvest import keys
 from uaharvest.keys import Key
-from uaharvest.privacy.rules import TABLES, Table
+from uaharvest.privacy.rules import TABLES, RuleTable
 
 
 class Store(NamedTuple):
@@ -116,7 +116,7 @@ IMPERSONAL = (
     *(keys.LISTS_HELD, keys.MEETING_SESSIONS, keys.WAKE, keys.WORKERS),
 )
 
-_TITLES: dict[Table, str] = {
+_TITLES: dict[RuleTable, str] = {
     "useractions": "Useractions: messages of the queue, and documents",
     "episodes": "Episodes",
     "meetings": "Meetings",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
-from uaharvest.audit.day import DayAudit, Found, added
+from uaharvest.audit.day import DayAudit, FamilyCounts, added
 from uaharvest.audit.results import Results
 from uaharvest.errors import BadInputError
 from uaharvest.intervals import Interval
@@ -30,7 +30,7 @@ class StreamAudit(Protocol):
         """Return the parts of a day (UTC) that are compared one after the other."""
         ...
 
-    def audit(self, piece: Interval, *, repair: bool) -> Found:
+    def audit(self, piece: Interval, *, repair: bool) -> FamilyCounts:
         """Compare a piece; with `repair`, harvest what is missing."""
         ...
 
@@ -109,7 +109,7 @@ class Auditor:
         begin = midnight_of(day)
         pieces = self._compared.pieces(Interval(begin, begin + DAY))
         self._compared.begin()
-        found: Found = former.found if former else {}
+        found: FamilyCounts = former.found if former else {}
         done = former.pieces or 0 if former else 0
         for number, piece in enumerate(pieces[done:], done + 1):
             found = added(found, self._compared.audit(piece, repair=repair))

@@ -37,10 +37,10 @@ class Counts:
         return Counts(**{name: count + others[name] for name, count in mine.items()})
 
 
-Found = Mapping[Family, Counts]
+FamilyCounts = Mapping[Family, Counts]
 
 
-def added(one: Found, other: Found) -> dict[Family, Counts]:
+def added(one: FamilyCounts, other: FamilyCounts) -> dict[Family, Counts]:
     """Return the sums of two results."""
     return {family: one.get(family, Counts()) + other.get(family, Counts()) for family in {**one, **other}}
 
@@ -60,7 +60,7 @@ class DayAudit:
     stream: str
     day: date
     at: datetime
-    found: Found
+    found: FamilyCounts
     pieces: int | None = None
 
     @property

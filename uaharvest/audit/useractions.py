@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from uaharvest.audit.day import Counts, Found
+from uaharvest.audit.day import Counts, FamilyCounts
 from uaharvest.audit.dead_letters import ActionDeadLetters
 from uaharvest.audit.rows import Rows
 from uaharvest.documents.indices import index_name
@@ -63,7 +63,7 @@ class ActionsAudit:
         """Return the instant up to which the harvest no longer looks for late rows."""
         return look_back(watermark, timedelta(seconds=self._settings.overlap), self._settings.opencast_zone)
 
-    def audit(self, piece: Interval, *, repair: bool) -> Found:
+    def audit(self, piece: Interval, *, repair: bool) -> FamilyCounts:
         """Compare a piece; harvest what is missing if `repair` says so."""
         indexed, unreadable = self._indexed(piece)
         dead_letters = self._dead_letters

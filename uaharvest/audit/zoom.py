@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import NamedTuple
 
-from uaharvest.audit.day import Counts, Found
+from uaharvest.audit.day import Counts, FamilyCounts
 from uaharvest.audit.dead_letters import readable
 from uaharvest.dead_letters import DeadLetters
 from uaharvest.documents import meeting
@@ -64,7 +64,7 @@ class ZoomAudit:
     def begin(self) -> None:
         """Do nothing: everything is read with each piece."""
 
-    def audit(self, piece: Interval, *, repair: bool) -> Found:
+    def audit(self, piece: Interval, *, repair: bool) -> FamilyCounts:
         """Compare a day; harvest the meetings that lack documents if `repair` says so.
 
         Meetings without a time to start are left out, because the day of their documents is a guess.

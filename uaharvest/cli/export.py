@@ -286,7 +286,7 @@ def _useractions(source: SiteDocuments, mpids: Iterable[str]) -> Grouped:
     return grouped
 
 
-def _in_order(rows: Iterable[products.Row]) -> list[products.Row]:
+def _in_order(rows: Iterable[products.CsvRow]) -> list[products.CsvRow]:
     """Sort rows, which are small, by recording and student: stores return documents in any order."""
     return sorted(rows, key=lambda row: (str(row["mpid"]), str(row["huid"])))
 

@@ -16,12 +16,10 @@ from typing import Any, Protocol
 
 import iso3166
 
-from uaharvest.documents.indexed import without_surrogates
+from uaharvest.documents.indexed import Locate, without_surrogates
 from uaharvest.documents.values import between, iso
 from uaharvest.errors import PoisonError
 from uaharvest.rows.zoom import ParticipantRow
-
-Locate = Callable[[str], Mapping[str, Any] | None]
 
 WAITING = "in_waiting_room"
 # Longer names are not searched for in a leave reason. Zoom allows 64 characters for each of two names.

@@ -15,9 +15,9 @@ from uaharvest.intervals import union
 from uaharvest.viewing.actions import Action
 from uaharvest.viewing.published import old_tools
 
-Document = Mapping[str, Any]
-Episodes = Mapping[str, Document]
-Row = dict[str, Any]
+Fields = Mapping[str, Any]
+EpisodesById = Mapping[str, Fields]
+CsvRow = dict[str, Any]
 
 ATTENDANCE = ("mpid", "huid", "vod_attendance")
 LIVE_ATTENDANCE = ("mpid", "huid", "live_attendance")
@@ -39,7 +39,7 @@ _USES = {
 }
 
 
-def attendance(viewings: Iterable[Document]) -> Iterator[Row]:
+def attendance(viewings: Iterable[Fields]) -> Iterator[CsvRow]:
     """Yield how much of each recording each student saw, in percent, rounded down; None if the duration is unknown.
 
     Args:
@@ -51,7 +51,7 @@ def attendance(viewings: Iterable[Document]) -> Iterator[Row]:
             yield {"mpid": viewing.get("mpid"), "huid": huid, "vod_attendance": _percent(share)}
 
 
-def live_attendance(viewings: Iterable[Document], episodes: Episodes) -> Iterator[Row]:
+def live_attendance(viewings: Iterable[Fields], episodes: EpisodesById) -> Iterator[CsvRow]:
     """Yield how much of each live lecture each student was present at, in percent, rounded down.
 
     The lecture lasted from `live_start` to `live_end` of the episode, otherwise from `start` for its duration. If it
@@ -73,7 +73,7 @@ def live_attendance(viewings: Iterable[Document], episodes: Episodes) -> Iterato
         yield {"mpid": viewing.get("mpid"), "huid": huid, "live_attendance": _percent(share)}
 
 
-def viewing_options(useractions: Iterable[Document]) -> Iterator[Row]:
+def viewing_options(useractions: Iterable[Fields]) -> Iterator[CsvRow]:
     """Yield how often each student turned on captions, changed the speed and changed the layout of a recording."""
     counts: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for document in useractions:
@@ -89,7 +89,7 @@ def viewing_options(useractions: Iterable[Document]) -> Iterator[Row]:
         yield {"mpid": mpid, "huid": huid, **{option: own[option] for option in _USES}}
 
 
-def episode_metrics(episodes: Episodes, recordings: Iterable[Document], least: int) -> Iterator[Row]:
+def episode_metrics(episodes: EpisodesById, recordings: Iterable[Fields], least: int) -> Iterator[CsvRow]:
     """Yield each episode with the mean percentage seen, over all viewers, and their number.
 
     Args:
@@ -109,7 +109,7 @@ def episode_metrics(episodes: Episodes, recordings: Iterable[Document], least: i
         yield _of_episode(mpid, episode) | metrics
 
 
-def attendance_as_before(grouped: Grouped, episodes: Episodes, chunk: int) -> Iterator[Row]:
+def attendance_as_before(grouped: Grouped, episodes: EpisodesById, chunk: int) -> Iterator[CsvRow]:
     """Yield metric 7 of the old tools: a heartbeat counts for its whole chunk of so many seconds."""
     for mpid, actions, duration in _with_duration(grouped, episodes):
         percents = old_tools.export_attendance(actions, duration, chunk)
@@ -117,14 +117,14 @@ def attendance_as_before(grouped: Grouped, episodes: Episodes, chunk: int) -> It
             yield {"mpid": mpid, "huid": huid, "vod_attendance": percent}
 
 
-def viewing_options_as_before(grouped: Grouped) -> Iterator[Row]:
+def viewing_options_as_before(grouped: Grouped) -> Iterator[CsvRow]:
     """Yield metric 8 of the old tools: only the names of Harvard's Paella 6."""
     for mpid, actions in grouped.recordings():
         for huid, options in sorted(old_tools.viewing_options(actions).items()):
             yield {"mpid": mpid, "huid": huid, **options._asdict()}
 
 
-def episode_metrics_as_before(grouped: Grouped, episodes: Episodes) -> Iterator[Row]:
+def episode_metrics_as_before(grouped: Grouped, episodes: EpisodesById) -> Iterator[CsvRow]:
     """Yield metric 13 of the old tools: the mean over students of the chunks of 300 s that have a heartbeat."""
     found = {
         mpid: old_tools.episode_stats(actions, duration)
@@ -139,7 +139,7 @@ def episode_metrics_as_before(grouped: Grouped, episodes: Episodes) -> Iterator[
         yield _of_episode(mpid, episode) | metrics
 
 
-def _with_duration(grouped: Grouped, episodes: Episodes) -> Iterator[tuple[str, list[Action], float]]:
+def _with_duration(grouped: Grouped, episodes: EpisodesById) -> Iterator[tuple[str, list[Action], float]]:
     for mpid, actions in grouped.recordings():
         known = facts(episodes.get(mpid, {}))
         duration = known.duration or grouped.facts[mpid].duration
@@ -147,7 +147,7 @@ def _with_duration(grouped: Grouped, episodes: Episodes) -> Iterator[tuple[str, 
             yield mpid, actions, duration
 
 
-def _of_episode(mpid: str, episode: Document) -> Row:
+def _of_episode(mpid: str, episode: Fields) -> CsvRow:
     known = {column: episode.get(column) for column in EPISODE_METRICS[:7]}
     return {**known, "mpid": mpid, "duration": whole(episode.get("duration"))}
 
@@ -156,7 +156,7 @@ def _percent(share: Any) -> int | None:
     return int(100 * share) if isinstance(share, int | float) else None
 
 
-def _on_the_air(episode: Document) -> tuple[float, float] | None:
+def _on_the_air(episode: Fields) -> tuple[float, float] | None:
     """Return when a lecture was live, epoch seconds; None if that is unknown."""
     start, end = instant(episode.get("live_start")), instant(episode.get("live_end"))
     if start is None or end is None:

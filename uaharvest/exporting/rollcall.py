@@ -24,7 +24,7 @@ _PAUSE = 1.0  # seconds between two courses, as the old tool did
 _RETRIES = Retries(attempts=4, first=2.0, within=120.0)
 _PERSON = ("huid", "status", "first_name", "mi", "last_name", "reg_level")
 
-Person = dict[str, str]
+CoursePerson = dict[str, str]
 
 
 class Banner:
@@ -49,7 +49,7 @@ class Banner:
         self._upstream = Upstream("Banner", host="--banner", login="its address", timeout=_TIMEOUT)
         self._pause = pause
 
-    def people(self, series: Iterable[str]) -> Iterator[Person]:
+    def people(self, series: Iterable[str]) -> Iterator[CoursePerson]:
         """Yield everybody of these series, in any group.
 
         Raises:
@@ -87,7 +87,7 @@ class Banner:
         return answer
 
 
-def people_of(path: Path, chosen: Callable[[str], bool]) -> Iterator[Person]:
+def people_of(path: Path, chosen: Callable[[str], bool]) -> Iterator[CoursePerson]:
     """Yield the people of a CSV file with a header, those of the chosen series.
 
     It needs the columns series and huid. Others of COLUMNS are taken, and the rest is ignored.

@@ -11,7 +11,7 @@ from uaharvest.documents.episode_part import taken_apart
 from uaharvest.exporting.useractions import Facts, facts, with_viewers
 from uaharvest.sinks.documents import DocumentStore, Has
 
-Document = dict[str, Any]
+Fields = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,33 +67,33 @@ class SiteDocuments:
                     found.append(day)
         return sorted(found)
 
-    def of_day(self, family: str, day: dt.date) -> Iterator[Document]:
+    def of_day(self, family: str, day: dt.date) -> Iterator[Fields]:
         """Yield all documents of a day, useractions with their viewers."""
         return self._of_day(family, day, None)
 
-    def of_recordings(self, family: str, mpids: Collection[str], days: Collection[dt.date]) -> Iterator[Document]:
+    def of_recordings(self, family: str, mpids: Collection[str], days: Collection[dt.date]) -> Iterator[Fields]:
         """Yield the documents of these recordings, day by day."""
         for day in days:
             yield from self._of_day(family, day, Has("mpid", mpids))
 
-    def _of_day(self, family: str, day: dt.date, where: Has | None) -> Iterator[Document]:
+    def _of_day(self, family: str, day: dt.date, where: Has | None) -> Iterator[Fields]:
         documents = self.store.select(f"{self.index(family)}-{day:%Y.%m.%d}", where)
         return with_viewers(documents, self._anonymous) if family == "useractions" else documents
 
-    def viewings(self, mpids: Collection[str]) -> Iterator[Document]:
+    def viewings(self, mpids: Collection[str]) -> Iterator[Fields]:
         """Yield what was watched of these recordings, by recording and viewer; nothing without this stream."""
         return self.store.select(self.index("viewings"), Has("mpid", mpids))
 
-    def recordings(self, mpids: Collection[str]) -> Iterator[Document]:
+    def recordings(self, mpids: Collection[str]) -> Iterator[Fields]:
         """Yield how these recordings were watched; nothing without this stream."""
         return self.store.select(self.index("recordings"), Has("mpid", mpids))
 
-    def episodes(self, chosen: ChosenSeries) -> dict[str, Document]:
+    def episodes(self, chosen: ChosenSeries) -> dict[str, Fields]:
         """Return the chosen episodes by recording.
 
         A recording that has no episode, but that viewers watched, has what is known of it in `recordings`.
         """
-        found: dict[str, Document] = {}
+        found: dict[str, Fields] = {}
         for family in ("recordings", "episodes"):
             for document in self._of_series(family, chosen):
                 mpid = text(document.get("mpid"))
@@ -104,7 +104,7 @@ class SiteDocuments:
                 found[mpid] = document
         return dict(sorted(found.items()))
 
-    def _of_series(self, family: str, chosen: ChosenSeries) -> Iterator[Document]:
+    def _of_series(self, family: str, chosen: ChosenSeries) -> Iterator[Fields]:
         """Yield the chosen documents of a family, and perhaps others."""
         if chosen.year is None:
             return self.store.select(self.index(family), Has("series", chosen.series))

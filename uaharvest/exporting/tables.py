@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from uaharvest.coerce import instant, members, text, whole
 from uaharvest.exporting.people import person_of
 
-Row = Mapping[str, Any]
+Fields = Mapping[str, Any]
 _SPAN = 'STRUCT("start" DOUBLE, "end" DOUBLE)[]'
 _PLAYED = 'STRUCT("start" DOUBLE, "end" DOUBLE, "began" TIMESTAMPTZ, "ended" TIMESTAMPTZ)[]'
 _STAYS = 'STRUCT("began" TIMESTAMPTZ, "ended" TIMESTAMPTZ)[]'
@@ -32,7 +32,7 @@ class ParquetColumn(NamedTuple):
 
     name: str
     type: str
-    value: Callable[[Row], Any]
+    value: Callable[[Fields], Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ class ParquetTable:
     order: Sequence[str]
 
 
-def _field(path: str, read: Callable[[Any], Any]) -> Callable[[Row], Any]:
+def _field(path: str, read: Callable[[Any], Any]) -> Callable[[Fields], Any]:
     *parents, last = path.split(".")
 
-    def value(document: Row) -> Any:
+    def value(document: Fields) -> Any:
         inside: Mapping[str, Any] = document
         for parent in parents:
             inside = members(inside.get(parent))

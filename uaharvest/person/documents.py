@@ -19,7 +19,7 @@ from uaharvest.privacy.people import (
     is_about,
     without_host,
 )
-from uaharvest.sinks.documents import DocumentStore, Has, Key, Mentions
+from uaharvest.sinks.documents import DocumentKey, DocumentStore, Has, Mentions
 from uaharvest.viewing.documents import COUNTED, recording_of
 
 ABOUT: tuple[Form, ...] = ("useractions", "sessions", "viewings", "attendance")  # they are deleted
@@ -40,7 +40,7 @@ class Found(NamedTuple):
     """
 
     store: str
-    key: Key
+    key: DocumentKey
     fields: Mapping[str, Any]
 
     @property
@@ -118,7 +118,7 @@ class PersonDocuments:
 
         In this order, because the next look finds sessions that were left, but not figures.
         """
-        erased: dict[Key, list[str]] = {}
+        erased: dict[DocumentKey, list[str]] = {}
         for one in ones:
             index, id_ = one.key
             erased.setdefault((index, str(one.fields.get("meeting"))), []).append(id_)

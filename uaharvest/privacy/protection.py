@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from uaharvest.coerce import text
+from uaharvest.documents.indexed import Locate
 from uaharvest.documents.session import REASONS
 from uaharvest.documents.useraction import AS_IT_IS, Viewer, Writers, viewer_as_it_is, write_text
 from uaharvest.privacy import agents
@@ -15,10 +16,8 @@ from uaharvest.privacy.addresses import truncated
 from uaharvest.privacy.events import Types
 from uaharvest.privacy.people import NO_ONE, Erased
 from uaharvest.privacy.pseudonyms import PseudonymKey, Pseudonyms
-from uaharvest.privacy.rules import TABLES, Nested, Table, Treatment, nested
+from uaharvest.privacy.rules import TABLES, Nested, RuleTable, Treatment, nested
 from uaharvest.rows.zoom import MeetingRow, ParticipantRow
-
-Locate = Callable[[str], Mapping[str, Any] | None]
 
 REMEMBERED = 20_000  # addresses, and addresses with browsers
 VIEWERS = 10_000  # sessions; a busy evening has fewer at once
@@ -42,7 +41,7 @@ _OF_ACTION = (
     "isPlaying",
     *_OF_SESSION,
 )
-_TABLES: Mapping[Table, Nested] = {table: nested(rules) for table, rules in TABLES.items()}
+_TABLES: Mapping[RuleTable, Nested] = {table: nested(rules) for table, rules in TABLES.items()}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +240,7 @@ class Protection:
             return {"_id": record.get("_id"), "_source": self.record(source)}
         return self.record(record)
 
-    def fields(self, table: Table, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def fields(self, table: RuleTable, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a document, or of a row, protected; what is in none of the rules is left out."""
         if not self.is_on:
             return dict(fields)
@@ -265,7 +264,7 @@ class Protection:
             return {"body": body}
         return {WITHHELD: f"{len(body):,} characters that cannot be read may hold personal data."}
 
-    def _row(self, table: Table, names: frozenset[str], raw: Any) -> Any:
+    def _row(self, table: RuleTable, names: frozenset[str], raw: Any) -> Any:
         if isinstance(raw, dict):
             return self.fields(table, {name: value for name, value in raw.items() if name in names})
         return None if self.is_on else raw

@@ -44,7 +44,7 @@ class Rule:
 
 
 # The families of documents, and the rows of sources that dead letters hold.
-Table = Family | Literal["meeting row", "participant row"]
+RuleTable = Family | Literal["meeting row", "participant row"]
 
 _WHO = "attendance by person; matching with rolls"
 _WHERE = "attendance by place; finding faults of networks"
@@ -269,7 +269,7 @@ MEETING_ROW = (
     Rule(["id", "user_type", "participants", "has_recording"], Treatment.PLAIN, "as in documents", _TRUST),
 )
 
-TABLES: Mapping[Table, Sequence[Rule]] = {
+TABLES: Mapping[RuleTable, Sequence[Rule]] = {
     "useractions": USERACTIONS,
     "episodes": EPISODES,
     "meetings": MEETINGS,

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
+from uaharvest.documents.indexed import Locate
 from uaharvest.geolite import GeoLite, nowhere
 from uaharvest.privacy.people import NO_ONE, Erased
-from uaharvest.privacy.protection import Choice, Locate, Protection
+from uaharvest.privacy.protection import Choice, Protection
 from uaharvest.privacy.pseudonyms import PseudonymKey
 from uaharvest.settings import Settings
 

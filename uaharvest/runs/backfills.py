@@ -17,7 +17,7 @@ from uaharvest.errors import BadInputError, BlockedError, RetryableError
 from uaharvest.intervals import Interval, union, without
 from uaharvest.s3_object import ChangedError, S3Object
 
-State = Literal["running", "stopped", "done"]
+BackfillState = Literal["running", "stopped", "done"]
 # Ended backfills that are kept, for `backfill list`.
 KEPT = 20
 # Backfills that have not ended: the object stays small.
@@ -51,7 +51,7 @@ class Backfill:
     requested: Interval
     to: str
     rate: int
-    state: State
+    state: BackfillState
     done_to: datetime
     spans: tuple[Interval, ...] = ()
     expected: int = 0

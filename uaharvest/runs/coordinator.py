@@ -12,7 +12,7 @@ import structlog
 
 from uaharvest.errors import BadInputError, HarvestError
 from uaharvest.runs.hints import HINTS, publish
-from uaharvest.runs.ledger import Outcome, Run
+from uaharvest.runs.ledger import Run, RunOutcome
 from uaharvest.runs.opening import Opener
 from uaharvest.runs.parts import Parts
 from uaharvest.runs.policy import Options
@@ -186,7 +186,7 @@ class Coordinator(Generic[S, K, R]):
         self._parts.losses.saw(mark.at)
         return mark
 
-    def _close(self, run: Run, outcome: Outcome, note: str = "") -> Stepped:
+    def _close(self, run: Run, outcome: RunOutcome, note: str = "") -> Stepped:
         """Close a run. Another may follow at once only after a live run, which frees the slot."""
         said = ""
         if self._parts.ledger.close(run, outcome, note):

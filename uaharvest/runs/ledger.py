@@ -42,7 +42,7 @@ _SCRIPTS = (
 )
 
 RunKind = Literal["live", "explicit", "private", "backfill"]
-Outcome = Literal["done", "void"]
+RunOutcome = Literal["done", "void"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ class EndedRun:
     kind: RunKind
     start: datetime
     end: datetime
-    outcome: Outcome
+    outcome: RunOutcome
     note: str
     slices: int
     records: int
@@ -298,7 +298,7 @@ class Ledger:
             self._expire(run.id)
         return bool(opened)
 
-    def close(self, run: Run, outcome: Outcome, note: str = "") -> bool:
+    def close(self, run: Run, outcome: RunOutcome, note: str = "") -> bool:
         """Delete the run, free the slot if this run holds it, and add the outcome to the history; only once."""
         now = datetime.now(UTC)
         ended = EndedRun(

@@ -56,10 +56,10 @@ class Close:
     note: str = ""
 
 
-Step = Open | Publish | NextWindow | Commit | Void | Close
+NextStep = Open | Publish | NextWindow | Commit | Void | Close
 
 
-def next_step(run: Run | None, stored: Stored | None, destination: str) -> Step:
+def next_step(run: Run | None, stored: Stored | None, destination: str) -> NextStep:
     """Return the next step, for live and explicit runs alike.
 
     A live run becomes void, and publishes nothing more, as soon as the watermark differs from the one it was opened

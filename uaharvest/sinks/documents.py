@@ -11,7 +11,7 @@ from uaharvest.errors import BlockedError
 from uaharvest.sinks import Receipt
 from uaharvest.tolerance import too_many
 
-Key = tuple[str, str]  # the index and the id of a document
+DocumentKey = tuple[str, str]  # the index and the id of a document
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class DocumentStore(DocumentSink, Protocol):
         """Return one document's fields, or None if it does not exist."""
         ...
 
-    def get_many(self, keys: Collection[Key]) -> dict[Key, dict[str, Any]]:
+    def get_many(self, keys: Collection[DocumentKey]) -> dict[DocumentKey, dict[str, Any]]:
         """Return the fields of those of these documents that exist."""
         ...
 
@@ -146,7 +146,7 @@ class DocumentStore(DocumentSink, Protocol):
         """
         ...
 
-    def delete(self, keys: Iterable[Key]) -> Iterator[int]:
+    def delete(self, keys: Iterable[DocumentKey]) -> Iterator[int]:
         """Delete documents; yield how many of them were there, batch by batch, as each is confirmed.
 
         Raises:

@@ -17,7 +17,7 @@ from uaharvest.documents.document import Document, merged
 from uaharvest.errors import BlockedError, HarvestError, RetryableError
 from uaharvest.retries import Retries
 from uaharvest.sinks import Receipt
-from uaharvest.sinks.documents import Group, Has, Key, Mentions, Where, Within, matching
+from uaharvest.sinks.documents import DocumentKey, Group, Has, Mentions, Where, Within, matching
 
 BATCH = 500  # documents per transaction; other processes wait for its duration
 DELETED_AT_ONCE = 5000  # they are small changes
@@ -111,7 +111,7 @@ class SqliteStore:
         with self._connection() as connection:
             return _stored(connection, index, document_id)
 
-    def get_many(self, keys: Collection[Key]) -> dict[Key, dict[str, Any]]:
+    def get_many(self, keys: Collection[DocumentKey]) -> dict[DocumentKey, dict[str, Any]]:
         """Return the fields of several documents; see `DocumentStore.get_many`."""
         with self._connection() as connection:
             found = connection.execute(_GET_MANY, (json.dumps(list(keys)),))
@@ -153,7 +153,7 @@ class SqliteStore:
             for count, versions, *key in connection.execute(query, (indices, *values)):
                 yield Group(tuple(key), count, f"{count}.{versions}")
 
-    def delete(self, keys: Iterable[Key]) -> Iterator[int]:
+    def delete(self, keys: Iterable[DocumentKey]) -> Iterator[int]:
         """Delete documents; see `DocumentStore.delete`. What they held is overwritten in the file."""
         remaining = iter(keys)
         while batch := list(itertools.islice(remaining, DELETED_AT_ONCE)):

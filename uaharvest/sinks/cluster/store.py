@@ -15,7 +15,7 @@ from uaharvest.sinks.cluster.bulk import Bulks, NotWholeError
 from uaharvest.sinks.cluster.connection import Cluster, quoted
 from uaharvest.sinks.cluster.indices import Indices, paths
 from uaharvest.sinks.cluster.refusals import error_type, refusal, require_absence
-from uaharvest.sinks.documents import Group, Has, Key, Mentions, Where, Within
+from uaharvest.sinks.documents import DocumentKey, Group, Has, Mentions, Where, Within
 
 _PAGE = 1000
 _PAGE_OF_ROWS = 5000  # a megabyte or two of useractions with few fields
@@ -80,9 +80,9 @@ class ClusterStore:
             raise self._not_whole("a document without its fields")
         return source
 
-    def get_many(self, keys: Collection[Key]) -> dict[Key, dict[str, Any]]:
+    def get_many(self, keys: Collection[DocumentKey]) -> dict[DocumentKey, dict[str, Any]]:
         """Return the fields of several documents; see `DocumentStore.get_many`."""
-        found: dict[Key, dict[str, Any]] = {}
+        found: dict[DocumentKey, dict[str, Any]] = {}
         wanted = list(keys)
         for start in range(0, len(wanted), _PAGE):
             page = wanted[start : start + _PAGE]
@@ -142,7 +142,7 @@ class ClusterStore:
                     values = tuple(None if value is None else str(value) for value in found)
                     yield Group(values, count, f"{count}.{writes}")
 
-    def delete(self, keys: Iterable[Key]) -> Iterator[int]:
+    def delete(self, keys: Iterable[DocumentKey]) -> Iterator[int]:
         """Delete documents in bulk; see `DocumentStore.delete`."""
         return self._bulks.delete(keys)
 

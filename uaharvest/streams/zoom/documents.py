@@ -11,8 +11,9 @@ from uaharvest import keys
 from uaharvest.dead_letters import DeadLetter, DeadLetters
 from uaharvest.documents import meeting
 from uaharvest.documents.document import Document
+from uaharvest.documents.indexed import Locate
 from uaharvest.documents.indices import FAMILIES, Family, index_name, require_own
-from uaharvest.documents.session import Locate, sessions
+from uaharvest.documents.session import sessions
 from uaharvest.errors import IndexBlockedError, PoisonError
 from uaharvest.privacy.people import NO_ONE, Erased, is_about, without_host
 from uaharvest.privacy.site import protection

@@ -13,7 +13,7 @@ import redis
 import structlog
 
 from uaharvest.dead_letters import DeadLetters
-from uaharvest.documents.session import Locate
+from uaharvest.documents.indexed import Locate
 from uaharvest.errors import BadInputError, BlockedError, PoisonError
 from uaharvest.intervals import Interval
 from uaharvest.privacy.people import NO_ONE, Erased

@@ -9,7 +9,7 @@ from uaharvest.intervals import union
 CHUNKS = 20
 _MOST = 0.75
 
-Interval = tuple[float, float]
+Span = tuple[float, float]
 
 
 class Chunk(NamedTuple):
@@ -30,7 +30,7 @@ class Chunk(NamedTuple):
     mean_s: float
 
 
-def chunks(viewings: Mapping[str, Sequence[Interval]], duration: float) -> list[Chunk]:
+def chunks(viewings: Mapping[str, Sequence[Span]], duration: float) -> list[Chunk]:
     """Return the chunks of a video.
 
     Args:
@@ -41,12 +41,12 @@ def chunks(viewings: Mapping[str, Sequence[Interval]], duration: float) -> list[
     return [_chunk(viewings, start, end) for start, end in itertools.pairwise(bounds)]
 
 
-def completed(viewings: Mapping[str, Sequence[Interval]], duration: float) -> int:
+def completed(viewings: Mapping[str, Sequence[Span]], duration: float) -> int:
     """Return how many viewers saw at least 75 % of the video."""
     return sum(_inside(union(parts), 0, duration) >= _MOST * duration for parts in viewings.values())
 
 
-def _chunk(viewings: Mapping[str, Sequence[Interval]], start: float, end: float) -> Chunk:
+def _chunk(viewings: Mapping[str, Sequence[Span]], start: float, end: float) -> Chunk:
     spent = [_inside(parts, start, end) for parts in viewings.values()]
     seen = [_inside(union(parts), start, end) for parts in viewings.values()]
     viewers = sum(seconds > 0 for seconds in seen)
@@ -54,5 +54,5 @@ def _chunk(viewings: Mapping[str, Sequence[Interval]], start: float, end: float)
     return Chunk(start, end, viewers, most, sum(spent) / viewers if viewers else 0.0)
 
 
-def _inside(parts: Iterable[Interval], start: float, end: float) -> float:
+def _inside(parts: Iterable[Span], start: float, end: float) -> float:
     return sum(max(0.0, min(stop, end) - max(begin, start)) for begin, stop in parts)
