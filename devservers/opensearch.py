@@ -28,10 +28,8 @@ java.version=11
 classname={plugin}
 """
 _SECURED = ("2.19.4", "3.4.0")
-_CERTIFICATE, _KEY = (
-    "transport.pem",
-    "transport-key.pem",
-)  # nodes speak TLS to each other, even if there is but one
+# Nodes speak TLS to each other, even if there is but one.
+_CERTIFICATE, _KEY = "transport.pem", "transport-key.pem"
 # In place of the plugin's own, which has users for a demo: only who gives no credentials may do everything.
 _SECURITY = {
     "config.yml": """\
