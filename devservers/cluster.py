@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -73,8 +73,8 @@ class Product:
         artifact: Its archive at Maven Central, with `{version}`.
         versions: Those that the tests run on, oldest first.
         complete: Adds to an unpacked server (its directory, its version) what it lacks.
-        settings: Lines for its settings' file.
-        security: More of them, to enable security; None if the archive has none.
+        settings: Returns lines for its settings' file, by version.
+        security: Returns more of them, which enable security, by version; None if that version has none.
         options: Returns lines for its jvm.options, by version.
     """
 
@@ -84,8 +84,8 @@ class Product:
     artifact: str
     versions: tuple[str, ...]
     complete: Callable[[Path, str], None]
-    settings: Mapping[str, str] = field(default_factory=dict)
-    security: Mapping[str, str] | None = None
+    settings: Callable[[str], Mapping[str, str]]
+    security: Callable[[str], Mapping[str, str] | None]
     options: Callable[[str], str] = lambda _: ""
 
 
@@ -133,7 +133,7 @@ def serve(
         directory: Its directory, which is kept; by default a temporary one.
         heap: The heap size, in the JVM's notation.
         optimised: Use the optimising JIT compiler: slower to start, faster under load; for benchmarks.
-        security: Enable security, where the archive has it: requests without credentials may do everything, wrong
+        security: Enable security, where this version has it: requests without credentials may do everything, wrong
             credentials are refused.
         settings: Additional lines for its settings' file.
         files: Texts of further files of its configuration, by name.
@@ -144,7 +144,8 @@ def serve(
     """
     home = fetch(product, version)
     options = _JVM_OPTIONS.format(heap=heap, tier=4 if optimised else 1, prefix=product.prefix)
-    lines = {**_SETTINGS, **product.settings, **((security and product.security) or {}), **(settings or {})}
+    secured = (security and product.security(version)) or {}
+    lines = {**_SETTINGS, **product.settings(version), **secured, **(settings or {})}
 
     def build(port: int) -> Child:
         folder = directory or Path(tempfile.mkdtemp(prefix=f"uaharvest-{product.name}-"))

@@ -29,6 +29,20 @@ def _complete(home: Path, version: str) -> None:
     cluster.compile_into(plugin / "mapping-char-filter.jar", "MappingCharFilterPlugin.java", home)
 
 
+def _settings(_: str) -> dict[str, str]:
+    return {"xpack.security.autoconfiguration.enabled": "false", "xpack.security.enabled": "false"}
+
+
+def _security(_: str) -> dict[str, str]:
+    # Requests without credentials may do everything; any credentials must be valid. (None are: users and API keys
+    # need an index that the minimal server cannot create.)
+    return {
+        "xpack.security.enabled": "true",
+        "xpack.security.authc.anonymous.roles": "superuser",
+        "xpack.security.authc.api_key.enabled": "true",
+    }
+
+
 PRODUCT = cluster.Product(
     name="elasticsearch",
     title="Elasticsearch",
@@ -36,12 +50,6 @@ PRODUCT = cluster.Product(
     artifact="org.elasticsearch.distribution.integ-test-zip:elasticsearch:{version}:zip",
     versions=("8.19.0", "9.1.0"),
     complete=_complete,
-    settings={"xpack.security.autoconfiguration.enabled": "false", "xpack.security.enabled": "false"},
-    # Requests without credentials may do everything; any credentials must be valid. (None are: users and API keys
-    # need an index that the minimal server cannot create.)
-    security={
-        "xpack.security.enabled": "true",
-        "xpack.security.authc.anonymous.roles": "superuser",
-        "xpack.security.authc.api_key.enabled": "true",
-    },
+    settings=_settings,
+    security=_security,
 )

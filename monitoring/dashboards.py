@@ -2,12 +2,17 @@
 
 Each chart is a Vega specification, which both products draw. It holds its query to Elasticsearch or OpenSearch word by
 word, so the tests run the very queries that the charts make. Filters and the time range of the dashboard apply.
+
+Numbers of people and of their sessions are rounded down to multiples of LEAST, and what fewer people did is not shown,
+because dashboards are shown to others. Whoever may open one may read the documents anyway.
 """
 
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from uaharvest.settings import Settings
 
 FILE = Path(__file__).parent / "dashboards.ndjson"
 USERACTIONS, SESSIONS, MEETINGS = "useractions", "sessions", "meetings"
@@ -20,6 +25,18 @@ FULL = "https://vega.github.io/schema/vega/v5.json"
 # Whoever has not logged in.
 ANONYMOUS = {"terms": {"huid": ["anonymous", "public_user"]}}
 IDENTIFIED = {"bool": {"filter": [{"exists": {"field": "huid"}}], "must_not": [ANONYMOUS]}}
+NOT_IDENTIFIED = {"bool": {"must_not": [IDENTIFIED]}}
+LEAST = Settings().report_min_group  # its default: the file does not know the site's
+# The people behind a number, as aggregations beside it, and the expression of how many they are. Who has not logged in
+# counts for each session.
+VIEWING_PEOPLE = {
+    "users": {"filter": IDENTIFIED, "aggs": {"number": {"cardinality": {"field": "huid"}}}},
+    "visitors": {"filter": NOT_IDENTIFIED, "aggs": {"number": VIEWERS}},
+}
+VIEWING = "{0}.users.number.value + {0}.visitors.number.value"
+JOINED_PEOPLE = {"people": {"cardinality": {"field": "user_name"}}}
+MET_PEOPLE = {"people": {"sum": {"field": "unique_participants"}}}
+MEETING = "{0}.people.value"
 
 
 class Chart(NamedTuple):
@@ -42,7 +59,7 @@ def charts() -> Mapping[str, list[Chart]]:
             _over_time(
                 "viewers-identified",
                 "Viewers at once: identified or not",
-                {"identified": IDENTIFIED, "not identified": {"bool": {"must_not": [IDENTIFIED]}}},
+                {"identified": IDENTIFIED, "not identified": NOT_IDENTIFIED},
             ),
             _top("courses", "Top courses", of=(USERACTIONS, "episode.course")),
             _top("browsers", "Browsers", of=(USERACTIONS, "ua.name")),
@@ -56,11 +73,22 @@ def charts() -> Mapping[str, list[Chart]]:
                 "Participants a day",
                 {"sum": {"field": "unique_participants"}},
                 "participants",
+                shown=_rounded("datum.number.value", MEETING.format("datum")),
             ),
             _per_day(
-                "zoom-peak", "Largest meeting of the day", {"max": {"field": "peak_participants"}}, "at once"
+                "zoom-peak",
+                "Largest meeting of the day",
+                {"max": {"field": "peak_participants"}},
+                "at once",
+                shown=_rounded("datum.number.value", MEETING.format("datum")),
             ),
-            _per_day("zoom-seconds", "Seconds in meetings a day", {"sum": {"field": "person_seconds"}}, "seconds"),
+            _per_day(
+                "zoom-seconds",
+                "Seconds in meetings a day",
+                {"sum": {"field": "person_seconds"}},
+                "seconds",
+                shown=f"datum.number.value * ({MEETING.format('datum')} >= {LEAST})",
+            ),
             _top("zoom-devices", "Devices", of=(SESSIONS, "device"), metric=JOINED),
             _top("zoom-countries", "Countries", of=(SESSIONS, "country"), metric=JOINED),
         ],
@@ -85,15 +113,22 @@ def _data(family: str, body: Mapping[str, Any], path: str) -> dict[str, Any]:
     return {"url": url, "format": {"property": path}}
 
 
+def _rounded(number: str, people: str) -> str:
+    """Return the expression of a number without small groups: rounded down, and 0 if it is about fewer people."""
+    return f"floor({number} / {LEAST}) * {LEAST} * ({people} >= {LEAST})"
+
+
 def _over_time(name: str, title: str, kinds: Mapping[str, Any]) -> Chart:
     """Count the sessions with an event in each 5 minutes, by kind."""
-    by_kind = {"filters": {"filters": kinds}, "aggs": {"viewers": VIEWERS}}
+    by_kind = {"filters": {"filters": kinds}, "aggs": {"viewers": VIEWERS, **VIEWING_PEOPLE}}
     time = {
         "date_histogram": {"field": "@timestamp", "fixed_interval": "5m", "min_doc_count": 1},
         "aggs": {"kind": by_kind},
     }
+    buckets = {kind: f"datum.kind.buckets['{kind}']" for kind in kinds}
     flat: list[dict[str, Any]] = [
-        {"calculate": f"datum.kind.buckets['{kind}'].viewers.value", "as": kind} for kind in kinds
+        {"calculate": _rounded(f"{bucket}.viewers.value", VIEWING.format(bucket)), "as": kind}
+        for kind, bucket in buckets.items()
     ]
     spec = {
         "$schema": LITE,
@@ -102,7 +137,11 @@ def _over_time(name: str, title: str, kinds: Mapping[str, Any]) -> Chart:
         "mark": {"type": "line", "tooltip": True},
         "encoding": {
             "x": {"field": "key", "type": "temporal", "title": None},
-            "y": {"field": "viewers", "type": "quantitative", "title": "sessions in 5 minutes"},
+            "y": {
+                "field": "viewers",
+                "type": "quantitative",
+                "title": f"sessions in 5 minutes, in steps of {LEAST}",
+            },
             "color": {"field": "kind", "type": "nominal", "title": None},
         },
     }
@@ -112,31 +151,43 @@ def _over_time(name: str, title: str, kinds: Mapping[str, Any]) -> Chart:
 def _top(name: str, title: str, *, of: tuple[str, str], metric: Mapping[str, Any] = VIEWERS) -> Chart:
     """Show the 20 values with the most sessions of a field, given with the family of its index."""
     family, field = of
-    top = {"terms": {"field": field, "size": 20, "order": {"number": "desc"}}, "aggs": {"number": metric}}
+    people, counted = (VIEWING_PEOPLE, VIEWING) if family == USERACTIONS else (JOINED_PEOPLE, MEETING)
+    top = {
+        "terms": {"field": field, "size": 20, "order": {"number": "desc"}},
+        "aggs": {"number": metric, **people},
+    }
     spec = {
         "$schema": LITE,
         "data": _data(family, {"aggs": {"top": top}}, "aggregations.top.buckets"),
+        "transform": [
+            {"calculate": _rounded("datum.number.value", counted.format("datum")), "as": "shown"},
+            {"filter": "datum.shown > 0"},
+        ],
         "mark": {"type": "bar", "tooltip": True},
         "encoding": {
             "y": {"field": "key", "type": "nominal", "sort": "-x", "title": None},
-            "x": {"field": "number.value", "type": "quantitative", "title": "sessions"},
+            "x": {"field": "shown", "type": "quantitative", "title": f"sessions, in steps of {LEAST}"},
         },
     }
     return Chart(name, title, spec)
 
 
-def _per_day(name: str, title: str, metric: Mapping[str, Any], unit: str) -> Chart:
+def _per_day(
+    name: str, title: str, metric: Mapping[str, Any], unit: str, *, shown: str = "datum.number.value"
+) -> Chart:
+    """Show a number of each day; `shown` is the expression of what of it is shown."""
     days = {
         "date_histogram": {"field": "start_time", "calendar_interval": "day"},
-        "aggs": {"number": metric},
+        "aggs": {"number": metric, **MET_PEOPLE},
     }
     spec = {
         "$schema": LITE,
         "data": _data(MEETINGS, {"aggs": {"time": days}}, "aggregations.time.buckets"),
+        "transform": [{"calculate": shown, "as": "shown"}],
         "mark": {"type": "bar", "tooltip": True},
         "encoding": {
             "x": {"field": "key", "type": "temporal", "timeUnit": "utcyearmonthdate", "title": None},
-            "y": {"field": "number.value", "type": "quantitative", "title": unit},
+            "y": {"field": "shown", "type": "quantitative", "title": unit},
         },
     }
     return Chart(name, title, spec)
@@ -146,17 +197,23 @@ def _map(name: str, title: str) -> Chart:
     """Draw a circle for each square of about 150 km; its area is the number of sessions."""
     squares = {
         "geohash_grid": {"field": "geoip.location", "precision": 3, "size": 2000},
-        "aggs": {"viewers": VIEWERS, "centre": {"geo_centroid": {"field": "geoip.location"}}},
+        "aggs": {"viewers": VIEWERS, "centre": {"geo_centroid": {"field": "geoip.location"}}, **VIEWING_PEOPLE},
     }
     places = {
         "name": "places",
         **_data(USERACTIONS, {"aggs": {"squares": squares}}, "aggregations.squares.buckets"),
         "transform": [
             {
+                "type": "formula",
+                "expr": _rounded("datum.viewers.value", VIEWING.format("datum")),
+                "as": "shown",
+            },
+            {"type": "filter", "expr": "datum.shown > 0"},
+            {
                 "type": "geopoint",
                 "projection": "projection",
                 "fields": ["centre.location.lon", "centre.location.lat"],
-            }
+            },
         ],
     }
     spec = {
@@ -167,7 +224,7 @@ def _map(name: str, title: str) -> Chart:
             {
                 "name": "size",
                 "type": "sqrt",
-                "domain": {"data": "places", "field": "viewers.value"},
+                "domain": {"data": "places", "field": "shown"},
                 "range": [20, 1500],
             }
         ],
@@ -179,10 +236,10 @@ def _map(name: str, title: str) -> Chart:
                     "update": {
                         "x": {"field": "x"},
                         "y": {"field": "y"},
-                        "size": {"scale": "size", "field": "viewers.value"},
+                        "size": {"scale": "size", "field": "shown"},
                         "fill": {"value": "#c0392b"},
                         "fillOpacity": {"value": 0.6},
-                        "tooltip": {"signal": "datum.viewers.value + ' sessions'"},
+                        "tooltip": {"signal": "datum.shown + ' sessions or more'"},
                     }
                 },
             }

@@ -306,3 +306,22 @@ def test_the_indexer_counts_its_dead_letters_and_its_requests_but_no_rows(settin
     assert found['uaharvest_upstream_failures_total{kind="busy",upstream="elasticsearch"}'] == 1
     assert found["uaharvest_index_blocked_indices{}"] == 1
     assert 'uaharvest_records_delivered_total{stream="index"}' not in found
+
+
+def test_no_metric_is_about_people():
+    words = {
+        "viewer",
+        "viewers",
+        "participant",
+        "participants",
+        "person",
+        "people",
+        "student",
+        "users",
+        "sessions",
+    }
+    for name, (_, labels, _) in metrics.METRICS.items():
+        assert not words & set(name.split("_")), name
+        assert set(labels) <= {
+            *("version", "part", "stream", "state", "kind", "upstream", "cap", "queue", "clock"),
+        }, name

@@ -238,6 +238,12 @@ MEETING_SESSIONS = Key(
     "how many sessions a meeting had",
     "`ZOOM_LOOKBACK_DAYS` plus a week",
 )
+LISTED_DEAD = Key(
+    "zoom:dead:<place>:<letter>",
+    "string",
+    "a row of Zoom's lists is a dead letter, or was one until it was dropped",
+    "`ZOOM_LOOKBACK_DAYS` plus a week",
+)
 WAKE = Key("wake:<place>:<run>:<second>", "string", "`advance` has been scheduled for that time", UNTIL_THEN)
 
 # Celery.

@@ -133,9 +133,15 @@ def test_episode_metrics_leave_out_what_few_saw_and_round_the_number_of_viewers(
 
 def test_episode_metrics_as_before_take_the_anonymous_for_one_student():
     with as_before(*BEATS) as grouped:
-        [row] = products.episode_metrics_as_before(grouped, EPISODES)
+        [row] = products.episode_metrics_as_before(grouped, EPISODES, 1)
     assert row["unique.viewers"] == 3
     assert row["mean.watched.pct"] == pytest.approx(40 / 3)
+
+
+def test_episode_metrics_as_before_leave_out_what_few_saw():
+    with as_before(*BEATS) as grouped:
+        [row] = products.episode_metrics_as_before(grouped, EPISODES, 5)
+    assert (row["mean.watched.pct"], row["unique.viewers"]) == (None, None)
 
 
 # Cells

@@ -4,9 +4,12 @@ Kibana itself is not run here.
 """
 
 import json
+import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from monitoring import dashboards
 from uaharvest.documents import indexed, meeting, session
@@ -175,3 +178,64 @@ def test_zoom_is_counted_by_day(ask):
         assert [day["number"]["value"] for day in ask(name)] == [number]
     assert tops(ask("zoom-devices")) == {"Mac": 2, "Windows": 1}
     assert tops(ask("zoom-countries")) == {"US": 3}
+
+
+# Small groups
+
+
+class Datum(dict):
+    """A bucket as Vega's expressions see it."""
+
+    def __getattr__(self, name):
+        return Datum(self[name]) if isinstance(self[name], dict) else self[name]
+
+    def __getitem__(self, name):
+        found = super().__getitem__(name)
+        return Datum(found) if isinstance(found, dict) else found
+
+
+def shown(name, bucket):
+    """What a chart shows of a bucket, by column. Its expressions mean the same in Python."""
+    spec = CHARTS[name]
+    steps = spec["transform"] if "transform" in spec else spec["data"][0]["transform"]
+    made = [
+        (step["as"], step.get("calculate", step.get("expr"))) for step in steps if isinstance(step.get("as"), str)
+    ]
+    return {column: eval(text, {"floor": math.floor, "datum": Datum(bucket)}) for column, text in made}
+
+
+def bucket_of(number, users, visitors):
+    one = {
+        "number": {"value": number},
+        "viewers": {"value": number},
+        "people": {"value": users + visitors},
+        "users": {"number": {"value": users}},
+        "visitors": {"number": {"value": visitors}},
+    }
+    kinds = ("live", "on demand", "identified", "not identified")
+    return {**one, "kind": {"buckets": dict.fromkeys(kinds, one)}}
+
+
+@pytest.mark.parametrize("name", sorted(CHARTS.keys() - {"zoom-meetings"}))  # which are no people
+@given(number=st.integers(0, 1000), users=st.integers(0, 12), visitors=st.integers(0, 12))
+def test_no_chart_shows_what_fewer_than_five_people_did_or_lets_it_be_subtracted(name, number, users, visitors):
+    made = shown(name, bucket_of(number, users, visitors))
+    assert made
+    for value in made.values():
+        assert value == 0 if users + visitors < 5 else 0 <= value <= number
+        assert name == "zoom-seconds" or value % 5 == 0  # all differences of multiples are multiples
+
+
+@pytest.mark.parametrize("name", sorted(CHARTS))
+def test_charts_draw_what_may_be_shown_and_nothing_else(name):
+    spec = CHARTS[name]
+    drawn = json.dumps([spec.get("encoding"), spec.get("marks"), spec.get("scales")])
+    assert 'value"' not in drawn.replace('{"value"', "")  # such as "number.value"
+    assert "shown" in drawn or {"viewers", "kind"} <= set(json.dumps(spec["encoding"]).split('"'))
+
+
+def test_the_three_people_of_these_documents_are_on_no_chart(ask):
+    for name in CHARTS.keys() - {"zoom-meetings"}:
+        buckets = ask(name)
+        assert buckets
+        assert {value for bucket in buckets for value in shown(name, bucket).values()} == {0}

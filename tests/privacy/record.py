@@ -113,7 +113,7 @@ IMPERSONAL = (
     *(keys.HOLD, keys.SPENT, keys.USED),
     *(keys.QUOTA_PROBE, keys.CALLS, keys.SOURCE, keys.EXAMPLES, keys.ANSWERED, keys.NEUTRAL, keys.PAGE),
     keys.THROTTLED,
-    *(keys.LISTS_HELD, keys.MEETING_SESSIONS, keys.WAKE, keys.WORKERS),
+    *(keys.LISTS_HELD, keys.MEETING_SESSIONS, keys.LISTED_DEAD, keys.WAKE, keys.WORKERS),
 )
 
 _TITLES: dict[RuleTable, str] = {

@@ -138,6 +138,15 @@ def test_the_metrics_of_episodes_show_no_small_group(viewers, least):
         assert (row["mean.watched.pct"] is None) == (few or not count)
 
 
+@settings(max_examples=50)
+@given(st.integers(0, 60), st.integers(1, 12))
+def test_nor_do_the_metrics_of_episodes_by_the_old_formula(viewers, least):
+    of_viewers = products._of_viewers(50.0 if viewers else None, viewers, least)
+    few = 0 < viewers < least
+    assert of_viewers["unique.viewers"] == (None if few else viewers // least * least)
+    assert (of_viewers["mean.watched.pct"] is None) == (few or not viewers)
+
+
 def test_groups_of_devices_are_those_of_all_viewers_whoever_is_on_the_roster():
     known = documents({(one["mpid"], one["viewer"]) for one in TRUTH.viewings})
     [(_, full), (_, part)] = [made(known, range(size), (None, None), 5) for size in (40, 3)]

@@ -12,7 +12,7 @@ import elastic_transport
 import pytest
 from elastic_transport import ApiResponseMeta, BaseNode, HttpHeaders, NodeConfig, Transport, TransportApiResponse
 
-from devservers import stack
+from devservers import opensearch, stack
 from uaharvest import answers, index_templates
 from uaharvest.documents.document import Document
 from uaharvest.errors import BadInputError, BlockedError, HarvestError, IndexBlockedError, RetryableError
@@ -1078,14 +1078,17 @@ def test_a_read_only_index_blocks(store, es):
 class TestSecurity:
     @pytest.fixture(autouse=True)
     def secure(self, elasticsearch_server):
-        if elasticsearch_server[0].security is None:
-            pytest.skip("OpenSearch's archive has no security plugin")
+        product, version = elasticsearch_server
+        if product.security(version) is None:
+            pytest.skip(f"{product.title} {version} has no security here")
 
     def test_a_wrong_password_blocks(self, store, elasticsearch_url):
         wrong = ClusterStore(connect(Settings(es_url=elasticsearch_url, es_user="elastic", es_password="x")))
         with pytest.raises(BlockedError, match="refuses the credentials"):
             list(wrong.write(documents(1)))
 
-    def test_a_wrong_api_key_blocks(self, store, elasticsearch_url):
+    def test_a_wrong_api_key_blocks(self, store, elasticsearch_url, elasticsearch_server):
+        if elasticsearch_server[0] is opensearch.PRODUCT:
+            pytest.skip("these versions of OpenSearch have no API keys")
         with pytest.raises(BlockedError, match="refuses the credentials"):
             ClusterStore(connect(Settings(es_url=elasticsearch_url, es_api_key="bm86bm8="))).indices()

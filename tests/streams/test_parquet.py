@@ -1,13 +1,17 @@
 """Viewings from Parquet files, alone and beside the store."""
 
 import dataclasses
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
+import duckdb
 import pytest
 
 from tests.exporting import site
 from uaharvest.errors import BlockedError, RetryableError
-from uaharvest.exporting.parquet import Parquet
+from uaharvest.exporting.parquet import GROUP, Parquet
 from uaharvest.exporting.tables import USERACTIONS
 from uaharvest.privacy.people import NO_ONE
 from uaharvest.settings import Settings
@@ -105,3 +109,46 @@ def test_the_stream_reads_the_folder_of_its_setting_beside_the_store(world, tmp_
     made.clear()
     viewings_engine(dataclasses.replace(settings, viewings_parquet=None), None)
     assert list(map(type, made)) == [StoredUseractions]
+
+
+# Memory
+
+DAYS, VIEWERS_A_DAY, BEATS = 10, 200, 360
+OF_A_DAY = f"""
+SELECT {{day}} * 1000000 + n AS action_id,
+    TIMESTAMPTZ '2026-11-20 10:00:00Z' + INTERVAL ({{day}}) DAY + INTERVAL (n % {BEATS} * 30) SECOND AS "timestamp",
+    CASE WHEN n < {VIEWERS_A_DAY * BEATS} THEN 'lecture' ELSE 'other ' || n % 20 END AS mpid, 'HEARTBEAT' AS "type",
+    n % {BEATS} * 30 AS inpoint, n % {BEATS} * 30 AS outpoint, 0 AS "length", true AS is_playing, false AS is_live,
+    'user ' || {{day}} * 1000 + n // {BEATS} AS huid, huid AS viewer, 'node ' || huid AS session_id,
+    'Lecture' AS title, 's' AS series, 10800000 AS duration_ms
+FROM range(300000) AS numbers (n)
+"""
+
+
+def many_useractions(folder):
+    """Write 10 days of 300,000 useractions, of which 72,000 are of one recording, as `export parquet` does."""
+    with duckdb.connect() as database:
+        database.execute("SET TimeZone = 'UTC'")
+        for number in range(DAYS):
+            made = OF_A_DAY.format(day=number)
+            given = {column[0] for column in database.execute(f"DESCRIBE {made}").fetchall()}
+            columns = ", ".join(
+                f'CAST({column.name if column.name in given else "NULL"} AS {column.type}) AS "{column.name}"'
+                for column in USERACTIONS.columns
+            )
+            own = folder / "useractions" / f"date=2026-11-{20 + number}"
+            own.mkdir(parents=True)
+            query = f"SELECT {columns} FROM ({made}) ORDER BY {', '.join(USERACTIONS.order)}"
+            options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {GROUP}"
+            database.execute(f"COPY ({query}) TO '{own / 'part.parquet'}' ({options})")
+
+
+@pytest.mark.fault
+@pytest.mark.long
+def test_a_recording_with_two_thousand_viewers_of_three_hours_needs_less_than_300_mb(tmp_path):
+    many_useractions(tmp_path)
+    program = [sys.executable, Path(__file__).with_name("large_parquet.py"), tmp_path]
+    done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=600)
+    grown, made = map(int, done.stdout.split())
+    assert made == DAYS * VIEWERS_A_DAY + 1
+    assert grown < 300_000_000

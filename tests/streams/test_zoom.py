@@ -796,6 +796,19 @@ def test_a_meeting_without_a_uuid_is_a_dead_letter(world):
     assert [(kind, payload["row"]["topic"]) for kind, payload in world.dead()] == [("record", "Topic of ")]
 
 
+def test_a_row_whose_dead_letter_was_dropped_does_not_come_back_with_the_look_back(world):
+    world.zoom.meet("", TUESDAY + TEN, "Ann")
+    world.harvest()
+    [name] = world.dead_letters.names()
+    world.dead_letters.drop(name)
+    world.zoom.clock = THURSDAY + AT
+    world.zoom.meet("", TUESDAY + TEN + HOUR, "Bob")  # another one, which appears late
+    world.harvest()
+    assert world.mark == THURSDAY
+    [(_, payload)] = world.dead()
+    assert payload["row"]["start_time"] == f"{TUESDAY + TEN + HOUR:%FT%TZ}"
+
+
 # What is not whole
 
 

@@ -127,12 +127,12 @@ def episode_metrics(
     """The average share of each recording that was seen, and the number of its viewers, as CSV."""
     source = _source(context)
     episodes = source.episodes(_chosen(year, term, series))
+    least = context.settings.report_min_group
     if as_before:
         with _useractions(source, episodes) as grouped:
-            rows = products.episode_metrics_as_before(grouped, episodes)
+            rows = products.episode_metrics_as_before(grouped, episodes, least)
             _write(path, products.EPISODE_METRICS, rows)
         return
-    least = context.settings.report_min_group
     rows = products.episode_metrics(episodes, source.recordings(list(episodes)), least)
     _write(path, products.EPISODE_METRICS, rows)
 

@@ -101,12 +101,8 @@ def episode_metrics(episodes: EpisodesById, recordings: Iterable[Fields], least:
     for mpid, episode in episodes.items():
         recording = watched.get(mpid, {})
         mean, viewers = recording.get("mean_coverage"), whole(recording.get("viewers")) or 0
-        few = 0 < viewers < least
-        metrics = {
-            "mean.watched.pct": None if mean is None or few else round(100 * mean, 1),
-            "unique.viewers": None if few else viewers - viewers % least,
-        }
-        yield _of_episode(mpid, episode) | metrics
+        percent = None if mean is None else round(100 * mean, 1)
+        yield _of_episode(mpid, episode) | _of_viewers(percent, viewers, least)
 
 
 def attendance_as_before(grouped: Grouped, episodes: EpisodesById, chunk: int) -> Iterator[CsvRow]:
@@ -124,19 +120,28 @@ def viewing_options_as_before(grouped: Grouped) -> Iterator[CsvRow]:
             yield {"mpid": mpid, "huid": huid, **options._asdict()}
 
 
-def episode_metrics_as_before(grouped: Grouped, episodes: EpisodesById) -> Iterator[CsvRow]:
-    """Yield metric 13 of the old tools: the mean over students of the chunks of 300 s that have a heartbeat."""
+def episode_metrics_as_before(grouped: Grouped, episodes: EpisodesById, least: int) -> Iterator[CsvRow]:
+    """Yield metric 13 of the old tools: the mean over students of the chunks of 300 s that have a heartbeat.
+
+    Small groups are left out as in `episode_metrics`.
+    """
     found = {
         mpid: old_tools.episode_stats(actions, duration)
         for mpid, actions, duration in _with_duration(grouped, episodes)
     }
     for mpid, episode in episodes.items():
         stats = found.get(mpid)
-        metrics = {
-            "mean.watched.pct": stats.mean_watched_percent if stats else None,
-            "unique.viewers": stats.unique_viewers if stats else 0,
-        }
-        yield _of_episode(mpid, episode) | metrics
+        percent, viewers = (stats.mean_watched_percent, stats.unique_viewers) if stats else (None, 0)
+        yield _of_episode(mpid, episode) | _of_viewers(percent, viewers, least)
+
+
+def _of_viewers(percent: float | None, viewers: int, least: int) -> CsvRow:
+    """Return the columns about so many viewers: none about few, otherwise their number rounded down."""
+    few = 0 < viewers < least
+    return {
+        "mean.watched.pct": None if few else percent,
+        "unique.viewers": None if few else viewers - viewers % least,
+    }
 
 
 def _with_duration(grouped: Grouped, episodes: EpisodesById) -> Iterator[tuple[str, list[Action], float]]:

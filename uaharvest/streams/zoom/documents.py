@@ -24,8 +24,8 @@ from uaharvest.sinks.documents import DocumentSink
 from uaharvest.streams.zoom.slices import Meeting
 
 STREAM = "zoom"
-# A meeting's number of sessions is kept for the look-back plus this time.
-SESSIONS_KEPT = 7 * DAY
+# What is known of a meeting, or of a row that became a dead letter, is kept for the look-back plus this time.
+KEPT = 7 * DAY
 
 
 class MeetingDocuments:
@@ -109,11 +109,18 @@ class MeetingDocuments:
             raise PoisonError(refused[0][1])
 
     def dead_letter_meeting(self, reason: str, raw: Any) -> None:
-        """Write the dead letter of a row of a list that cannot become a document."""
+        """Write the dead letter of a row of a list that cannot become a document.
+
+        It is written once: the look-back reads the row again each day, also after somebody has dropped the letter.
+        """
         knows = self._protection.erased.knows()
         if knows and isinstance(raw, Mapping):
             raw = without_host(knows, "row of a meeting", raw) or raw
-        self._dead_letter_row(reason, {"row": self._protection.meeting_row(raw)})
+        letter = DeadLetter.of_record(STREAM, None, reason, {"row": self._protection.meeting_row(raw)})
+        key = keys.LISTED_DEAD(self._place, letter.name.rpartition("-")[2])
+        if not self._redis.exists(key):
+            self._dead_letters.put(letter)
+        self._redis.set(key, 1, ex=self._settings.zoom_lookback_days * DAY + KEPT)
 
     def _dead_letter_row(self, reason: str, payload: Mapping[str, Any]) -> None:
         self._dead_letters.put(DeadLetter.of_record(STREAM, None, reason, payload))
@@ -123,7 +130,7 @@ class MeetingDocuments:
         key = keys.MEETING_SESSIONS(self._place, hashlib.sha256(one.uuid.encode()).hexdigest()[:24])
         if int(self._redis.get(key) or 0) > number:
             return False
-        self._redis.set(key, number, ex=self._settings.zoom_lookback_days * DAY + SESSIONS_KEPT)
+        self._redis.set(key, number, ex=self._settings.zoom_lookback_days * DAY + KEPT)
         return True
 
     def _document(self, family: Family, one: Meeting, id_: str, fields: Mapping[str, Any]) -> Document:
