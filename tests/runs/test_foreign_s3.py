@@ -286,7 +286,7 @@ def test_a_store_that_says_there_is_a_watermark_and_gives_none_does_not_let_adva
 
 
 def test_an_object_that_is_too_big_is_no_watermark(serve):
-    with pytest.raises(BlockedError, match="no watermark"):
+    with pytest.raises(BlockedError, match="is not a watermark"):
         store_of(serve(always(200, b"x" * 1_000_000, ETag='"e"'))).read()
 
 
