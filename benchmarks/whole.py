@@ -15,6 +15,7 @@ from uaharvest.errors import HarvestError
 from uaharvest.intervals import Interval, whole_second
 from uaharvest.runs.ledger import EndedRun
 from uaharvest.runs.watermark import first
+from uaharvest.s3_object import ChangedError
 
 PATIENCE = 300  # seconds
 POLL = 0.05  # seconds
@@ -62,8 +63,13 @@ class Harvest:
         """
         for key in self._redis.scan_iter(f"{keys.PREFIX}episode:*"):
             self._redis.delete(key)
-        self._watermarks.delete()
-        self._watermarks.create(first(stretch.start))
+        while True:
+            self._watermarks.delete()
+            try:
+                self._watermarks.create(first(stretch.start))
+            except ChangedError:  # a task that the last crew left began anew in between
+                continue
+            break
         self._site.set_clock()
         before = {run.id for run in self._state.history()}
         crew, servers = Meter(self._crew), Meter(self._site.servers)

@@ -41,3 +41,13 @@ def test_a_geolite_database_that_is_missing_is_reported(redis, valkey_url):
     settings = dataclasses.replace(Settings(redis_url=valkey_url), geolite=Path("/nowhere/City.mmdb"))
     [line] = startup.problems(settings)
     assert line.startswith("GEOLITE_PATH: /nowhere/City.mmdb cannot be read")
+
+
+@pytest.mark.parametrize("kind", ["mariadb", "postgresql"])
+def test_a_database_of_opencast_that_does_not_answer_is_reported(redis, valkey_url, kind):
+    url = f"{kind}://harvester:secret@127.0.0.1:{stack.free_port()}/opencast"
+    settings = Settings(redis_url=valkey_url, database_url=url, engage_url="http://127.0.0.1:1")
+    [line] = startup.problems(settings)
+    assert "Opencast's database 'opencast' at 127.0.0.1" in line
+    assert "OPENCAST_DATABASE_URL" in line
+    assert "secret" not in line

@@ -6,14 +6,16 @@ from contextlib import closing
 import redis
 
 from uaharvest import assembly
-from uaharvest.errors import BadInputError
+from uaharvest.errors import BadInputError, HarvestError
 from uaharvest.geolite import GeoLite
+from uaharvest.opencast.client import ENGAGE_HOST
 from uaharvest.redis_url import RedisUrl
 from uaharvest.settings import Settings
+from uaharvest.streams.engines.useractions import actions_source
 
 
 def problems(settings: Settings) -> Iterator[str]:
-    """Yield a line for each problem; services that do not answer are left to the first tick."""
+    """Yield a line for each problem. Other services that do not answer are left to the first tick."""
     if settings.geolite:
         try:
             GeoLite(settings.geolite)
@@ -21,6 +23,12 @@ def problems(settings: Settings) -> Iterator[str]:
             yield str(error)
     with closing(assembly.redis_client(settings, patient=False)) as client:
         yield from evicts(settings, client)
+        if settings.database_url and settings.engage_url:
+            opencast = assembly.opencast_client(settings, settings.engage_url, assembly.SENDERS, ENGAGE_HOST)
+            try:
+                actions_source(settings, client, opencast).now()
+            except HarvestError as error:
+                yield str(error)
 
 
 def evicts(settings: Settings, client: "redis.Redis") -> Iterator[str]:
