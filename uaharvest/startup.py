@@ -8,10 +8,8 @@ import redis
 from uaharvest import assembly
 from uaharvest.errors import BadInputError, HarvestError
 from uaharvest.geolite import GeoLite
-from uaharvest.opencast.client import ENGAGE_HOST
 from uaharvest.redis_url import RedisUrl
 from uaharvest.settings import Settings
-from uaharvest.streams.engines.useractions import actions_source
 
 
 def problems(settings: Settings) -> Iterator[str]:
@@ -24,6 +22,10 @@ def problems(settings: Settings) -> Iterator[str]:
     with closing(assembly.redis_client(settings, patient=False)) as client:
         yield from evicts(settings, client)
         if settings.database_url and settings.engage_url:
+            # `status` needs none of this.
+            from uaharvest.opencast.client import ENGAGE_HOST  # noqa: PLC0415
+            from uaharvest.streams.engines.useractions import actions_source  # noqa: PLC0415
+
             opencast = assembly.opencast_client(settings, settings.engage_url, assembly.SENDERS, ENGAGE_HOST)
             try:
                 actions_source(settings, client, opencast).now()
