@@ -188,7 +188,7 @@ def verdict(points: Sequence[Point]) -> str:
 
 def plot(points: Sequence[Point], path: Path) -> None:
     """Write a picture: seconds and memory by rows, with a line for each number of workers and each delay."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
     time, memory = figure.subplots(1, 2)
     for (delay, workers), group in itertools.groupby(
         sorted(points, key=lambda one: (one.delay, one.workers, one.rows)),
@@ -203,8 +203,8 @@ def plot(points: Sequence[Point], path: Path) -> None:
         axes.set(xscale="log", xlabel="rows", ylabel=what)
         axes.grid(visible=True, alpha=0.3)
     time.set_yscale("log")
-    memory.set_ylim(bottom=0)
-    time.legend(fontsize="small")
+    memory.set_ylim(bottom=0, top=1.25 * max(one.memory or 1 for one in points))
+    figure.legend(fontsize="small", loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
