@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from uaharvest.settings import Settings
+from uaharvest import settings
 
 FILE = Path(__file__).parent / "dashboards.ndjson"
 USERACTIONS, SESSIONS, MEETINGS = "useractions", "sessions", "meetings"
@@ -26,7 +26,7 @@ FULL = "https://vega.github.io/schema/vega/v5.json"
 ANONYMOUS = {"terms": {"huid": ["anonymous", "public_user"]}}
 IDENTIFIED = {"bool": {"filter": [{"exists": {"field": "huid"}}], "must_not": [ANONYMOUS]}}
 NOT_IDENTIFIED = {"bool": {"must_not": [IDENTIFIED]}}
-LEAST = Settings().report_min_group  # its default: the file does not know the site's
+LEAST = settings.load().report_min_group  # the file in the repository has the default
 # The people behind a number, as aggregations beside it, and the expression of how many they are. Who has not logged in
 # counts for each session.
 VIEWING_PEOPLE = {
