@@ -6,14 +6,16 @@ import subprocess
 import threading
 from datetime import UTC, date, datetime, timedelta
 
+import boto3
 import pytest
+from botocore.exceptions import NoRegionError
 from click.testing import CliRunner
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from devservers import stack
 from tests.monitoring.reports import COUNTS, ROOT, healthy, samples, values
-from uaharvest import assembly, counters, metrics, status
+from uaharvest import assembly, aws, counters, metrics, status
 from uaharvest import settings as settings_
 from uaharvest.audit.day import Counts, DayAudit
 from uaharvest.audit.results import Results
@@ -226,6 +228,28 @@ def test_without_redis_only_what_the_others_know_is_said(settings, client):
     }
 
 
+@pytest.mark.parametrize("age", [90.0, None, NoRegionError()])
+def test_the_age_of_the_oldest_message_is_cloudwatchs_and_asked_once(settings, monkeypatch, age):
+    asked = []
+
+    def oldest(queue):
+        asked.append(queue)
+        if isinstance(age, Exception):
+            raise age
+        return age
+
+    monkeypatch.setattr(aws, "oldest_message_age", oldest)
+    collector = metrics.HarvestCollector(settings, Workers())
+    assert "uaharvest_sqs_oldest_message_seconds" not in {sample.metric for sample in collector._read()}
+    sqs = boto3.client("sqs")
+    url = sqs.create_queue(QueueName=settings.queue)["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="{}")
+    for _ in range(2):
+        found = {sample.metric: sample.value for sample in collector._read()}
+        assert found.get("uaharvest_sqs_oldest_message_seconds") == (age if age == 90 else None)
+    assert asked == [settings.queue]
+
+
 def test_a_broker_that_hangs_costs_its_part_and_no_more(settings, monkeypatch):
     monkeypatch.setattr(status, "ANSWER_TIMEOUT", 2.0)
     over = threading.Event()
@@ -270,7 +294,8 @@ class _Fixed:
 
 
 def test_a_healthy_site_has_every_metric():
-    found = {sample.metric for sample in samples(healthy())} | {"uaharvest_scrape_duration_seconds"}
+    of_a_scrape = {"uaharvest_scrape_duration_seconds", "uaharvest_sqs_oldest_message_seconds"}
+    found = {sample.metric for sample in samples(healthy())} | of_a_scrape
     assert found == metrics.METRICS.keys()
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -48,6 +49,7 @@ READ_TIMEOUT = 10
 LONGEST_ANSWER = 11.0
 # For requests that fail in part; about 1 s in total. botocore itself retries requests that fail as a whole.
 RETRIES = Retries(attempts=4, first=0.2, longest=2.0)
+_PERIOD = 300  # seconds between two values in CloudWatch
 
 # Everything a client call can raise. ResponseParserError (a proxy sent HTML instead of JSON or XML) is not a
 # BotoCoreError.
@@ -506,3 +508,27 @@ def _words(message: object) -> str:
 
 def _line(text: object) -> str:
     return " ".join(str(text).split())[:300].rstrip(".")
+
+
+def oldest_message_age(queue: str) -> float | None:
+    """Return the age of the oldest message of a queue in seconds, from CloudWatch, because SQS does not say it.
+
+    None: CloudWatch, which has a value every few minutes, has none yet. Takes a few seconds at most.
+
+    Raises:
+        ERRORS: It refuses, or does not answer.
+    """
+    few = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 1})
+    client: Any = botocore.session.get_session().create_client("cloudwatch", config=few)
+    now = datetime.now(UTC)
+    answer = client.get_metric_statistics(
+        Namespace="AWS/SQS",
+        MetricName="ApproximateAgeOfOldestMessage",
+        Dimensions=[{"Name": "QueueName", "Value": queue}],
+        StartTime=now - timedelta(seconds=6 * _PERIOD),
+        EndTime=now,
+        Period=_PERIOD,
+        Statistics=["Maximum"],
+    )
+    points = sorted(answer.get("Datapoints", ()), key=lambda point: point["Timestamp"])
+    return float(points[-1]["Maximum"]) if points else None

@@ -5,6 +5,7 @@ have written to Redis (`uaharvest.counters`). A part that does not answer has no
 `uaharvest_scrape_error`. No label holds a person or a secret, and each label has few values.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from uaharvest import __version__, assembly, broker, counters, status
+from uaharvest import __version__, assembly, aws, broker, counters, status
 from uaharvest.errors import Exit
 from uaharvest.indexer import STREAM
 from uaharvest.runs.state import KINDS
@@ -29,6 +30,7 @@ from uaharvest.zoom.quota import PLANS
 
 # Seconds. A scrape that comes sooner after another gets the same answer: several Prometheuses cost no more than one.
 FRESH = 5.0
+AGE_KEPT = 60.0  # seconds that the age of the oldest message is used; CloudWatch has a new one every few minutes
 FAULTS: tuple[counters.Fault, ...] = ("timeout", "unreachable", "busy", "refused")
 PARTS = ("redis", "broker", "s3", "sqs")
 
@@ -127,6 +129,12 @@ METRICS: Mapping[str, Description] = {
         "gauge", ("cap",), "Zoom calls that are left today; missing where the plan has no limit."
     ),
     "uaharvest_sqs_messages": Description("gauge", ("state",), "Messages in SQS_QUEUE_NAME: waiting, in_flight."),
+    "uaharvest_sqs_oldest_message_seconds": Description(
+        "gauge",
+        (),
+        "Age of the oldest message in SQS_QUEUE_NAME; missing if none waits, or the role lacks"
+        " cloudwatch:GetMetricStatistics.",
+    ),
     "uaharvest_index_backlog_messages": Description(
         "gauge", (), "Messages that the indexer has not indexed yet, also those that it holds."
     ),
@@ -173,6 +181,8 @@ class HarvestCollector(Collector):
         self._lock = threading.Lock()
         self._families: list[Metric] = []
         self._fresh_until = 0.0
+        self._age: float | None = None
+        self._age_until = 0.0
 
     def collect(self) -> Iterable[Metric]:
         """Return all metrics that can be read now."""
@@ -192,7 +202,20 @@ class HarvestCollector(Collector):
             except Exception:  # noqa: BLE001 - reported as an error of Redis
                 report["redis"]["error"] = "The counters cannot be read."
         yield from samples(self._settings, report, counted, datetime.now(UTC))
+        yield from self._oldest_message(report["sqs"] or {})
         yield Sample("uaharvest_scrape_duration_seconds", (), time.monotonic() - began)
+
+    def _oldest_message(self, sqs: Mapping[str, Any]) -> Iterator[Sample]:
+        """Yield the age of the oldest message that waits, which CloudWatch knows; it is asked once a minute."""
+        if not sqs.get("waiting"):
+            return
+        if time.monotonic() >= self._age_until:
+            self._age_until = time.monotonic() + AGE_KEPT
+            self._age = None
+            with contextlib.suppress(*aws.ERRORS):
+                self._age = aws.oldest_message_age(self._settings.queue or "")
+        if self._age is not None:
+            yield Sample("uaharvest_sqs_oldest_message_seconds", (), self._age)
 
 
 def count(settings: Settings) -> Counted:

@@ -1,8 +1,10 @@
 """The bucket and the queue on a real stand-in for S3 and SQS; a proxy before it denies what a role may lack."""
 
 import json
+from datetime import timedelta
 
 import boto3
+import botocore.session
 import pytest
 
 from devservers.proxy import Proxy, Reply
@@ -176,6 +178,24 @@ def test_the_age_of_the_oldest_message_needs_cloudwatch(look, settings_of, queue
     [finding] = look(settings, "sqs.oldest")["sqs.oldest"]
     assert finding.status == "skipped"  # this stand-in has no CloudWatch
     assert "cloudwatch:GetMetricStatistics" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("points", "age"), [([], None), ([(10, 60.0), (5, 90.0), (15, 30.0)], 90.0)], ids=["none yet", "some"]
+)
+def test_the_newest_age_that_cloudwatch_has_counts(monkeypatch, points, age):
+    class CloudWatch:
+        def get_metric_statistics(self, **asked):
+            assert asked["Dimensions"] == [{"Name": "QueueName", "Value": "queue"}]
+            now = asked["EndTime"]
+            return {
+                "Datapoints": [
+                    {"Timestamp": now - timedelta(minutes=ago), "Maximum": seconds} for ago, seconds in points
+                ]
+            }
+
+    monkeypatch.setattr(botocore.session.Session, "create_client", lambda *_, **__: CloudWatch())
+    assert aws_.oldest_message_age("queue") == age
 
 
 def test_a_message_that_is_lost_soon_fails():

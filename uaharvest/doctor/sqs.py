@@ -8,11 +8,7 @@ and otherwise says what is wrong with them.
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
-
-import boto3.session
-from botocore.config import Config
 
 from uaharvest import aws
 from uaharvest.doctor.findings import Finding, fail, failed, ok, skipped, warn
@@ -26,8 +22,6 @@ _NO_QUEUE = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
 _INVALID = frozenset({"EmptyBatchRequest", "InvalidParameterValue", "ReadCountOutOfRange", "MissingParameter"})
 # Share of the retention that the oldest message may reach before somebody should look.
 OLD = 0.5
-# Of CloudWatch's metric, which has a value every few minutes.
-_PERIOD = 300
 
 
 def queue(site: Site) -> Iterator[Finding]:
@@ -143,28 +137,15 @@ def oldest(site: Site) -> Iterator[Finding]:
     if not int(found.get("ApproximateNumberOfMessages", 0)):
         yield ok("no message waits")
         return
-    client = boto3.session.Session().client(
-        "cloudwatch", config=Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 1})
-    )
-    now = datetime.now(UTC)
     try:
-        answer = client.get_metric_statistics(
-            Namespace="AWS/SQS",
-            MetricName="ApproximateAgeOfOldestMessage",
-            Dimensions=[{"Name": "QueueName", "Value": site.settings.queue or ""}],
-            StartTime=now - timedelta(seconds=6 * _PERIOD),
-            EndTime=now,
-            Period=_PERIOD,
-            Statistics=["Maximum"],
-        )
+        age = aws.oldest_message_age(site.settings.queue or "")
     except aws.ERRORS:
         yield skipped("the age of the oldest message cannot be seen without cloudwatch:GetMetricStatistics")
         return
-    points = sorted(answer.get("Datapoints", ()), key=lambda point: point["Timestamp"])
-    if not points:
+    if age is None:
         yield skipped("CloudWatch has no age of the oldest message yet")
         return
-    yield judge_age(points[-1]["Maximum"], int(found.get("MessageRetentionPeriod", RETENTION)))
+    yield judge_age(age, int(found.get("MessageRetentionPeriod", RETENTION)))
 
 
 def judge_age(age: float, retention: int) -> Finding:
