@@ -116,10 +116,14 @@ INDEX = (
         "403 without a body",
         lambda call: call.path.endswith("/_bulk"),
         Exit.BLOCKED,
-        "Elastic",
+        "at http://",
     ),
     Row(
-        "Elasticsearch: bulk", "503 with JSON", lambda call: call.path.endswith("/_bulk"), Exit.BLOCKED, "Elastic"
+        "Elasticsearch: bulk",
+        "503 with JSON",
+        lambda call: call.path.endswith("/_bulk"),
+        Exit.BLOCKED,
+        "at http://",
     ),
 )
 
