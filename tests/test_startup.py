@@ -26,7 +26,11 @@ def test_a_redis_that_evicts_is_reported_with_the_policy_to_set(evicting):
 
 def test_a_redis_that_keeps_its_keys_and_one_that_is_down_are_no_problem(redis, valkey_url):
     assert [*startup.problems(Settings(redis_url=valkey_url))] == []
-    assert [*startup.problems(Settings(redis_url=f"redis://127.0.0.1:{stack.free_port()}/0"))] == []
+    down = Settings(redis_url=f"redis://127.0.0.1:{stack.free_port()}/0")
+    assert [*startup.problems(down)] == []
+    url = f"mariadb://harvester:secret@127.0.0.1:{stack.free_port()}/opencast"
+    [line] = startup.problems(dataclasses.replace(down, database_url=url, engage_url="http://127.0.0.1:1"))
+    assert "OPENCAST_DATABASE_URL" in line
 
 
 @pytest.mark.parametrize("command", ["worker", "beat"])

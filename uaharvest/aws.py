@@ -307,6 +307,32 @@ def sqs_client(threads: int) -> "SQSClient":
     return client
 
 
+def oldest_message_age(queue: str) -> float | None:
+    """Return the age of the oldest message of a queue in seconds, from CloudWatch, because SQS does not say it.
+
+    None: CloudWatch, which has a value every few minutes, has none yet. Takes three seconds at most.
+
+    Raises:
+        ERRORS: It refuses, or does not answer.
+    """
+    brief = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
+    now = datetime.now(UTC)
+    client: Any = botocore.session.get_session().create_client("cloudwatch", config=brief)
+    with contextlib.closing(client):
+        answer = client.get_metric_statistics(
+            Namespace="AWS/SQS",
+            MetricName="ApproximateAgeOfOldestMessage",
+            Dimensions=[{"Name": "QueueName", "Value": queue}],
+            StartTime=now - timedelta(seconds=6 * _PERIOD),
+            EndTime=now,
+            Period=_PERIOD,
+            Statistics=["Maximum"],
+        )
+    points = [point for point in answer.get("Datapoints", ()) if {"Timestamp", "Maximum"} <= point.keys()]
+    newest = max(points, key=lambda point: point["Timestamp"], default=None)
+    return float(newest["Maximum"]) if newest else None
+
+
 # After a fork, parent and child would share the client's connections and get each other's responses.
 os.register_at_fork(after_in_child=s3_client.cache_clear)
 os.register_at_fork(after_in_child=sqs_client.cache_clear)
@@ -508,27 +534,3 @@ def _words(message: object) -> str:
 
 def _line(text: object) -> str:
     return " ".join(str(text).split())[:300].rstrip(".")
-
-
-def oldest_message_age(queue: str) -> float | None:
-    """Return the age of the oldest message of a queue in seconds, from CloudWatch, because SQS does not say it.
-
-    None: CloudWatch, which has a value every few minutes, has none yet. Takes a few seconds at most.
-
-    Raises:
-        ERRORS: It refuses, or does not answer.
-    """
-    few = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 1})
-    client: Any = botocore.session.get_session().create_client("cloudwatch", config=few)
-    now = datetime.now(UTC)
-    answer = client.get_metric_statistics(
-        Namespace="AWS/SQS",
-        MetricName="ApproximateAgeOfOldestMessage",
-        Dimensions=[{"Name": "QueueName", "Value": queue}],
-        StartTime=now - timedelta(seconds=6 * _PERIOD),
-        EndTime=now,
-        Period=_PERIOD,
-        Statistics=["Maximum"],
-    )
-    points = sorted(answer.get("Datapoints", ()), key=lambda point: point["Timestamp"])
-    return float(points[-1]["Maximum"]) if points else None

@@ -22,15 +22,24 @@ def problems(settings: Settings) -> Iterator[str]:
     with closing(assembly.redis_client(settings, patient=False)) as client:
         yield from evicts(settings, client)
         if settings.database_url and settings.engage_url:
-            # `status` needs none of this.
-            from uaharvest.opencast.client import ENGAGE_HOST  # noqa: PLC0415
-            from uaharvest.streams.engines.useractions import actions_source  # noqa: PLC0415
+            yield from unreachable_database(settings, client)
 
-            opencast = assembly.opencast_client(settings, settings.engage_url, assembly.SENDERS, ENGAGE_HOST)
-            try:
-                actions_source(settings, client, opencast).now()
-            except HarvestError as error:
-                yield str(error)
+
+def unreachable_database(settings: Settings, client: "redis.Redis") -> Iterator[str]:
+    """Yield a line if Opencast's database does not answer, or refuses the account."""
+    from uaharvest.opencast.client import ENGAGE_HOST  # noqa: PLC0415 - `status` needs none of this
+    from uaharvest.opencast.sql import opened  # noqa: PLC0415
+    from uaharvest.opencast.throttle import Throttle  # noqa: PLC0415
+
+    opencast = assembly.opencast_client(settings, settings.engage_url, assembly.SENDERS, ENGAGE_HOST)
+    throttle = Throttle(client, opencast.base_url)
+    try:
+        with opened(settings.database_url or "", settings.opencast_zone, throttle, opencast) as (_, source):
+            source.now()
+    except HarvestError as error:
+        yield str(error)
+    except redis.RedisError:  # the first tick reports it
+        return
 
 
 def evicts(settings: Settings, client: "redis.Redis") -> Iterator[str]:

@@ -185,6 +185,9 @@ def test_the_age_of_the_oldest_message_needs_cloudwatch(look, settings_of, queue
 )
 def test_the_newest_age_that_cloudwatch_has_counts(monkeypatch, points, age):
     class CloudWatch:
+        def close(self):
+            pass
+
         def get_metric_statistics(self, **asked):
             assert asked["Dimensions"] == [{"Name": "QueueName", "Value": "queue"}]
             now = asked["EndTime"]

@@ -1001,9 +1001,12 @@ class TestHosts:
                 list(one.meetings(DAY, DAY, "past"))
         pages = list(one.meetings(DAY, DAY, "past"))
         assert [row.uuid for page_ in pages for row in page_.rows] == others
-        assert [page_.refused.id for page_ in pages if page_.refused] == ["u2"]
-        with pytest.raises(PoisonError, match="429"):
+        (refused,) = [page_.refused for page_ in pages if page_.refused]
+        assert refused.id == "u2"
+        assert refused.reason.count("another") == 1
+        with pytest.raises(PoisonError, match="429") as failed:
             one.meetings_of("u2", DAY, DAY, "past")
+        assert isinstance(failed.value.__cause__, TooManyCallsError)
 
     def test_one_without_an_id_is_told_once_and_holds_back_no_other(self, client, mocked, report):
         users = [{"id": "u1"}, {"user_name": "Ann", "email": "ann@x.edu", "dept": ""}, "odd"]

@@ -1,7 +1,7 @@
 """Checks of Opencast's database, if useractions are read from there."""
 
-import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from uaharvest.doctor.findings import Finding, fail, ok, skipped, warn
@@ -113,17 +113,8 @@ def _postgresql_delay(connection: "sa.Connection") -> float | str | None:
     return "it has replayed nothing" if row[1] is None else float(row[1])
 
 
-@contextlib.contextmanager
-def _source(site: Site) -> "Iterator[tuple[sa.Engine, SqlSource]]":
-    from uaharvest.opencast.sql import SqlSource, connect  # noqa: PLC0415 - SQLAlchemy takes 0.2 s to import
+def _source(site: Site) -> "AbstractContextManager[tuple[sa.Engine, SqlSource]]":
+    from uaharvest.opencast.sql import opened  # noqa: PLC0415 - SQLAlchemy takes 0.2 s to import
 
-    engine = connect(site.settings.database_url or "")
-    try:
-        yield (
-            engine,
-            SqlSource(
-                engine, site.settings.opencast_zone, Throttle(site.redis, site.opencast.base_url), site.opencast
-            ),
-        )
-    finally:
-        engine.dispose()
+    throttle = Throttle(site.redis, site.opencast.base_url)
+    return opened(site.settings.database_url or "", site.settings.opencast_zone, throttle, site.opencast)

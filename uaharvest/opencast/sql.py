@@ -415,6 +415,18 @@ class SqlSource:
         return SourceError(f"{self._where} does not answer: {said}. Does it run, and is {SETTING} right?")
 
 
+@contextlib.contextmanager
+def opened(
+    url: str, zone: ZoneInfo, throttle: Throttle, opencast: Opencast
+) -> Iterator[tuple[sa.Engine, SqlSource]]:
+    """Connect to a database for a while; see `SqlSource`."""
+    engine = connect(url)
+    try:
+        yield engine, SqlSource(engine, zone, throttle, opencast)
+    finally:
+        engine.dispose()
+
+
 def connect(url: str) -> sa.Engine:
     """Return an engine for Opencast's database, without connecting.
 

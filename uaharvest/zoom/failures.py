@@ -95,6 +95,8 @@ def failure(endpoint: Endpoint, answer: Answer, target: str, *, paged: bool, why
 
 def verdict(error: HarvestError, *, others: bool) -> HarvestError:
     """Return the final error for a refusal, once it is known whether Zoom answers for `others`."""
+    if isinstance(error, ThrottledAloneError):
+        return error  # it says so already
     if not others:
         return error if isinstance(error, BlockedError) else BlockedError(f"{error} It refuses others too.")
     line = error.item if isinstance(error, RefusedError) else str(error).rstrip(".")

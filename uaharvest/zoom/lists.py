@@ -136,6 +136,8 @@ class MeetingReader:
                 pages = list(self._pager.pages(USER_MEETINGS, {"type": kind}, host, days=days))
         except UserUnavailableError:
             return []
+        except ThrottledAloneError:
+            raise
         except (BlockedError, PoisonError, SourceError) as error:
             if self._concerns_only(host, self._host_list(days), days, error):
                 raise verdict(error, others=True) from error
