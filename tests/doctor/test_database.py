@@ -8,7 +8,9 @@ import sqlalchemy as sa
 
 from devservers import databases
 from tests.opencast.test_sql import row
+from uaharvest.doctor import clocks
 from uaharvest.doctor import database as checks
+from uaharvest.doctor.opencast import CLOCK
 
 
 @pytest.fixture
@@ -72,3 +74,14 @@ def test_the_clock_of_a_database_is_in_utc(look, settings):
     findings = look(settings, "clocks", "database.tables", "redis.answers")
     assert [str(one.status) for one in findings["clocks"]] == ["ok"]
     assert checks.CLOCK in findings["clocks"][0].found
+
+
+@pytest.mark.parametrize(("behind", "lost"), [(3700, True), (3500, False), (-3700, False)])
+def test_rows_of_an_opencast_further_behind_its_database_than_the_overlap_are_said_to_be_lost(
+    settings_of, behind, lost
+):
+    ahead = {"this host": 0.0, CLOCK: 1.0 - behind, checks.CLOCK: 1.0}
+    settings = settings_of(HARVEST_OVERLAP_SECONDS="3600")
+    failed = [one.found for one in clocks.judge(ahead, settings) if "are lost" in one.found]
+    line = "Opencast's clock is 1 h 1 min behind that of its database: its rows come later than HARVEST_OVERLAP_SECONDS"
+    assert failed == ([f"{line} (3600) and are lost"] if lost else [])

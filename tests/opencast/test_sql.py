@@ -207,6 +207,18 @@ def test_a_page_is_one_statement_and_goes_on_where_the_last_one_ended(source, ta
     assert all(one.startswith("SELECT") and "OFFSET" not in one for one in seen)
 
 
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+def test_a_statement_is_one_round_trip(source, tables):
+    source.total(at(0), at(10))  # finds the tables
+    with source._engine.connect() as connection:
+        ((_, before),) = connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Questions'").all()
+    for _ in range(10):
+        source.total(at(0), at(10))
+    with source._engine.connect() as connection:
+        ((_, after),) = connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Questions'").all()
+    assert int(after) - int(before) == 11  # the last one asks for the number
+
+
 def test_rows_that_appear_while_pages_are_read_move_no_other(source, tables):
     add(tables, *map(at, range(0, 20, 2)))
     pages = []

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import redis
 
 from uaharvest import assembly
-from uaharvest.doctor import opencast
+from uaharvest.doctor import database, opencast
 from uaharvest.doctor.findings import Finding, fail, ok, skipped, warn
 from uaharvest.doctor.site import Site
 from uaharvest.indexer import STREAM
@@ -53,5 +53,13 @@ def judge(ahead: Mapping[str, float], settings: Settings) -> Iterator[Finding]:
             )
         else:
             yield warn(found, "Synchronize both with NTP.")
+    node, source = ahead.get(opencast.CLOCK), ahead.get(database.CLOCK)
+    if node is not None and source is not None and source - node > settings.overlap:
+        wrong = True
+        yield fail(
+            f"Opencast's clock is {duration(source - node)} behind that of its database: its rows come later than"
+            f" HARVEST_OVERLAP_SECONDS ({settings.overlap}) and are lost",
+            "Synchronize both with NTP, and look for what is missing with manage.py audit.",
+        )
     if not wrong:
         yield ok(f"{', '.join(ahead)}: within {duration(SHOWN_SKEW)} of Redis's")

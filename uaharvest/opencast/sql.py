@@ -451,6 +451,7 @@ def connect(url: str) -> sa.Engine:
         parsed,
         hide_parameters=True,
         isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,  # a round trip after each statement
         pool_size=1,
         pool_recycle=RECYCLE_SECONDS,
         connect_args={"connect_timeout": CONNECT_SECONDS, **timeouts},
