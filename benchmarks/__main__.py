@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from benchmarks import floor, report, whole
 from benchmarks.report import Case, Duration, Memory, Result
-from benchmarks.site import ROWS_PER_SECOND, Queue, Site, last, site
+from benchmarks.site import ROWS_PER_SECOND, Site, last, site
 from benchmarks.usage import peak_memory
 from devservers.stack import ROOT
 from uaharvest.errors import HarvestError
@@ -21,7 +21,6 @@ BATCH_SIZE = 1_000
 BIG_BATCH = 10_000
 # A window that yields one slice of almost BIG_BATCH rows; Opencast counts one second more.
 BIG_WINDOW = int(BIG_BATCH / ROWS_PER_SECOND) - 2  # seconds
-QUEUE, FLOOR_QUEUE = "bench", "bench-floor"
 # The required share of each floor, with one event per message and with 50.
 SINGLE = {"boto3": 1.2, "our own": 0.95}
 PACKED = {"boto3": 0.55, "our own": 0.55}
@@ -100,49 +99,52 @@ def _compare(running: Site, scale: Scale, case: Case) -> Result:
     ids = running.ids(stretch)
     slices = stretch.cut(-(-len(ids) // BATCH_SIZE))
     bodies = floor.bodies(running, stretch)
-    queue, floor_queue = Queue(running, QUEUE), Queue(running, FLOOR_QUEUE)
     jobs = {
         client: [
             floor.Job(
-                running.opencast.url, slices[number :: case.workers], floor_queue.url, bodies, case.packed, client
+                running.opencast.url,
+                slices[number :: case.workers],
+                running.queue.url,
+                bodies,
+                case.packed,
+                client,
             )
             for number in range(case.workers)
         ]
         for client in floor.CLIENTS
     }
     environment = running.environment(
-        QUEUE, HARVEST_MAX_WINDOW=scale.window, SQS_EVENTS_PER_MESSAGE=case.packed, HARVEST_BATCH_SIZE=BATCH_SIZE
+        HARVEST_MAX_WINDOW=scale.window, SQS_EVENTS_PER_MESSAGE=case.packed, HARVEST_BATCH_SIZE=BATCH_SIZE
     )
     result = Result(case, {client: [] for client in jobs}, [])
     with whole.workers(case.workers, environment) as crew:
         harvest = whole.Harvest(running, crew, environment)
         harvest.measure(last(scale.window // 4))  # warms up these processes, as the floor's are
-        queue.empty()
+        running.empty_queue()
         for _ in range(scale.repetitions):
             for client, measured in result.floors.items():
                 measured.append(floor.measure(jobs[client], running.servers))
-                floor_queue.require_events(len(ids), f"floor with {client}, {case}")
+                running.require_events(len(ids), f"floor with {client}, {case}")
             result.whole.append(harvest.measure(stretch))
-            queue.require_ids(ids, f"whole way, {case}")
+            running.require_ids(ids, f"whole way, {case}")
     return result
 
 
 def _memory(running: Site, scale: Scale) -> Memory:
     """Measure the peak memory of a worker whose every slice is one page of almost BIG_BATCH rows."""
     stretch = last(BIG_WINDOW * scale.big_windows)
-    queue = Queue(running, QUEUE)
     environment = running.environment(
-        QUEUE, HARVEST_MAX_WINDOW=BIG_WINDOW, HARVEST_BATCH_SIZE=BIG_BATCH, SQS_EVENTS_PER_MESSAGE=50
+        HARVEST_MAX_WINDOW=BIG_WINDOW, HARVEST_BATCH_SIZE=BIG_BATCH, SQS_EVENTS_PER_MESSAGE=50
     )
     with whole.workers(1, environment) as crew:
         whole.Harvest(running, crew, environment).measure(stretch)
-        queue.require_ids(running.ids(stretch), "with a batch size of 10,000")
+        running.require_ids(running.ids(stretch), "with a batch size of 10,000")
         return Memory(BIG_BATCH, peak_memory(crew[0]))
 
 
 def _command(running: Site, scale: Scale, *words: str) -> list[Duration]:
     """Measure a command of `manage.py` from its start to its end, while a worker runs."""
-    environment = running.environment(QUEUE)
+    environment = running.environment()
     measured = []
     with whole.workers(1, environment):
         for _ in range(scale.repetitions):

@@ -18,7 +18,6 @@ from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import requests
 import sqlalchemy as sa
 from matplotlib.figure import Figure
 
@@ -98,34 +97,30 @@ def measure(rows: Sequence[int], workers: Sequence[int], delays: Sequence[int]) 
     Raises:
         HarvestError: A server does not start, or not everything has arrived.
     """
-    with site(60) as running, databases.database("mariadb") as database, stand_ins.counting_queue() as queue:
+    with site(60) as running, databases.database("mariadb") as database:
         _fill(database, running, max(rows))
         for delay, count, number in itertools.product(delays, rows, workers):
             with stand_ins.relay(database.port or 0, delay / 1000) as relay:
                 url = database.url.replace(f":{database.port}/", f":{relay.port}/") if delay else database.url
                 stretch = _stretch(count).seconds
                 environment = running.environment(
-                    "curve",
                     OPENCAST_DATABASE_URL=url,
-                    AWS_ENDPOINT_URL_SQS=queue.url,
                     # The last run must end with the rows: it would wait for empty slices after them.
                     HARVEST_MAX_WINDOW=math.ceil(stretch / math.ceil(stretch / WINDOW)),
                     SQS_EVENTS_PER_MESSAGE=50,
                 )
-                yield _point(running, queue, environment, Point(count, number, delay, 0, None, None))
+                yield _point(running, environment, Point(count, number, delay, 0, None, None))
 
 
-def _point(running: Site, queue: Child, environment: dict[str, str], point: Point) -> Point:
+def _point(running: Site, environment: dict[str, str], point: Point) -> Point:
     with whole.workers(point.workers, environment) as crew:
         harvest = whole.Harvest(running, crew, environment, patience=PATIENCE)
         harvest.measure(_stretch(1_000))  # warms up
-        requests.get(queue.url, timeout=60)
+        running.empty_queue()
         measured = harvest.measure(_stretch(point.rows))
-        counted = requests.get(queue.url, timeout=60).json()
         memory = [peak for worker in crew if (peak := peak_memory(worker)) is not None]
     newest = range(FIRST_ID + 1, FIRST_ID + 1 + point.rows)
-    if counted != {"count": point.rows, "sum": sum(newest)}:
-        raise HarvestError(f"Of {point.rows:,} rows, {counted['count']:,} events arrived. Please report this.")
+    running.require_ids(newest, "the curve")
     return dataclasses.replace(point, seconds=measured.seconds, cpu=measured.cpu, memory=max(memory, default=None))
 
 

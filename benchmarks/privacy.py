@@ -8,13 +8,12 @@ import statistics
 import sys
 
 from benchmarks import whole
-from benchmarks.site import Queue, Site, last, site
+from benchmarks.site import Site, last, site
 from uaharvest.errors import HarvestError
 
 GOAL = 0.9  # of the speed without
 ROUNDS, WINDOW = 3, 3600  # seconds of the backlog
 PACKED = 50  # useractions in a message: with few, sending hides what protection costs
-QUEUE = "bench"
 PSEUDONYMS = {"PRIVACY_PSEUDONYMS": "k2:a-secret-of-sixteen-or-more,k1:an-older-secret-of-sixteen"}
 WAYS = {
     "as they are": {},
@@ -47,15 +46,14 @@ def main() -> None:
 
 def _cpu(running: Site, way: str, window: int) -> float:
     """Return the CPU time of the worker, microseconds a useraction."""
-    environment = running.environment(QUEUE, HARVEST_MAX_WINDOW=window, SQS_EVENTS_PER_MESSAGE=PACKED, **WAYS[way])
+    environment = running.environment(HARVEST_MAX_WINDOW=window, SQS_EVENTS_PER_MESSAGE=PACKED, **WAYS[way])
     stretch = last(window)
-    queue = Queue(running, QUEUE)
     with whole.workers(1, environment) as crew:
         harvest = whole.Harvest(running, crew, environment)
         harvest.measure(last(window // 4))  # warms up
-        queue.empty()
+        running.empty_queue()
         measured = harvest.measure(stretch)
-        queue.require_ids(running.ids(stretch), way)
+        running.require_ids(running.ids(stretch), way)
     if measured.cpu is None:
         raise HarvestError("this system does not report CPU time")
     return measured.cpu / measured.events * 1e6

@@ -1,26 +1,21 @@
 """What both measurements share: servers, a backlog of useractions, and the check of what arrived."""
 
-import collections
 import contextlib
 import dataclasses
 import os
-import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import boto3
 import requests
 
+from benchmarks import stand_ins
 from devservers import stack
 from devservers.stack import Child
 from uaharvest.errors import HarvestError
 from uaharvest.intervals import Interval
 from uaharvest.settings import Settings
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs.client import SQSClient
 
 USER, PASSWORD = "bench", "bench-only"
 BUCKET = "bench"
@@ -36,24 +31,26 @@ class Site:
 
     valkey: Child
     aws: Child
+    queue: Child
     opencast: Child
 
     @property
     def servers(self) -> Mapping[str, Child]:
         """Return the servers besides the harvester, by the names shown in the report."""
-        return {"SQS stand-in": self.aws, "Opencast simulator": self.opencast, "Valkey": self.valkey}
+        return {"SQS stand-in": self.queue, "Opencast simulator": self.opencast, "Valkey": self.valkey}
 
-    def environment(self, queue: str, **more: object) -> dict[str, str]:
-        """Return the settings of a harvester that delivers to `queue`, with those in `more`."""
+    def environment(self, **more: object) -> dict[str, str]:
+        """Return the settings of a harvester, with those in `more`."""
         return {
             **stack.aws_variables(self.aws),
+            "AWS_ENDPOINT_URL_SQS": self.queue.url,
             "MATTERHORN_ENGAGE_HOST": self.opencast.url,
             "MATTERHORN_REST_USER": USER,
             "MATTERHORN_REST_PASS": PASSWORD,
             "OPENCAST_TIMEZONE": ZONE,
             "REDIS_URL": self.valkey.url,
             "S3_HARVEST_TS_BUCKET": BUCKET,
-            "SQS_QUEUE_NAME": queue,
+            "SQS_QUEUE_NAME": "bench",
             "HARVEST_LAG_SECONDS": str(LAG),
             **{name: str(value) for name, value in more.items()},
         }
@@ -69,6 +66,34 @@ class Site:
         bounds = {"start": int(stretch.start.timestamp()), "end": int(stretch.end.timestamp())}
         answer = requests.get(f"{self.opencast.url}/_sim/truth", params=bounds, timeout=60)
         return list(answer.json()["ids"])
+
+    def empty_queue(self) -> tuple[int, int]:
+        """Forget all events in the queue; return how many there were, and the sum of their ids."""
+        counted = requests.get(self.queue.url, timeout=60).json()
+        return counted["count"], counted["sum"]
+
+    def require_events(self, count: int, what: str) -> None:
+        """Check that the queue holds `count` events, and forget them.
+
+        Raises:
+            HarvestError: It holds more or fewer.
+        """
+        arrived, _ = self.empty_queue()
+        if arrived != count:
+            raise HarvestError(f"{what}: of {count:,} events {arrived:,} arrived")
+
+    def require_ids(self, ids: Sequence[int], what: str) -> None:
+        """Check by number and sum that the queue holds the events with `ids`, each once; forget them.
+
+        Raises:
+            HarvestError: It does not.
+        """
+        arrived = self.empty_queue()
+        if arrived != (len(ids), sum(ids)):
+            raise HarvestError(
+                f"{what}: of {len(ids):,} useractions, {arrived[0]:,} events arrived, and the sum of their ids is "
+                f"{arrived[1]:,} instead of {sum(ids):,}. This is a defect: please report it."
+            )
 
 
 def last(seconds: int) -> Interval:
@@ -103,54 +128,9 @@ def site(backlog: int) -> Iterator[Site]:
         running = Site(
             children.enter_context(stack.valkey()),
             children.enter_context(stack.ministack()),
+            children.enter_context(stand_ins.counting_queue()),
             children.enter_context(stack.opencast_simulator(*words)),
         )
-        os.environ.update(running.environment("bench"))
+        os.environ.update(running.environment())
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         yield running
-
-
-class Queue:
-    """An SQS queue, empty at first."""
-
-    def __init__(self, site: Site, name: str) -> None:
-        """Create the queue `name`."""
-        self._sqs: SQSClient = boto3.client("sqs")
-        self._peek = f"{site.aws.url}/_ministack/sqs/messages"
-        self.name = name
-        self.url = self._sqs.create_queue(QueueName=name)["QueueUrl"]
-
-    def empty(self) -> None:
-        """Drop all messages."""
-        self._sqs.purge_queue(QueueUrl=self.url)
-
-    def require_events(self, count: int, what: str) -> None:
-        """Check that the queue holds `count` events, and drop them.
-
-        Raises:
-            HarvestError: It holds more or fewer.
-        """
-        arrived = self._arrived().total()
-        if arrived != count:
-            raise HarvestError(f"{what}: of {count:,} events {arrived:,} arrived")
-
-    def require_ids(self, ids: list[int], what: str) -> None:
-        """Check that the queue holds exactly the events with `ids`, each once; drop them.
-
-        Raises:
-            HarvestError: It does not.
-        """
-        arrived = self._arrived()
-        if arrived != collections.Counter(ids):
-            raise HarvestError(
-                f"{what}: of {len(ids):,} useractions {len(arrived.keys() & set(ids)):,} arrived, in "
-                f"{arrived.total():,} events. This is a defect: please report it."
-            )
-
-    def _arrived(self) -> collections.Counter[int]:
-        """Count the events by their ids, and drop them."""
-        # Uses ministack's own view of a queue, and extracts only the ids from bodies that are JSON within JSON:
-        # receiving and parsing the messages would take longer than harvesting them.
-        answer = requests.get(self._peek, params={"QueueUrl": self.url}, timeout=120)
-        self.empty()
-        return collections.Counter(map(int, re.findall(rb'\\"action_id\\":(\d+)', answer.content)))

@@ -2,13 +2,13 @@ import importlib.util
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import boto3
 import pytest
 
+from benchmarks import stand_ins
 from benchmarks.report import Case, Duration, Measurement, Memory, Result, commands, memory, shares, speeds
-from benchmarks.site import Queue
+from benchmarks.site import Site
 from devservers.stack import ROOT
 from uaharvest.errors import HarvestError
 
@@ -110,29 +110,35 @@ def test_status_has_a_goal_for_its_time(fastest, verdict):
 
 
 @pytest.fixture
-def queue(aws, queue_name):
-    """A queue in which 1, 2 and 3 arrived, the last two in one message."""
-    queue = Queue(SimpleNamespace(aws=SimpleNamespace(url=aws)), queue_name)
-    for body in ('{"action_id":1}', '[{"action_id":2},{"action_id":3}]'):
-        boto3.client("sqs").send_message(QueueUrl=queue.url, MessageBody=body)
-    return queue
+def site(monkeypatch):
+    """A site in whose queue 1, 2 and 3 arrived, the last two in one message."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with stand_ins.counting_queue() as queue:
+        client = boto3.client("sqs", endpoint_url=queue.url, region_name="us-east-1")
+        bodies = ('{"action_id":1}', '[{"action_id":2},{"action_id":3}]')
+        client.send_message_batch(
+            QueueUrl=client.get_queue_url(QueueName="any")["QueueUrl"],
+            Entries=[{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)],
+        )
+        yield Site(None, None, queue, None)
 
 
-def test_what_arrived_is_counted_once(queue):
-    queue.require_ids([3, 1, 2], "a test")
-    queue.require_ids([], "a test that comes after")
+def test_what_arrived_is_counted_once(site):
+    site.require_ids([3, 1, 2], "a test")
+    site.require_ids([], "a test that comes after")
 
 
 @pytest.mark.parametrize("ids", [[1, 2, 3, 4], [1, 2], [1, 2, 3, 3]])
-def test_a_row_too_many_or_too_few_is_an_error(queue, ids):
+def test_a_row_too_many_or_too_few_is_an_error(site, ids):
     with pytest.raises(HarvestError, match="a test: "):
-        queue.require_ids(ids, "a test")
+        site.require_ids(ids, "a test")
 
 
-def test_the_floor_is_counted_by_its_events(queue):
-    queue.require_events(3, "a test")
+def test_the_floor_is_counted_by_its_events(site):
+    site.require_events(3, "a test")
     with pytest.raises(HarvestError, match="a test: of 1 events 0 arrived"):
-        queue.require_events(1, "a test")
+        site.require_events(1, "a test")
 
 
 def test_the_quick_benchmark_of_viewings_prints_what_the_engine_took():
