@@ -74,7 +74,13 @@ def test_more_rows_than_asked_for_are_said_not_paged(source, opencast):
 def test_a_single_second_is_asked_for_until_the_total_fits(source, opencast):
     opencast.add(*[at(0)] * 7)
     assert len(ids(source.fetch(span(0, 1), 2))) == 7
-    assert [limit for _, _, limit in opencast.asked] == [2, 7]
+    assert [limit for _, _, limit in opencast.asked] == [2, 107]
+
+
+def test_a_single_second_can_be_read_while_each_request_finds_more_rows(source, opencast):
+    opencast.add(*[at(0)] * 7)
+    opencast.gates = lambda moment: opencast.add(at(0)) if moment == "before the request" else None
+    assert len(ids(source.fetch(span(0, 1), 2))) == 9
 
 
 def test_a_widened_range_is_not_divided_for_its_parts_would_be_asked_for_alike():

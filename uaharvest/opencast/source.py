@@ -110,7 +110,7 @@ class ActionsSource:
         """Return all rows of `slice_`, or only their number if they are more than `limit`.
 
         No offset is used: the query has no order, so pages would skip and repeat rows. A slice that cannot be split by
-        time is requested with its total as the limit, because the server has no maximum.
+        time is requested with its total and some room as the limit, because the server has no maximum.
 
         Raises:
             SourceError: The response has fewer rows than its total, or contradicts the previous one.
@@ -124,7 +124,8 @@ class ActionsSource:
             if page.total > limit:
                 if slice_.seconds > 1 and not wall.widened:
                     return TooMany(page.total)
-                limit = page.total
+                # Leave room for rows written in the meantime.
+                limit = page.total + page.total // 20 + 100
             elif rows < page.total:
                 raise SourceError(f"Opencast says there are {page.total} useractions and gives {rows}")
             elif page.total < inserted:
