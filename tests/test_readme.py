@@ -90,7 +90,7 @@ def site(tmp_path_factory):
             "MATTERHORN_ADMIN_HOST": opencast.url,
             "MATTERHORN_REST_USER": "admin",
             "MATTERHORN_REST_PASS": "opencast",
-            "OPENCAST_TIMEZONE": "America/New_York",
+            "OPENCAST_TIMEZONE": "America/Bogota",
             "REDIS_URL": valkey.url,
             "S3_HARVEST_TS_BUCKET": "readme",
             "SQS_QUEUE_NAME": "readme",

@@ -29,7 +29,7 @@ class Site:
     """What is audited, and the means to spoil it."""
 
     def __init__(self, environment, monkeypatch, simulator=None):
-        self.environment = {"INDEXER": "true", "OPENCAST_TIMEZONE": "America/New_York", **environment}
+        self.environment = {"INDEXER": "true", "OPENCAST_TIMEZONE": "America/Bogota", **environment}
         self.settings = settings.load(self.environment)
         self.simulator = simulator
         self._patch = monkeypatch

@@ -102,7 +102,7 @@ def site(opencast, empty_redis, bucket, tmp_path, monkeypatch):
             "MATTERHORN_ADMIN_HOST": opencast.url,
             "MATTERHORN_REST_USER": "admin",
             "MATTERHORN_REST_PASS": "opencast",
-            "OPENCAST_TIMEZONE": "America/New_York",
+            "OPENCAST_TIMEZONE": "America/Bogota",
             "REDIS_URL": empty_redis,
             "S3_HARVEST_TS_BUCKET": bucket,
             "DOCUMENTS_URL": f"sqlite:///{documents}",

@@ -113,7 +113,7 @@ def sources(opencast, zoom):
         "MATTERHORN_ADMIN_HOST": opencast.url,
         "MATTERHORN_REST_USER": "admin",
         "MATTERHORN_REST_PASS": "opencast",
-        "OPENCAST_TIMEZONE": "America/New_York",
+        "OPENCAST_TIMEZONE": "America/Bogota",
         "ZOOM_ACCOUNT_ID": "account",
         "ZOOM_KEY": "key",
         "ZOOM_SECRET": "secret",

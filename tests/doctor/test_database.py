@@ -16,7 +16,7 @@ from uaharvest.doctor.opencast import CLOCK
 @pytest.fixture
 def settings(database, tables, settings_of):
     """A site that reads this database, in which somebody watches now."""
-    now = datetime.now(ZoneInfo("America/New_York")) - timedelta(minutes=5)
+    now = datetime.now(ZoneInfo("America/Bogota")) - timedelta(minutes=5)
     databases.insert(tables, [row(10**9, now)])
     return settings_of(OPENCAST_DATABASE_URL=database.url)
 

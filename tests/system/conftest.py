@@ -28,7 +28,7 @@ from uaharvest.opencast.times import ZoneInfo
 from uaharvest.redis_url import RedisUrl
 from uaharvest.runs.watermark import WatermarkStore
 
-ZONE = "America/New_York"
+ZONE = "America/Bogota"  # its clocks never change, so that no day is special
 READERS = 4  # threads that empty the queue
 PATIENCE = 90  # seconds after which a condition counts as never met
 TICK = 0.5  # seconds between two ticks of the test, which plays beat
@@ -54,7 +54,9 @@ class Site:
         s3 = boto3.client("s3")
         resources.callback(s3.close)
         bucket = environment["S3_HARVEST_TS_BUCKET"]
-        self.watermarks = WatermarkStore(s3, bucket, "last-action-timestamp", ZoneInfo(ZONE))
+        self.watermarks = WatermarkStore(
+            s3, bucket, "last-action-timestamp", ZoneInfo(environment["OPENCAST_TIMEZONE"])
+        )
         self.dead_letters = DeadLetters(s3, bucket, "dead-letters/")
         self._sqs = boto3.client("sqs")
         resources.callback(self._sqs.close)
@@ -309,6 +311,7 @@ def sites():
             valkey = valkey or resources.enter_context(stack.valkey(appendonly=appendonly))
             if simulator is None:
                 data = ("--rows", str(rows), "--span-seconds", str(seconds), "--until", end.isoformat())
+                data += ("--zone", settings.get("OPENCAST_TIMEZONE", ZONE))
                 simulator = resources.enter_context(stack.opencast_simulator(*data, *simulator_arguments))
                 simulator.rows_end = end
             site = Site(

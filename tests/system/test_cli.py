@@ -153,10 +153,11 @@ def test_both_spellings_of_long_options_work(site, dash):
 
 def test_the_night_on_which_clocks_go_back_has_25_hours(start_site):
     end = datetime(2025, 11, 3, 5, tzinfo=UTC)
-    data = ("--rows", "500", "--span-seconds", "90000", "--until", end.isoformat())
+    zone = "America/New_York"
+    data = ("--rows", "500", "--span-seconds", "90000", "--until", end.isoformat(), "--zone", zone)
     with stack.opencast_simulator(*data) as simulator:
         simulator.rows_end = end
-        site = start_site(workers=0, simulator=simulator)
+        site = start_site(workers=0, simulator=simulator, settings={"OPENCAST_TIMEZONE": zone})
         done = site.manage("run", "useractions", "-s", "20251102000000", "-e", "20251103000000", "-o", "-")
         assert done.returncode == 0, done.stderr
         assert "2025-11-02 04:00:00 to 2025-11-03 05:00:00 UTC" in done.stderr

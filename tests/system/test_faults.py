@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from devservers import stack
+from tests.system.conftest import ZONE
 
 pytestmark = pytest.mark.fault
 
@@ -274,9 +275,7 @@ def test_waits_between_requests_are_kept_by_all_workers_together_and_hold_no_epi
     requests = site.simulate("requests")
     # The workers' look for a live window, at the end, does not wait: nobody asked for that. Challenges of the
     # digest log-in (401) are part of the request that they precede.
-    window = range(
-        *(int(f"{bound.astimezone(ZoneInfo('America/New_York')):%Y%m%d%H%M%S}") for bound in (start, end))
-    )
+    window = range(*(int(f"{bound.astimezone(ZoneInfo(ZONE)):%Y%m%d%H%M%S}") for bound in (start, end)))
     starts = sorted(
         request["at"]
         for request in requests["actions_log"]

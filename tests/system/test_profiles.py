@@ -182,7 +182,9 @@ class Evening:
         profile = "oc16" if name in databases.KINDS else name
         data = ("--rows", str(BACKLOG), "--span-seconds", str(BACKLOG_SPAN), "--order", "mariadb")
         until = datetime.fromtimestamp(BEGIN, UTC).isoformat()
-        self.site = FastSite(parse_options(["--profile", profile, "--until", until, *data]), self.clock)
+        self.site = FastSite(
+            parse_options(["--profile", profile, "--zone", NEW_YORK.key, "--until", until, *data]), self.clock
+        )
         url = resources.enter_context(served(self.site))
         self.sink = FakeSink(chunk=100)
         patch.setattr(building, "sink", lambda settings, lost: self.sink)

@@ -7,10 +7,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.system.conftest import ZONE
-
 pytestmark = pytest.mark.fault
 
+ZONE = "America/New_York"
 EVERY = timedelta(minutes=20)
 # Clocks go back in the night that follows. Near the end of a minute, so that it need not be waited for.
 BEGIN = datetime(2026, 10, 31, 9, 0, 50, tzinfo=ZoneInfo(ZONE))
@@ -68,6 +67,7 @@ def begin_day(start_site, begin, *nodes):
     """Return a day that begins with a watermark at `begin` and an Opencast that has some rows of the hours before."""
     arguments = ("--profile", "stock", "--order", "mariadb", "--until", begin.isoformat(), *nodes)
     settings = {
+        "OPENCAST_TIMEZONE": ZONE,
         "DEFAULT_INTERVAL": "1",
         "HARVEST_OVERLAP_SECONDS": str(OVERLAP),
         "SQS_EVENTS_PER_MESSAGE": "10",

@@ -23,7 +23,7 @@ def worker(redis, valkey_url, bucket, monkeypatch):
             "MATTERHORN_ENGAGE_HOST": simulator.url,
             "MATTERHORN_REST_USER": "admin",
             "MATTERHORN_REST_PASS": "opencast",
-            "OPENCAST_TIMEZONE": "America/New_York",
+            "OPENCAST_TIMEZONE": "America/Bogota",
             "HARVEST_LAG_SECONDS": "0",
             "REDIS_URL": valkey_url,
             "S3_HARVEST_TS_BUCKET": bucket,

@@ -160,7 +160,7 @@ def test_a_lenient_day_is_another_day(start):
 
 @pytest.mark.parametrize("wall_time", ["on", "off"])
 def test_both_passes_of_a_repeated_hour(start, wall_time):
-    simulator = start("--rows", 0, "--wall-time", wall_time)
+    simulator = start("--rows", 0, "--zone", "America/New_York", "--wall-time", wall_time)
     first = datetime(2026, 11, 1, 5, 30, tzinfo=UTC).timestamp()
     simulator.add({"created": first, "id": 1}, {"created": first + 3600, "id": 2})
     bounds = {"start": "20261101013000", "end": "20261101013000"}
