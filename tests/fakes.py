@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from uaharvest import assembly
 from uaharvest.dead_letters import DeadLetters
 from uaharvest.intervals import Interval
-from uaharvest.keys import PREFIX
+from uaharvest.keys import PLANNING, PREFIX
 from uaharvest.opencast.actions import read_rows
 from uaharvest.opencast.client import ActionsPage
 from uaharvest.opencast.source import ActionsSource
@@ -398,6 +398,8 @@ class World:
         for key in self.redis.scan_iter(f"{PREFIX}run:*:due"):
             self.redis.zadd(key, dict.fromkeys(self.redis.zrange(key, 0, -1), 0))
         for key in self.redis.scan_iter(f"{PREFIX}run:*:hinted"):
+            self.redis.unlink(key)
+        for key in self.redis.scan_iter(PLANNING("*")):
             self.redis.unlink(key)
 
     def work(self):

@@ -1,4 +1,6 @@
 import itertools
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -86,6 +88,44 @@ def test_the_watermarks_own_second_is_the_windows(world, run):
     world.opencast.add(at(0))
     plan = world.stream.plan(run, late=[span(-60, 0)], delivered=known(world))
     assert plan.slices == [TimeSlice(span(0, 100))]
+
+
+@pytest.mark.parametrize("watermark", ["06:29:50", "07:00:00"])
+def test_a_row_that_was_late_in_a_repeated_hour_is_found_after_an_outage(client, watermark):
+    world = World(
+        client, opencast_zone=ZoneInfo("America/New_York"), wall_column=True, overlap=7_200, max_window=21_600
+    )
+    mark = datetime.fromisoformat(f"2026-11-01T{watermark}Z")
+    world.start_at(mark - timedelta(minutes=20))
+    world.clock.now = mark + timedelta(seconds=world.settings.lag)
+    world.harvest()
+    assert world.store.read().mark.at == mark
+    [late] = world.opencast.add(mark - timedelta(minutes=5))
+    world.clock.now += timedelta(hours=9)
+    for _ in range(6):
+        world.harvest()
+    assert world.store.read().mark.at == world.clock.now - timedelta(seconds=world.settings.lag)
+    assert world.sink.ids == [late]
+
+
+def test_late_rows_of_a_repeated_hour_that_a_dead_letter_cuts_are_found_when_it_is_over(client):
+    world = World(client, opencast_zone=ZoneInfo("America/New_York"), wall_column=True)
+    change = datetime(2026, 11, 1, 6, tzinfo=UTC)
+
+    def after(minutes):
+        return change + timedelta(minutes=minutes)
+
+    dead = Interval(after(30), after(30) + timedelta(seconds=1))
+    world.opencast.add(after(20))
+
+    def slices(mark):
+        late = [Interval(after(-180), dead.start), Interval(dead.end, mark)]
+        return world.stream.plan(
+            world.run_of(Interval(mark, mark + timedelta(minutes=2))), late=late, delivered=known(world)
+        ).slices
+
+    assert not any(slice_.interval.start <= after(20) < slice_.interval.end for slice_ in slices(after(50)))
+    assert any(slice_.interval.start <= after(20) < slice_.interval.end for slice_ in slices(after(70)))
 
 
 # Work

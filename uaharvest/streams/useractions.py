@@ -76,8 +76,15 @@ class Useractions:
         return self._source.now(wait=self._settings.wait)
 
     def next_window(self, watermark: datetime, now: datetime) -> Interval | None:
-        """Return the window after `watermark`, at most HARVEST_MAX_WINDOW long."""
-        return next_window(watermark, now, lag=self._settings.lag, longest=self._settings.max_window)
+        """Return the window after `watermark`, at most HARVEST_MAX_WINDOW long.
+
+        From a repeated hour it goes no further than the overlap, so that the next run, which looks for the late rows
+        of that hour, still reaches back to it.
+        """
+        longest = self._settings.max_window
+        if ambiguous(watermark - SECOND, self._settings.opencast_zone) and self._settings.overlap:
+            longest = min(longest, max(self._settings.overlap - 1, 1))
+        return next_window(watermark, now, lag=self._settings.lag, longest=longest)
 
     def first_window(self, rest: Interval) -> Interval:
         """Return the first window of an explicit run's `rest`, at most HARVEST_MAX_WINDOW long."""
@@ -229,15 +236,22 @@ class Useractions:
             self.now()  # in an outage this fails too; otherwise an unreadable row nearby is to blame: window is empty
 
     def _late_slices(self, run: Run, late: Sequence[Interval], delivered: IdsByTime) -> list[Interval]:
-        # In a repeated hour the server counts rows that it reports as of another hour, so counts cannot be compared.
+        """Compare counts; where an interval ends in a repeated hour, for which counts mean nothing, read it instead.
+
+        Until that hour is over this is not done, because it would be done again on every run.
+        """
         zone = self._settings.opencast_zone
         comparison = Comparison(delivered, lambda first, last: self._total(first, last, run.wait), run.batch_size)
-        return [
-            slice_
-            for excluded, group in itertools.groupby(late, lambda one: ambiguous(one.end - SECOND, zone))
-            if not excluded
-            for slice_ in comparison.differing(list(group))
-        ]
+        is_over = bool(late) and not ambiguous(late[-1].end - SECOND, zone)
+        slices: list[Interval] = []
+        for uncountable, group in itertools.groupby(late, lambda one: ambiguous(one.end - SECOND, zone)):
+            if not uncountable:
+                slices += comparison.differing(list(group))
+            elif is_over:
+                for one in group:
+                    known = delivered.count(one.start, one.end - SECOND)
+                    slices += one.cut(parts(known, run.batch_size))
+        return slices
 
     def _total(self, first: datetime, last: datetime, wait: float) -> int | None:
         """Count rows; None if Opencast is up but this request fails because of a row that it cannot return.
