@@ -65,7 +65,9 @@ class SimulatedClient:
 def world(client):
     world = StockWorld(client, opencast_zone=NEW_YORK, batch_size=60, overlap=3_600)
     words = ["--profile", "oc16", "--order", "mariadb", "--auth", "open", "--until", NOON.isoformat()]
-    site = FastSite(parse_options([*words, "--rows", str(ROWS), "--span-seconds", str(DAYS * 86_400)]))
+    site = FastSite(
+        parse_options([*words, "--zone", NEW_YORK.key, "--rows", str(ROWS), "--span-seconds", str(DAYS * 86_400)])
+    )
     site.clock = world.clock
     world.clock.now = NOON
     world.start_at(NOON - timedelta(minutes=2))
