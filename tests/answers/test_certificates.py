@@ -111,20 +111,20 @@ def test_useractions(*, server, environment, untrusted, trusted, opencast, aws, 
 
 
 @pytest.fixture(scope="module")
-def zoom():
-    with stack.zoom_simulator("--meetings", "2", "--limit", "heavy+resource-intensive=100000/s") as simulator:
+def zoom(yesterday):
+    limit = ("--limit", "heavy+resource-intensive=100000/s")
+    with stack.zoom_simulator("--meetings", "2", "--date", f"{yesterday:%F}", *limit) as simulator:
         yield simulator.url
 
 
 @pytest.mark.parametrize("server", ["api", "token"])
-def test_zoom(*, server, environment, untrusted, trusted, zoom, client, tmp_path, monkeypatch):
+def test_zoom(*, server, environment, untrusted, trusted, zoom, yesterday, client, tmp_path, monkeypatch):
     proxy = untrusted(zoom)
     behind = {"api": ("ZOOM_API_URL", f"{proxy.url}/v2/"), "token": ("ZOOM_TOKEN_URL", f"{proxy.url}/oauth/token")}
     environment |= zoom_environment(zoom, tmp_path) | dict([behind[server]])
     site = Site("zoom", environment, client, monkeypatch)
-    today = whole_second(datetime.now(UTC)).replace(hour=0, minute=0, second=0)
-    site.begin(today - DAY)
-    check(site, proxy, trusted, today)
+    site.begin(yesterday)
+    check(site, proxy, trusted, yesterday + DAY)
     assert len(list(SqliteStore(tmp_path / "documents.db").select("meetings*"))) == 2
 
 
