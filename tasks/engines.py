@@ -17,14 +17,13 @@ from kombu.exceptions import OperationalError
 from uaharvest import assembly, aws, settings
 from uaharvest.errors import BusyError, HarvestError, PutOffError, RetryableError
 from uaharvest.redis_url import RedisUrl
-from uaharvest.runs.hints import HINTS
 from uaharvest.runs.state import Clocks, Place, blocks, reason_of
 
 # Beat sends no more ticks to a queue with this many messages, and workers no more hints. The hints of a run are far
 # fewer, so this happens only if no worker consumes them.
-MOST_WAITING = 16 * HINTS
+MOST_WAITING = 128
 # For this many seconds a process caches the number of waiting messages.
-LOOK_EVERY = 1.0
+LOOK_EVERY = 5.0
 # A clock that differs from Redis's by more than this is logged, seconds.
 TOLERATED = 10.0
 

@@ -143,10 +143,11 @@ def test_hints_on_their_way_are_bounded_and_each_slice_that_ends_sends_the_next(
 
 
 def test_a_worker_that_has_time_works_on_all_slices_for_which_there_is_no_hint(world):
-    ids = world.opencast.add(*map(at, range(0, 170, 3)))
+    ids = world.opencast.add(*map(at, range(0, 170, 6)))
     world.engine.advance()
     planned = world.live.planned
     said = world.engine.work(*world.mailbox.slices.pop(0), seconds=1000)
+    assert world.live.planned == planned  # no slice was too full, and cut
     assert said.startswith(f"{planned - HINTS} slices; the last: ")
     # After the first, it sent a hint so that an idle worker could join in. The others were there.
     assert (world.live.outstanding, len(world.mailbox.slices)) == (HINTS, HINTS)

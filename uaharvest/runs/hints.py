@@ -7,7 +7,7 @@ from uaharvest.runs.state import StreamState
 
 # Most hints that an `advance` sends for a run. Each worker that has worked on one sends another, so soon all are busy.
 # More hints would cost more: a worker that has time goes on with slices for which there is no hint.
-HINTS = 8
+HINTS = 4
 
 
 class Hints(Protocol):
