@@ -95,7 +95,7 @@ def test_a_call_counts_until_a_whole_window_after_its_answer_however_late_it_arr
         time.sleep(0.6)  # longer than a window: it may have arrived only now
         with pytest.raises(PutOffError):
             call(slow)
-    answered = time.monotonic()
+        answered = time.monotonic()
     call(slow, patience=2)
     assert time.monotonic() - answered >= 0.5
 
