@@ -129,10 +129,10 @@ def test_labels_have_quotas_of_their_own(client):
 def test_a_share_of_less_than_a_call_makes_the_window_longer(client, plans):
     plans(1, 0.2)
     half = quota(client, "tiny", share=50)
-    call(half)
     began = time.monotonic()
+    call(half)
     call(half, patience=2)
-    assert time.monotonic() - began >= 0.35
+    assert time.monotonic() - began >= 0.4
 
 
 def test_a_share_of_a_quota_is_kept(client):
@@ -343,7 +343,7 @@ def test_who_died_in_the_queue_holds_it_up_for_a_few_seconds_only(client, plans)
 
 
 def _until(condition):
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)
