@@ -68,6 +68,11 @@ class ActionsPage:
         """Return the number of all rows."""
         return len(self.actions) + len(self.unreadable)
 
+    @property
+    def sufficient_limit(self) -> int:
+        """Return a limit that holds the whole range, with room for rows written in the meantime."""
+        return self.total + self.total // 20 + 100
+
 
 class Opencast:
     """Calls one host of an Opencast installation. Thread-safe.

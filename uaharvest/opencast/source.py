@@ -124,8 +124,7 @@ class ActionsSource:
             if page.total > limit:
                 if slice_.seconds > 1 and not wall.widened:
                     return TooMany(page.total)
-                # Leave room for rows written in the meantime.
-                limit = page.total + page.total // 20 + 100
+                limit = page.sufficient_limit
             elif rows < page.total:
                 raise SourceError(f"Opencast says there are {page.total} useractions and gives {rows}")
             elif page.total < inserted:

@@ -158,14 +158,12 @@ class DaySource:
             SourceError: As for `page`; or the response has fewer rows than its total.
             BlockedError: As for `page`.
         """
-        limit = self._ask(day, 1, 0, wait)[0].total
+        page, _ = self._ask(day, 1, 0, wait)
         for _ in range(TRIES):
-            # Leave room for rows written in the meantime.
-            limit += limit // 20 + 100
+            limit = page.sufficient_limit
             page, moment = self._ask(day, limit, 0, wait, timeout=WHOLE_DAY_TIMEOUT)
             if page.total <= limit:
                 break
-            limit = page.total
         else:
             raise SourceError(f"Opencast's {day} grew faster than it could be read, {TRIES} times.")
         if len(page) < page.total:
