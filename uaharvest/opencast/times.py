@@ -59,6 +59,12 @@ def ambiguous(instant: datetime, zone: ZoneInfo) -> bool:
     return _fold(instant, zone) is not None
 
 
+def repeated_since(instant: datetime, zone: ZoneInfo) -> datetime | None:
+    """Return when the repeated hour that contains `instant` began, UTC, or None."""
+    fold = _fold(instant, zone)
+    return None if fold is None else _beginning(fold, zone)
+
+
 def look_back(watermark: datetime, overlap: timedelta, zone: ZoneInfo) -> datetime:
     """Return the time from which to look for late rows: `overlap` before the watermark, UTC.
 
@@ -72,8 +78,7 @@ def look_back(watermark: datetime, overlap: timedelta, zone: ZoneInfo) -> dateti
             return bound
         # Check the watermark itself too. Otherwise the bound would later move back past what was already forgotten.
         instant = min(instant + PROBE, watermark)
-    begin = fold[0].replace(tzinfo=zone, fold=0).astimezone(UTC)
-    return min(bound, begin - overlap)
+    return min(bound, _beginning(fold, zone) - overlap)
 
 
 def wall_from(instant: datetime, zone: ZoneInfo) -> datetime:
@@ -100,6 +105,11 @@ def reported_as(wall: datetime, zone: ZoneInfo) -> datetime | None:
 def _instants(wall: datetime, zone: ZoneInfo) -> list[datetime]:
     """Return the two readings of a naive wall time, which differ only where clocks change."""
     return [wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
+
+
+def _beginning(fold: tuple[datetime, datetime], zone: ZoneInfo) -> datetime:
+    """Return when the first pass through a repeated hour begins, UTC."""
+    return fold[0].replace(tzinfo=zone, fold=0).astimezone(UTC)
 
 
 def _fold(instant: datetime, zone: ZoneInfo) -> tuple[datetime, datetime] | None:

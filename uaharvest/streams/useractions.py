@@ -16,7 +16,7 @@ from uaharvest.errors import BusyError, SourceError
 from uaharvest.intervals import Interval, common, gathered, whole_second, without
 from uaharvest.opencast.cache import EpisodeCache
 from uaharvest.opencast.source import RangeSource, TooMany
-from uaharvest.opencast.times import ambiguous, look_back
+from uaharvest.opencast.times import ambiguous, look_back, repeated_since
 from uaharvest.privacy.people import NO_ONE, Erased
 from uaharvest.privacy.site import protection
 from uaharvest.rows.useractions import UserAction
@@ -236,21 +236,23 @@ class Useractions:
             self.now()  # in an outage this fails too; otherwise an unreadable row nearby is to blame: window is empty
 
     def _late_slices(self, run: Run, late: Sequence[Interval], delivered: IdsByTime) -> list[Interval]:
-        """Compare counts; where an interval ends in a repeated hour, for which counts mean nothing, read it instead.
+        """Compare counts; of an interval that ends in a repeated hour, where counts mean nothing, read that hour.
 
-        Until that hour is over this is not done, because it would be done again on every run.
+        Until the hour is over such an interval is left out.
         """
         zone = self._settings.opencast_zone
         comparison = Comparison(delivered, lambda first, last: self._total(first, last, run.wait), run.batch_size)
         is_over = bool(late) and not ambiguous(late[-1].end - SECOND, zone)
         slices: list[Interval] = []
-        for uncountable, group in itertools.groupby(late, lambda one: ambiguous(one.end - SECOND, zone)):
-            if not uncountable:
+        for hour, group in itertools.groupby(late, lambda one: repeated_since(one.end - SECOND, zone)):
+            if hour is None:
                 slices += comparison.differing(list(group))
             elif is_over:
                 for one in group:
-                    known = delivered.count(one.start, one.end - SECOND)
-                    slices += one.cut(parts(known, run.batch_size))
+                    if one.start < hour:
+                        slices += comparison.differing([Interval(one.start, hour)])
+                    # Not cut: each part would be requested with the range of the whole hour.
+                    slices.append(Interval(max(one.start, hour), one.end))
         return slices
 
     def _total(self, first: datetime, last: datetime, wait: float) -> int | None:
