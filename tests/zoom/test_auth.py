@@ -1,6 +1,7 @@
 import json
 import threading
 import time
+import types
 
 import jwt
 import pytest
@@ -148,11 +149,13 @@ class TestToken:
             one.accepted(token)
             one.refused(token)
 
-    def test_while_another_asks_for_it_it_is_waited_for_shortly(self, client):
+    def test_while_another_asks_for_it_it_is_waited_for_shortly(self, client, monkeypatch):
         client.set("uaharvest:zoom:account:token lock", "another", px=30_000)
+        pauses = []
+        monkeypatch.setattr(auth, "time", types.SimpleNamespace(monotonic=lambda: sum(pauses)))
         with pytest.raises(PutOffError, match="Another worker is asking"):
-            login(client).token()
-        assert client.exists("uaharvest:zoom:account:token lock")
+            login(client, pause=pauses.append).token()
+        assert 0 < sum(pauses) < 5
 
     def test_the_lock_of_a_worker_that_died_ends_by_itself(self, client, mocked):
         mocked.post(URL, json=ANSWER)
